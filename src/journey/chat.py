@@ -1,0 +1,87 @@
+"""The one chat format: `<|user|>question<|assistant|>answer<|end|>`, no space between marks, content verbatim.
+
+SFT, generation, the server, the Hugging Face template and GGUF all take it from here, so that a model is asked
+exactly as it was trained. The spelling of a special token inside a message is ordinary text to `render`. The
+template becomes text before it becomes ids, so there the spelling turns into the token, unless transformers is
+told `sanitize_control_tokens=True`; for messages without such spellings both give the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from journey.errors import JourneyError, nearest
+
+if TYPE_CHECKING:
+    from journey.tokenizer.formats import Tokenizer
+
+ROLES = ("system", "user", "assistant", "tool")
+END = "<|end|>"
+
+# TRL's assistant-only loss trains what stands between the generation marks: the answer and its end.
+TEMPLATE = """\
+{%- for message in messages -%}
+    {%- if message['role'] not in ['system', 'user', 'assistant', 'tool'] -%}
+        {{- raise_exception('unknown role: ' ~ message['role']) -}}
+    {%- elif message['role'] == 'system' and not loop.first -%}
+        {{- raise_exception('a system message comes first') -}}
+    {%- elif message['content'] is not string -%}
+        {{- raise_exception('the content of a message is a string') -}}
+    {%- endif -%}
+    {{- '<|' + message['role'] + '|>' -}}
+    {%- if message['role'] == 'assistant' -%}
+        {%- generation -%}{{- message['content'] + '<|end|>' -}}{%- endgeneration -%}
+    {%- else -%}
+        {{- message['content'] -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
+"""
+
+
+def mark(role: str) -> str:
+    """The special token that opens a message of this role."""
+    return f"<|{role}|>"
+
+
+def render(
+    messages: Sequence[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool = False
+) -> tuple[list[int], list[int]]:
+    """The ids of a conversation and a mask of the same length: 1 on the assistant's content and its <|end|>.
+
+    With `add_generation_prompt` the ids end where an answer begins. No messages, an unknown role, a system message
+    that is not the first, or content that is not text raises JourneyError.
+    """
+    if not messages:
+        raise JourneyError("a conversation needs at least one message")
+    ids: list[int] = []
+    mask: list[int] = []
+    for number, message in enumerate(messages, 1):
+        role, content = _checked(message, number)
+        body = tokenizer.encode(content)
+        if role == "assistant":
+            body.append(tokenizer.special[END])
+        ids += [tokenizer.special[mark(role)], *body]
+        mask += [0, *[int(role == "assistant")] * len(body)]
+    if add_generation_prompt:
+        ids.append(tokenizer.special[mark("assistant")])
+        mask.append(0)
+    return ids, mask
+
+
+def encode_prompt(messages: Sequence[dict[str, str]], tokenizer: Tokenizer) -> list[int]:
+    """The ids after which a model writes the assistant's next answer."""
+    return render(messages, tokenizer, add_generation_prompt=True)[0]
+
+
+def _checked(message: dict[str, str], number: int) -> tuple[str, str]:
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        names = ", ".join(ROLES)
+        raise JourneyError(f'message {number} has the role "{role}"{nearest(str(role), ROLES)} (one of {names})')
+    if role == "system" and number > 1:
+        raise JourneyError(f"message {number} is a system message: it comes first or not at all")
+    if not isinstance(content, str):
+        raise JourneyError(f"message {number} has no content that is text ({type(content).__name__})")
+    return role, content

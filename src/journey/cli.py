@@ -1,0 +1,148 @@
+"""`journey`: finds the verb, reads its arguments, and turns every failure that a user can meet into one line.
+
+The verbs are in `verbs.py`, imported only when one is called: `journey --help` answers in a fraction of a second.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from journey.errors import JourneyError, nearest
+
+if TYPE_CHECKING:
+    from journey.verbs import Result
+
+# verb -> its line in `journey --help`
+VERBS = {
+    "run": "run a recipe: what has not changed is skipped, a killed run goes on",
+    "tree": "draw the lineage of this workspace",
+    "report": "write the page that shows what each stage changed",
+    "eval": "show what was measured at a node, each number with its interval",
+    "diff": "what changed from one node to another, each effect with its interval",
+    "generate": "continue a text",
+    "chat": "talk with a node",
+    "doctor": "versions, machine, a numerical self-check, what is missing",
+    "text": "stage: read, deduplicate and split a text",
+    "tokenizer": "stage: train a byte-level BPE (tokenizer train)",
+    "pretrain": "stage: train a GPT from random weights",
+    "continue": "stage: go on training a model on another text",
+    "sft": "stage: teach a model to answer, by TRL",
+}
+STAGE_VERBS = ("text", "tokenizer", "pretrain", "continue", "sft")
+
+
+def entry() -> None:
+    """The installed command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line. Returns 0, 1 when the work stopped or failed, 2 when the input was bad."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        import importlib.metadata
+
+        print("journey", importlib.metadata.version("journey-gpt"))
+        return 0
+    verb, *rest = arguments
+    as_json = "--json" in rest
+    result = _call(verb, [a for a in rest if a != "--json"], as_json)
+    if isinstance(result, int):
+        return result
+    if result.error:
+        print(f"journey {verb}: {result.error}", file=sys.stderr)
+    if as_json:
+        print(result.json(verb))
+    if result.ok:
+        return 0
+    return 2 if result.bad_input else 1
+
+
+def _call(verb: str, rest: list[str], as_json: bool) -> "Result | int":
+    from journey.stages.run import Stopped
+    from journey.verbs import Result
+
+    def failed(message: str, bad_input: bool = False) -> Result:
+        return Result(ok=False, error=message, bad_input=bad_input)
+
+    try:
+        if verb not in VERBS:
+            raise JourneyError(f"unknown verb{nearest(verb, VERBS)} (see `journey --help`)")
+        with _stdout_for_people(as_json):
+            return _parse(verb, rest)
+    except SystemExit as exit:  # tyro printed a help page or a complaint about the arguments
+        if exit.code and as_json:
+            return failed("the arguments do not fit: see --help", bad_input=True)
+        return int(exit.code or 0)
+    except JourneyError as error:
+        return failed(str(error), bad_input=True)
+    except Stopped:
+        return failed(f"stopped, and all work is saved: `journey {' '.join([verb, *rest])}` goes on from here")
+    except KeyboardInterrupt:
+        return failed("stopped at once: the same command goes on from the last saved state")
+    except BrokenPipeError:  # `journey tree | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return failed("the disk is full: free some space, and the same command goes on", bad_input=True)
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            return failed(f"not allowed to write {error.filename or ''}: choose another place", bad_input=True)
+        raise
+
+
+@contextmanager
+def _stdout_for_people(as_json: bool) -> Iterator[None]:
+    """With --json, stdout carries the object alone; what is for people goes to stderr."""
+    stdout = sys.stdout
+    if as_json:
+        sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = stdout
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {line}" for verb, line in VERBS.items()]
+    return "\n".join(
+        [
+            "journey: a GPT-2-class model through its whole life, and what each stage changed",
+            "",
+            *lines,
+            "",
+            "A NODE is a stage's name, the beginning of an id, or a folder. Every verb has --help and --json.",
+            "",
+            "  journey run                         the pocket life, on text that is on this machine",
+            "  journey run --dry-run               what that would do, how long, how much disk",
+            "  journey run --set stages.base.data=my-texts/",
+            '  journey generate base "numpy.mean(a, axis=None)"',
+            "  journey chat chat",
+        ]
+    )
+
+
+def _parse(verb: str, rest: list[str]) -> "Result":
+    import tyro
+
+    from journey import verbs
+
+    prog = f"journey {verb}"
+    if verb == "tokenizer":
+        if rest[:1] not in (["train"], ["-h"], ["--help"]):
+            raise JourneyError("say what to do with it: `journey tokenizer train --data …`")
+        prog, rest = "journey tokenizer train", rest[1:] if rest[0] == "train" else rest
+    function = verbs.stage_verb(verb) if verb in STAGE_VERBS else getattr(verbs, verb)
+    return tyro.cli(function, prog=prog, args=rest, description=_manual(function))
+
+
+def _manual(function: Callable[..., Any]) -> str:
+    import inspect
+
+    return (inspect.getdoc(function) or "") + "\n\n--json: the result as one JSON object, on the last line of stdout."

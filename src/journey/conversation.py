@@ -1,0 +1,181 @@
+"""Talking with a model: turns that fit its context, and the loop of `journey chat`."""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from journey import chat
+from journey.errors import JourneyError, nearest
+
+if TYPE_CHECKING:
+    from journey.infer.sampling import Sampling
+    from journey.model.gpt import GPT
+    from journey.tokenizer.formats import Tokenizer
+
+COMMANDS = {"/reset": "forget the conversation", "/exit": "leave (Ctrl-D too)", "/help": "this list; Ctrl-C stops an answer"}
+
+# What a terminal would obey and not show: a model that writes random bytes must not be able to move its cursor.
+_VISIBLE = {code: 0xFFFD for code in range(0x80, 0xA0)} | {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
+_VISIBLE = {code: shown for code, shown in _VISIBLE.items() if chr(code) not in "\n\t"}
+
+
+class Conversation:
+    """The turns of a chat, and the part of them that fits the context with room for an answer."""
+
+    def __init__(self, tokenizer: Tokenizer, n_ctx: int, max_new_tokens: int, system: str | None = None) -> None:
+        marks = [chat.END, *map(chat.mark, chat.ROLES)]
+        if missing := [mark for mark in marks if mark not in tokenizer.special]:
+            raise JourneyError(f"this tokenizer has no {', '.join(missing)}: chat with a node that was made for it")
+        self.tokenizer = tokenizer
+        self.n_ctx = n_ctx
+        self.max_new_tokens = max_new_tokens
+        self.system = [] if system is None else [{"role": "system", "content": system}]
+        self.turns: list[dict[str, str]] = []
+        self.forgotten = 0  # turns that the last prompt had to leave out
+        if self._excess([{"role": "user", "content": ""}]) > 0:
+            raise JourneyError(
+                f"no room for a question: the context is {n_ctx} tokens and an answer may have {max_new_tokens}"
+                f"{'' if system is None else ' beside the system message'}: ask for shorter answers"
+            )
+
+    def add(self, role: str, content: str) -> None:
+        """Append a turn of the user, the assistant or a tool."""
+        if role not in chat.ROLES or role == "system":
+            raise JourneyError(f'"{role}" cannot be added to a conversation (only user, assistant and tool)')
+        self.turns.append({"role": role, "content": content})
+
+    def reset(self) -> None:
+        """Forget every turn; the system message stays."""
+        self.turns = []
+        self.forgotten = 0
+
+    def prompt(self) -> list[int]:
+        """The ids after which the next answer is written: at most n_ctx − max_new_tokens.
+
+        The oldest turns, always a question with all that follows it, are left out until the rest fits. A last question
+        that does not fit alone raises JourneyError, saying by how much.
+        """
+        questions = [i for i, turn in enumerate(self.turns) if turn["role"] == "user"]
+        if not questions:
+            raise JourneyError("there is no question to answer: add a turn of the user first")
+        for start in questions:
+            if self._excess(self.turns[start:]) <= 0:
+                self.forgotten = start
+                return chat.encode_prompt([*self.system, *self.turns[start:]], self.tokenizer)
+        excess = self._excess(self.turns[questions[-1] :])
+        raise JourneyError(
+            f"the question is {excess} token{'s' * (excess > 1)} too long: the context of {self.n_ctx} leaves "
+            f"{self.n_ctx - self.max_new_tokens} beside an answer of up to {self.max_new_tokens}: shorten it, or ask for "
+            "shorter answers"
+        )
+
+    def _excess(self, turns: list[dict[str, str]]) -> int:
+        """By how many tokens these turns and an answer are longer than the context."""
+        ids = chat.encode_prompt([*self.system, *turns], self.tokenizer)
+        return len(ids) + self.max_new_tokens - self.n_ctx
+
+
+def chat_loop(
+    model: GPT,
+    tokenizer: Tokenizer,
+    conversation: Conversation,
+    sampling: Sampling,
+    read: Callable[[str], str],
+    write: Callable[[str], None],
+) -> None:
+    """Ask and answer until `read(prompt)` raises EOFError (Ctrl-D) or the user says /exit.
+
+    `read` gives a line without its end, as `input` does; `write` gets text as it is made, line ends included. Each
+    answer has a seed of its own, so that a question asked twice is answered anew and a whole chat can be repeated.
+    """
+    write("/help lists the commands, Ctrl-D leaves\n")
+    answers = 0
+    while True:
+        try:
+            line = read("› ").strip()
+        except EOFError:
+            write("\n")
+            return
+        except KeyboardInterrupt:
+            write("\n(Ctrl-D leaves)\n")
+            continue
+        if line == "/exit":
+            return
+        if re.fullmatch(r"/\w+", line):
+            _obey(line, conversation, write)
+        elif line:
+            turn = dataclasses.replace(sampling, seed=sampling.seed + answers)
+            answers += _answer(model, tokenizer, conversation, line, turn, write)
+
+
+def _obey(command: str, conversation: Conversation, write: Callable[[str], None]) -> None:
+    if command == "/reset":
+        conversation.reset()
+        write("(forgotten)\n")
+    elif command == "/help":
+        write("".join(f"{name:<8}{what}\n" for name, what in COMMANDS.items()))
+    else:
+        write(f"unknown command {command}{nearest(command, COMMANDS)} (there are: {', '.join(COMMANDS)})\n")
+
+
+def _answer(
+    model: GPT,
+    tokenizer: Tokenizer,
+    conversation: Conversation,
+    question: str,
+    sampling: Sampling,
+    write: Callable[[str], None],
+) -> bool:
+    """Ask, and stream the answer; whether there was one. A question that cannot be asked leaves no trace."""
+    from journey.infer.engine import stream
+
+    remembered = conversation.forgotten
+    conversation.add("user", question)
+    try:
+        prompt = conversation.prompt()
+    except JourneyError as error:
+        conversation.turns.pop()
+        write(f"({error})\n")
+        return False
+    if conversation.forgotten and not remembered:
+        write(f"(the context of {conversation.n_ctx} tokens is full: from here on the oldest turns are forgotten)\n")
+    said: list[str] = []
+    ids: list[int] = []
+
+    def made() -> Iterator[int]:
+        for token in stream(
+            model, prompt, max_new_tokens=conversation.max_new_tokens, stop=tokenizer.stop, sampling=sampling
+        ):
+            ids.append(token)
+            if token not in tokenizer.stop:
+                yield token
+
+    try:
+        for text in decode_stream(tokenizer, made()):
+            said.append(text)
+            write(text.translate(_VISIBLE))
+        if len(ids) == conversation.max_new_tokens and ids[-1] not in tokenizer.stop:
+            write(f" … (cut off after {len(ids)} tokens)")
+    except KeyboardInterrupt:
+        write(" … (stopped)")
+    write("\n")
+    conversation.add("assistant", "".join(said))
+    return True
+
+
+def decode_stream(tokenizer: Tokenizer, ids: Iterator[int]) -> Iterator[str]:
+    """The text of `tokenizer.decode(ids)` piece by piece, as soon as its characters are whole: a token may end inside one."""
+    from journey.tokenizer.codec import CHAR_TO_BYTE, unspell
+
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in ids:
+        spelled = tokenizer.backend.id_to_token(token) or ""  # an id beyond the vocabulary (a padded head) has no text
+        data = unspell(spelled) if CHAR_TO_BYTE.keys() >= set(spelled) else spelled.encode()
+        if text := decoder.decode(data):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text

@@ -1,0 +1,105 @@
+"""Estimates with a 95 % interval.
+
+What is resampled is the item (a document, a question): tokens of one document are not independent of each other, and
+the question is how the number would move with other documents. Two models are compared on the same items, and each
+resample takes the same items for both (paired): what makes a document hard makes it hard for both and cancels.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from journey.errors import JourneyError
+
+RESAMPLES = 2000
+SEED = 0
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured number, its 95 % interval, how many items it rests on, its unit and how it was counted."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str = ""
+    convention: str = ""
+
+
+def mean(items: Sequence[float], unit: str = "", convention: str = "") -> Estimate:
+    """The mean of one number an item."""
+    return _bootstrap([items, np.ones(len(items))], lambda s: s[0] / s[1], unit, convention)
+
+
+def ratio(num: Sequence[float], den: Sequence[float], unit: str = "", convention: str = "") -> Estimate:
+    """Σnum / Σden over the items, as in bits per byte: a long document weighs more than a short one."""
+    return _bootstrap([num, den], lambda s: s[0] / s[1], unit, convention)
+
+
+def difference(
+    after: Sequence[float],
+    before: Sequence[float],
+    per: Sequence[float] | None = None,
+    unit: str = "",
+    convention: str = "",
+) -> Estimate:
+    """(Σafter - Σbefore) / Σper on the same items; without `per` the mean of after - before. Below zero: it fell."""
+    den = np.ones(len(after)) if per is None else per
+    return _bootstrap([after, before, den], lambda s: (s[0] - s[1]) / s[2], unit, convention)
+
+
+def change(after: Sequence[float], before: Sequence[float], unit: str = "", convention: str = "") -> Estimate:
+    """Σafter / Σbefore - 1 on the same items: -0.1 means 10 % less. Of bits per byte too, for the bytes cancel."""
+    return _bootstrap([after, before], lambda s: s[0] / s[1] - 1, unit, convention)
+
+
+def proportion(hits: Sequence[bool], unit: str = "", convention: str = "") -> Estimate:
+    """The share of items that hold, with Wilson's interval (1927): no resample of 150 hits in 150 holds a miss, so the
+    bootstrap would call such a share certain, and Wilson says 97.5 % to 100 %."""
+    n, share = len(hits), float(np.mean(_columns([hits])))
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, unit, convention)
+
+
+def verdict(low: float, high: float, better: str) -> str:
+    """ "clear", "worse" or "not distinguishable from zero": on which side of zero an effect's interval lies; `better`,
+    "lower" or "higher", says on which side it should."""
+    if better not in ("lower", "higher"):
+        raise ValueError(f'better is "lower" or "higher", not {better!r}')
+    if low <= 0 <= high:
+        return "not distinguishable from zero"
+    return "clear" if (low > 0) == (better == "higher") else "worse"
+
+
+def _columns(columns: Sequence[Sequence[float]]) -> np.ndarray:
+    """The columns as one float array (k, n). Columns of different length are different items: a ValueError."""
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError(f"columns of different length: {[len(column) for column in columns]}")
+    table = np.array(columns, dtype=np.float64)  # (k, n)
+    if table.shape[1] < 2:
+        raise JourneyError(
+            f"an interval needs at least two items, there are {table.shape[1]}: measure on a larger corpus"
+        )
+    return table
+
+
+def _bootstrap(
+    columns: Sequence[Sequence[float]],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    unit: str,
+    convention: str,
+) -> Estimate:
+    """Percentile bootstrap (Efron 1979) of a statistic of the columns' sums; seeded, so that it repeats exactly."""
+    table = _columns(columns)  # (k, n)
+    n = table.shape[1]
+    rng = np.random.default_rng(SEED)
+    sums = np.empty((len(columns), RESAMPLES))
+    for resample in range(RESAMPLES):
+        sums[:, resample] = table @ np.bincount(rng.integers(n, size=n), minlength=n)
+    low, high = np.quantile(statistic(sums), [0.025, 0.975])
+    return Estimate(float(statistic(table.sum(1))), float(low), float(high), n, unit, convention)

@@ -1,0 +1,1 @@
+"""Inference: the key/value cache, sampling, and the engine that generates."""

@@ -1,0 +1,98 @@
+"""Generation: read the prompts once, then one token a row and step, until each row stops."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from journey.errors import JourneyError
+from journey.infer.cache import KVCache
+from journey.infer.sampling import Sampling, row_generators, sample
+from journey.model.gpt import GPT
+
+GREEDY = Sampling(temperature=0)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote after a prompt: its ids, the stop id included when the model ended by itself."""
+
+    ids: list[int]
+    ended: bool
+
+
+def generate(
+    model: GPT,
+    prompts: list[list[int]],
+    *,
+    max_new_tokens: int,
+    stop: set[int],
+    sampling: Sampling = GREEDY,
+    batch_size: int = 32,
+) -> list[Completion]:
+    """Each prompt's completion, at most max_new_tokens long and within n_ctx; ended says that its last id is a stop.
+
+    Raises JourneyError for a prompt that is empty or leaves no room in the context.
+    """
+    written: list[list[int]] = [[] for _ in prompts]
+    generators = row_generators(sampling, len(prompts))
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # rows of like length waste little padding
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch, own = [prompts[row] for row in rows], [generators[row] for row in rows]
+        for row, token in steps(model, batch, max_new_tokens, stop, sampling, own):
+            written[rows[row]].append(token)
+    return [Completion(ids, ended=bool(ids) and ids[-1] in stop) for ids in written]
+
+
+def stream(
+    model: GPT, prompt: list[int], *, max_new_tokens: int, stop: set[int], sampling: Sampling = GREEDY
+) -> Iterator[int]:
+    """The ids of `generate` for one prompt, each as soon as it is known."""
+    for _, token in steps(model, [prompt], max_new_tokens, stop, sampling, row_generators(sampling, 1)):
+        yield token
+
+
+@torch.inference_mode()
+def steps(
+    model: GPT,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    stop: set[int],
+    sampling: Sampling,
+    generators: list[np.random.Generator],
+) -> Iterator[tuple[int, int]]:
+    """Pairs (row, id) in the order in which they are made: one batch, all its prompts in one prefill."""
+    n_ctx, device = model.config.n_ctx, model.embed.weight.device
+    for prompt in prompts:
+        if not prompt:
+            raise JourneyError("the prompt is empty: begin with the bos token")
+        if len(prompt) >= n_ctx:
+            raise JourneyError(f"the prompt has {len(prompt)} tokens and the context {n_ctx}: shorten the prompt")
+    left = [min(max_new_tokens, n_ctx - len(prompt)) for prompt in prompts]  # tokens that a row may still write
+    rows = [row for row in range(len(prompts)) if left[row] > 0]
+    if not rows:
+        return
+
+    lengths = torch.tensor([len(prompts[row]) for row in rows], device=device)
+    longest = int(lengths.max())
+    cache = KVCache(model.config, len(rows), max(len(prompts[row]) + left[row] for row in rows), device)
+    padded = [prompts[row] + [0] * (longest - len(prompts[row])) for row in rows]  # on the right, where no query looks
+    x = model.hidden(torch.tensor(padded, device=device), cache=cache)  # (B, T, C)
+    cache.truncate(lengths)
+    x = x[torch.arange(len(rows), device=device), lengths - 1]  # (B, C)
+    while True:
+        ids = sample(model.head(x), sampling, [generators[row] for row in rows])  # (B,)
+        going = []
+        for i, token in enumerate(ids.tolist()):
+            yield rows[i], token
+            left[rows[i]] -= 1
+            if token not in stop and left[rows[i]] > 0:
+                going.append(i)
+        if not going:
+            return
+        if len(going) < len(rows):
+            rows, ids = [rows[i] for i in going], ids[going]
+            cache.keep(going)
+        x = model.hidden(ids[:, None], cache=cache)[:, 0]  # (B, C)

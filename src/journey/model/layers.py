@@ -1,0 +1,121 @@
+"""The parts of a block: norms, rotary positions, attention and the two kinds of MLP."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from journey.model.config import GPTConfig
+
+
+def make_norm(config: GPTConfig) -> nn.Module:
+    """LayerNorm for gpt2 (scale and shift), RMSNorm for the others (scale alone, no mean taken off)."""
+    kind = nn.LayerNorm if config.family == "gpt2" else nn.RMSNorm
+    return kind(config.n_embd, eps=config.norm_eps)
+
+
+def rope_table(config: GPTConfig) -> Tensor:
+    """Cosines and signed sines of every position's angles (RoFormer), as Hugging Face lays them out: (2, n_ctx, head_dim)."""
+    frequency = config.rope_theta ** -(torch.arange(0, config.head_dim, 2).float() / config.head_dim)
+    angle = torch.arange(config.n_ctx).float()[:, None] * frequency  # (n_ctx, head_dim / 2)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Turn each pair (x_i, x_{i + head_dim/2}) by its position's angle; x (B, T, H, head_dim), rope (2, [B,] T, 1, head_dim)."""
+    cos, sin = rope
+    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin)
+
+
+class Attention(nn.Module):
+    """Causal self-attention; heads may share keys and values, and qwen3 norms each head's queries and keys."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        bias = config.family == "gpt2"
+        n_query, n_key = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
+        self.q = nn.Linear(config.n_embd, n_query, bias=bias)
+        self.k = nn.Linear(config.n_embd, n_key, bias=bias)
+        self.v = nn.Linear(config.n_embd, n_key, bias=bias)
+        self.o = nn.Linear(n_query, config.n_embd, bias=bias)
+        if config.family == "qwen3":
+            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+
+    def forward(
+        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Any = None, trace: dict | None = None
+    ) -> Tensor:
+        """x (B, T, C) -> (B, T, C); mask (B, 1, T, S) says which keys a query sees, None means plain causal."""
+        B, T, _ = x.shape
+        heads = (B, T, -1, self.config.head_dim)
+        q, k, v = self.q(x).view(heads), self.k(x).view(heads), self.v(x).view(heads)  # (B, T, H, head_dim)
+        if self.config.family == "qwen3":
+            q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        if cache is not None:
+            k, v = cache.update(self.layer, k, v)  # (B, S, H, head_dim): those before, and these
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H, T or S, head_dim)
+        if trace is not None:
+            y, trace["pattern", self.layer] = explicit_attention(q, k, v, mask)
+        else:
+            gqa = self.config.n_kv_head < self.config.n_head
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=gqa)
+        return self.o(y.transpose(1, 2).reshape(B, T, -1))
+
+
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same attention written out, with its pattern: output (B, H, T, head_dim), probabilities (B, H, T, S)."""
+    group = q.size(1) // k.size(1)
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    if mask is None:
+        mask = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device).tril()
+    scores = q @ k.mT / math.sqrt(q.size(-1))
+    pattern = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    return pattern @ v, pattern
+
+
+class GELU(nn.Module):
+    """gpt2's MLP, with the tanh form of GELU that its weights were trained with."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.n_embd, config.n_inner)
+        self.down = nn.Linear(config.n_inner, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class SwiGLU(nn.Module):
+    """The gated MLP of llama and qwen3 (Shazeer 2020)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.n_embd, config.n_inner, bias=False)
+        self.up = nn.Linear(config.n_embd, config.n_inner, bias=False)
+        self.down = nn.Linear(config.n_inner, config.n_embd, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    """Attention, then the MLP, each reading a normed copy of the residual stream and adding to it."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = make_norm(config)
+        self.mlp = GELU(config) if config.family == "gpt2" else SwiGLU(config)
+
+    def forward(
+        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Any = None, trace: dict | None = None
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rope, mask, cache, trace)
+        return x + self.mlp(self.mlp_norm(x))

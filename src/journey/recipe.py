@@ -1,0 +1,260 @@
+"""A recipe is a life: a YAML list of stages, read and checked so that a mistake is told by its line."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from journey.errors import JourneyError, nearest
+from journey.stages import STAGES, load
+from journey.stages.run import corpus_fields, source_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One stage of a recipe, checked: its config is built, its parents and texts exist."""
+
+    name: str
+    stage: str
+    parents: tuple[str, ...]
+    config: Any
+    texts: dict[str, str]  # config field -> the step that makes its text
+    where: str = ""  # file and line, for errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A life: its name, its seed and its steps, each after everything it needs."""
+
+    name: str
+    seed: int
+    steps: tuple[Step, ...]
+
+    def step(self, name: str) -> Step:
+        """The step of a name. Errors: JourneyError naming the nearest."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        names = [step.name for step in self.steps]
+        raise JourneyError(f'no stage "{name}" in the recipe{nearest(name, names)} (there are: {", ".join(names)})')
+
+
+def find(name: str) -> Path:
+    """The file of a recipe given by path or, for one that comes along, by name."""
+    if Path(name).is_file():
+        return Path(name)
+    here = Path(__file__).parent
+    shelves = [here / "recipes", here.parents[1] / "recipes"]  # in a wheel, in a checkout
+    for shelf in shelves:
+        if (shelf / f"{name}.yaml").is_file():
+            return shelf / f"{name}.yaml"
+    known = sorted(path.stem for shelf in shelves for path in shelf.glob("*.yaml"))
+    raise JourneyError(f"no recipe {name}{nearest(name, known)}: give a file, or one of {', '.join(known)}")
+
+
+def read(path: Path, settings: list[str] | None = None) -> Recipe:
+    """Read and check a recipe. `settings` are `stages.base.tokens=…` strings that replace keys.
+
+    Errors: JourneyError naming the file, the line, and the nearest valid stage or key.
+    """
+    document = _Document(path)
+    for setting in settings or []:
+        document.set(setting)
+    return document.recipe()
+
+
+class _Document:
+    """A parsed recipe that knows the line of every key."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[tuple[Any, ...], int] = {}
+        try:
+            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            self.value = self._build(root, ()) if root else None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise JourneyError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        except UnicodeDecodeError as error:
+            raise JourneyError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        if not isinstance(self.value, dict):
+            raise JourneyError(f"{path}: a recipe is a mapping with name, seed and stages")
+        self._only(self.value, ("name", "seed", "stages"), ())
+        stages = self.value.get("stages")
+        if not isinstance(stages, list) or not stages:
+            raise JourneyError(f"{self.at(('stages',))}: stages must be a list of at least one stage")
+        for i, entry in enumerate(stages):
+            if not isinstance(entry, dict) or "name" not in entry or "stage" not in entry:
+                raise JourneyError(f"{self.at(('stages', i))}: a stage needs a name and a stage")
+            self._only(entry, ("name", "stage", "parents", "with"), ("stages", i))
+            entry.setdefault("with", {})
+            if not isinstance(entry["with"], dict):
+                raise JourneyError(f"{self.at(('stages', i, 'with'))}: with must be a mapping of settings")
+
+    def _build(self, node: yaml.Node, path: tuple[Any, ...]) -> Any:
+        self.lines[path] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            made: dict[Any, Any] = {}
+            for key_node, value_node in node.value:
+                key = key_node.value
+                if key in made:
+                    raise JourneyError(f"{self.path}:{key_node.start_mark.line + 1}: {key} stands here twice")
+                made[key] = self._build(value_node, (*path, key))
+                self.lines[(*path, key)] = key_node.start_mark.line + 1
+            return made
+        if isinstance(node, yaml.SequenceNode):
+            return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+
+    def at(self, path: tuple[Any, ...]) -> str:
+        """`file:line` of a key, or of the nearest thing around it."""
+        while path not in self.lines and path:
+            path = path[:-1]
+        return f"{self.path}:{self.lines.get(path, 1)}"
+
+    def _only(self, mapping: dict[str, Any], known: tuple[str, ...], path: tuple[Any, ...]) -> None:
+        for key in mapping:
+            if key not in known:
+                hint = nearest(str(key), known)
+                raise JourneyError(f'{self.at((*path, key))}: unknown key "{key}"{hint} (there are: {", ".join(known)})')
+
+    def set(self, setting: str) -> None:
+        """Take `seed=1` or `stages.NAME.KEY=VALUE` (or `stages.NAME.with.KEY=VALUE`)."""
+        key, equals, text = setting.partition("=")
+        parts = [part for part in key.split(".") if part != "with"]
+        assert isinstance(self.value, dict)
+        if not equals or not (parts in (["seed"], ["name"]) or (parts[0] == "stages" and len(parts) == 3)):
+            raise JourneyError(f'--set {setting}: give seed=NUMBER or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000')
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if len(parts) == 1:
+            self.value[parts[0]] = value
+            return
+        names = [entry["name"] for entry in self.value["stages"]]
+        if parts[1] not in names:
+            raise JourneyError(f'--set {setting}: no stage "{parts[1]}"{nearest(parts[1], names)} (there are: {", ".join(names)})')
+        entry = self.value["stages"][names.index(parts[1])]
+        if parts[2] == "parents":
+            entry["parents"] = value
+        else:
+            entry["with"][parts[2]] = value
+
+    def recipe(self) -> Recipe:
+        """The checked recipe."""
+        assert isinstance(self.value, dict)
+        name, seed = self.value.get("name", self.path.stem), self.value.get("seed", 0)
+        if not isinstance(name, str) or not name or "/" in name:
+            raise JourneyError(f"{self.at(('name',))}: name must be a word; it names the workspace")
+        if not isinstance(seed, int):
+            raise JourneyError(f"{self.at(('seed',))}: seed must be a whole number, not {seed!r}")
+        entries = self.value["stages"]
+        names = [entry["name"] for entry in entries]
+        steps = []
+        for i, entry in enumerate(entries):
+            at = ("stages", i)
+            if names.index(entry["name"]) != i:
+                raise JourneyError(f'{self.at((*at, "name"))}: the name "{entry["name"]}" is taken by a stage above')
+            if entry["stage"] not in STAGES:
+                hint = nearest(str(entry["stage"]), STAGES)
+                raise JourneyError(
+                    f'{self.at((*at, "stage"))}: unknown stage "{entry["stage"]}"{hint} (there are: {", ".join(STAGES)})'
+                )
+            config = self._config(entry, at)
+            steps.append(Step(entry["name"], entry["stage"], self._parents(entry, names[:i], at), config, {}, self.at(at)))
+        return Recipe(name, seed, tuple(_with_texts(steps)))
+
+    def _parents(self, entry: dict[str, Any], before: list[str], at: tuple[Any, ...]) -> tuple[str, ...]:
+        parents = entry.get("parents", [])
+        parents = [parents] if isinstance(parents, str) else parents
+        wanted = STAGES[entry["stage"]][1]
+        if wanted is None and parents:
+            raise JourneyError(f'{self.at((*at, "parents"))}: the stage {entry["stage"]} has no parents, it reads data')
+        if wanted is not None and (not isinstance(parents, list) or len(parents) != 1):
+            raise JourneyError(f'{self.at(at)}: "{entry["name"]}" needs one parent, a {wanted}: add parents: [NAME]')
+        for parent in parents:
+            if parent not in before and not Path(parent).is_dir():
+                raise JourneyError(
+                    f'{self.at((*at, "parents"))}: parent "{parent}" is no stage above and no folder{nearest(parent, before)}'
+                )
+        return tuple(parents)
+
+    def _config(self, entry: dict[str, Any], at: tuple[Any, ...]) -> Any:
+        _, kind = load(entry["stage"])
+        hints = typing.get_type_hints(kind)
+        self._only(entry["with"], tuple(hints), (*at, "with"))
+        values = {}
+        for key, value in entry["with"].items():
+            try:
+                values[key] = _fit(value, hints[key])
+            except ValueError as error:
+                raise JourneyError(f"{self.at((*at, 'with', key))}: {key}: {error}") from None
+        return kind(**values)
+
+
+def _fit(value: Any, kind: Any) -> Any:
+    """The value as the type that a config field wants. Errors: ValueError saying what it should be."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            options = [str(option) for option in typing.get_args(kind)]
+            raise ValueError(f"must be one of {', '.join(options)}, not {value!r}{nearest(str(value), options)}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in typing.get_args(kind):
+            return None
+        return _fit(value, next(k for k in typing.get_args(kind) if k is not type(None)))
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 3e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"must be a number, not {value!r}") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        raise ValueError(f"must be {words[kind]}, not {value!r}")
+    return value
+
+
+def _with_texts(steps: list[Step]) -> Iterator[Step]:
+    """The steps, with a text step put in front for every source that a config names and no step makes.
+
+    Texts come first: every model is measured on every text of the life.
+    """
+    from journey.stages.text import Text
+
+    made = {step.config.source: step.name for step in steps if step.stage == "text"}
+    texts = [step for step in steps if step.stage == "text"]
+    names = {step.name for step in steps}
+    rest = []
+    for step in steps:
+        if step.stage == "text":
+            continue
+        fields = {}
+        for field, value in corpus_fields(step.config).items():
+            if any(value == text.name for text in texts):
+                fields[field] = value
+                continue
+            source = source_of(value)
+            if source not in made:
+                name = _free_name(Path(source).stem or "text", names)
+                names.add(name)
+                made[source] = name
+                texts.append(Step(name, "text", (), Text(source=source), {}, step.where))
+            fields[field] = made[source]
+        rest.append(dataclasses.replace(step, texts=fields))
+    yield from texts
+    yield from rest
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    return name if name not in taken else next(f"{name}-{i}" for i in range(2, 1000) if f"{name}-{i}" not in taken)

@@ -1,0 +1,214 @@
+"""Running a recipe: plan, skip what stands, make the rest, measure every model, and go on after a kill."""
+
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from journey.checkpoint import LINEAGE, Node, open_node
+from journey.console import Console, clock
+from journey.errors import JourneyError
+from journey.files import read_json, write_json
+from journey.recipe import Recipe, Step
+from journey.stages import load
+from journey.stages.cost import MEASURING, Cost, estimate
+from journey.stages.run import Run, identify
+
+PLAN = "plan.json"
+_SPARE_DISK = 200e6  # bytes that must stay free beside what the plan needs
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A step with the id of what it will make, where that stands or will stand, and what it should cost."""
+
+    step: Step
+    id: str
+    path: Path
+    cost: Cost
+    redo: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the node stands, whole: a folder is put in place only when it is."""
+        return (self.path / LINEAGE).exists() and not self.redo
+
+
+def plan(recipe: Recipe, workspace: Path, until: str | None = None, from_: str | None = None) -> list[Planned]:
+    """What would be made, in order. Ids follow from what goes in, so nothing has to run to know them.
+
+    `until` ends the plan with that stage; `from_` makes that stage and all that follow from it anew.
+    """
+    wanted = _needed(recipe, until) if until else {step.name for step in recipe.steps}
+    anew = {recipe.step(from_).name} if from_ else set()
+    ids: dict[str, str] = {}
+    configs: dict[str, list[Any]] = {}
+    planned = []
+    for step in recipe.steps:
+        if step.name not in wanted:
+            continue
+        function, _ = load(step.stage)
+        parents = [ids[name] if name in ids else open_node(name).id for name in step.parents]
+        texts = {field: ids[name] for field, name in step.texts.items()}
+        id = identify(function, step.config, parents, texts, recipe.seed)
+        ids[step.name] = id
+        configs[step.name] = [step.config, *(c for name in step.parents for c in configs.get(name, []))]
+        if anew & {*step.parents, *step.texts.values()}:
+            anew.add(step.name)
+        path = workspace / "nodes" / f"{step.name}-{id[:10]}"
+        cost = estimate(step.stage, configs[step.name])
+        planned.append(Planned(step, id, path, cost, redo=step.name in anew))
+    return planned
+
+
+def _needed(recipe: Recipe, name: str) -> set[str]:
+    """A step and everything it is made from, and every text, on which each model is measured."""
+    needed: set[str] = {step.name for step in recipe.steps if step.stage == "text"}
+    waiting = [recipe.step(name).name]
+    while waiting:
+        step = recipe.step(waiting.pop())
+        needed.add(step.name)
+        waiting += [parent for parent in step.parents if any(parent == other.name for other in recipe.steps)]
+    return needed
+
+
+def run(recipe: Recipe, planned: list[Planned], workspace: Path, console: Console) -> tuple[list[Node], bool]:
+    """Make what is not there, measure every model on every text; the nodes, and whether there was anything to do.
+
+    Errors: JourneyError when another run holds the workspace, it cannot be written, or the disk is too small.
+    Raises `stages.run.Stopped` after Ctrl-C, with everything saved.
+    """
+    from journey import measure
+
+    with _alone(workspace), console.listening():
+        _check_disk(planned, workspace)
+        _write_plan(recipe, planned, workspace)
+        nodes: dict[str, Node] = {}
+        texts: dict[str, Node] = {}
+        worked = False
+        for item in planned:
+            step = item.step
+            if item.done:
+                node = open_node(item.path)
+            else:
+                console.begin(step.name, step.stage)
+                function, _ = load(step.stage)
+                parents = [nodes[name] if name in nodes else open_node(name) for name in step.parents]
+                given = {field: nodes[name] for field, name in step.texts.items()}
+                node = function(
+                    parents[0] if parents else None,
+                    step.config,
+                    Run(item.path, recipe.seed, step.name, console, given, again=item.redo),
+                )
+                console.end(step.name, _summary(node))
+                worked = True
+            nodes[step.name] = node
+            if step.stage == "text":
+                texts[step.name] = node
+            if node.is_model:
+                parent = next((nodes[name] for name in step.parents if name in nodes and nodes[name].is_model), None)
+                worked |= measure.measure(node, parent, texts, workspace, console, seed=recipe.seed)
+        return list(nodes.values()), worked
+
+
+def _summary(node: Node) -> str:
+    """`0:42, 1,000,000 tokens`, for the line of a finished stage."""
+    lineage = node.lineage
+    parts = [clock(lineage["seconds"]), f"{lineage['peak_memory'] / 1e9:.1f} GB"]
+    if lineage["tokens"]:
+        parts.append(f"{lineage['tokens']:,} tokens")
+    shown = [key for key in lineage["metrics"] if key.startswith(("dev_", "bytes_per", "documents"))]
+    parts += [f"{key.replace('_', ' ')} {lineage['metrics'][key]['value']:,.4g}" for key in shown[:3]]
+    return ", ".join(parts)
+
+
+def remaining(planned: list[Planned]) -> Cost:
+    """Estimated seconds and bytes of what is still to be made, measuring included."""
+    waiting = [item for item in planned if not item.done]
+    measured = sum(item.cost.is_model for item in waiting)
+    return Cost(sum(item.cost.seconds for item in waiting) + MEASURING * measured, sum(item.cost.bytes for item in waiting))
+
+
+def _check_disk(planned: list[Planned], workspace: Path) -> None:
+    need, free = remaining(planned).bytes, shutil.disk_usage(workspace).free
+    if need and free < need + _SPARE_DISK:
+        raise JourneyError(
+            f"too little disk: {free / 1e6:,.0f} MB free at {workspace}, the plan needs about "
+            f"{(need + _SPARE_DISK) / 1e6:,.0f} MB: free some, or give --workspace on another disk"
+        )
+
+
+def _write_plan(recipe: Recipe, planned: list[Planned], workspace: Path) -> None:
+    stages = [
+        {
+            "name": item.step.name,
+            "stage": item.step.stage,
+            "id": item.id,
+            "path": str(item.path.relative_to(workspace)),
+            "parents": list(item.step.parents),
+            "data": list(dict.fromkeys(item.step.texts.values())),
+        }
+        for item in planned
+    ]
+    write_json(workspace / PLAN, {"recipe": recipe.name, "seed": recipe.seed, "stages": stages})
+
+
+@contextmanager
+def _alone(workspace: Path) -> Iterator[None]:
+    """Hold the workspace; the system lets go of the lock however the process ends."""
+    try:
+        (workspace / "nodes").mkdir(parents=True, exist_ok=True)
+        lock = open(workspace / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  (held until the run ends)
+    except OSError as error:
+        raise JourneyError(f"cannot write in {workspace} ({error.strerror}): give --workspace elsewhere") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = json.loads(lock.read() or "{}")
+            raise JourneyError(
+                f"{workspace} is in use by `{holder.get('command', 'another run')}` (process {holder.get('pid', '?')}, "
+                f"since {holder.get('since', '?')}): wait for it, or give --workspace elsewhere"
+            ) from None
+        lock.truncate(0)
+        command = " ".join(["journey", *sys.argv[1:]])
+        json.dump({"pid": os.getpid(), "command": command, "since": time.strftime("%Y-%m-%d %H:%M:%S")}, lock)
+        lock.flush()
+        yield
+
+
+def read_plan(workspace: Path) -> dict[str, Any]:
+    """The plan of the last run in a workspace. Errors: JourneyError when there was none."""
+    if not (workspace / PLAN).exists():
+        raise JourneyError(f"no journey in {workspace}: `journey run` makes one, or give --workspace")
+    return read_json(workspace / PLAN)
+
+
+def find_node(name: str, workspace: Path) -> Node:
+    """A node by its stage's name in the workspace, by a unique beginning of its id, or by its path."""
+    if Path(name).is_dir():
+        return open_node(name)
+    stages = read_plan(workspace)["stages"]
+    for entry in stages:
+        if entry["name"] == name:
+            if not (workspace / entry["path"] / LINEAGE).exists():
+                raise JourneyError(f'"{name}" has not been made yet: `journey run --until {name}` makes it')
+            return open_node(workspace / entry["path"])
+    made = [open_node(path.parent) for path in sorted((workspace / "nodes").glob(f"*/{LINEAGE}"))]
+    matches = [node for node in made if len(name) >= 4 and node.id.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise JourneyError(f"{name} is the beginning of {len(matches)} ids: give more of it")
+    from journey.errors import nearest
+
+    names = [entry["name"] for entry in stages]
+    raise JourneyError(f'no node "{name}" in {workspace}{nearest(name, names)} (there are: {", ".join(names)})')

@@ -1,0 +1,44 @@
+"""One file a stage. The table is read without importing any of them, so that `journey --help` stays quick."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from journey.checkpoint import Node
+from journey.errors import JourneyError, nearest
+
+# name -> (its line of help, whether its first parent is a "tokenizer", a "model", or it has none)
+STAGES = {
+    "text": ("read, deduplicate and split a text", None),
+    "tokenizer": ("train a byte-level BPE", None),
+    "pretrain": ("train a GPT from random weights", "tokenizer"),
+    "continue": ("go on training a model on another text", "model"),
+    "sft": ("teach a model to answer (TRL)", "model"),
+}
+
+
+def load(name: str) -> tuple[Callable[..., Node], type]:
+    """The stage's function and its config class. Errors: JourneyError for a name that is no stage."""
+    if name not in STAGES:
+        raise JourneyError(f'unknown stage "{name}"{nearest(name, STAGES)} (there are: {", ".join(STAGES)})')
+    module = importlib.import_module(module_of(name))
+    function = getattr(module, _identifier(name))
+    config = function.body.__annotations__["config"]
+    assert dataclasses.is_dataclass(config)
+    return function, config  # type: ignore[return-value]
+
+
+def module_of(name: str) -> str:
+    """The module a stage stands in."""
+    return f"journey.stages.{_identifier(name)}"
+
+
+def _identifier(name: str) -> str:
+    """`continue` is a word of Python's own."""
+    return "continue_" if name == "continue" else name
+
+
+def defaults(config: type) -> dict[str, Any]:
+    """Every field of a config class that has a default, with it."""
+    return {f.name: f.default for f in dataclasses.fields(config) if f.default is not dataclasses.MISSING}

@@ -1,0 +1,47 @@
+"""Continued pre-training: a trained model goes on with another text, and some of the old one against forgetting."""
+
+import dataclasses
+from typing import Any
+
+from journey.checkpoint import Node
+from journey.errors import JourneyError
+from journey.stages.pretrain import Training, fit, stream
+from journey.stages.run import Run, corpus, stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Continue(Training):
+    """Settings of the continue stage."""
+
+    data: str = corpus("stdlib-code", "the new text")
+    replay_data: str = corpus("installed-docs", "the text that the parent knows")
+    replay: float = 0.25
+    """Share of the rows that come from replay_data."""
+    tokens: int = 250_000
+    """How many tokens to train on, replayed ones included."""
+    lr: float = 1.5e-3
+    """AdamW's peak learning rate: half of pre-training's, so that less is overwritten."""
+    muon_lr: float = 0.01
+    """Muon's peak learning rate, halved likewise."""
+
+
+@stage
+def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
+    """Train the parent on a mixture of a new text and an old one."""
+    from journey.data.stream import Mixture
+    from journey.model import huggingface
+    from journey.tokenizer.formats import Tokenizer
+
+    if not 0 <= config.replay < 1:
+        raise JourneyError(f"replay is {config.replay}: it is a share of the rows, from 0 to below 1")
+    if config.replay and not config.replay_data:
+        raise JourneyError("replay needs replay_data: name the text to repeat, or set replay to 0")
+    tokenizer = Tokenizer.load(parent.path)
+    model = huggingface.load(parent.path)
+    T = model.config.n_ctx
+    rows: Any = stream(run.corpora["data"], tokenizer, T, run)
+    dev = {"": run.corpora["data"]}
+    if config.replay:
+        rows = Mixture(rows, stream(run.corpora["replay_data"], tokenizer, T, run), config.replay)
+        dev["_replay"] = run.corpora["replay_data"]
+    return fit(model, tokenizer, rows, dev, config, run)

@@ -1,0 +1,178 @@
+"""Pre-training: a GPT from random weights learns to predict the next token of a text."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from journey.checkpoint import Node
+from journey.errors import JourneyError
+from journey.stages.run import Run, Stopped, corpus, metric, stage
+
+if TYPE_CHECKING:
+    from journey.data.corpus import Corpus
+    from journey.model.gpt import GPT
+    from journey.tokenizer.formats import Tokenizer
+    from journey.train.loop import Rows
+
+_DEV_DOCUMENTS = 96  # of each text, scored through training: enough to see the curve, cheap enough to do often
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings that pre-training and continuing share."""
+
+    tokens: int = 1_000_000
+    """How many tokens to train on, repeats included."""
+    batch_size: int = 4
+    """Sequences a step."""
+    accumulate: int = 1
+    """Work a step's sequences through in this many equal parts (same result, less memory)."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon for the matrices of the blocks with AdamW for the rest, or AdamW for all."""
+    lr: float = 3e-3
+    """AdamW's peak learning rate."""
+    muon_lr: float = 0.02
+    """Muon's peak learning rate."""
+    weight_decay: float = 0.1
+    """AdamW's, on matrices only."""
+    warmup: float = 0.02
+    """Share of the steps in which the learning rate rises."""
+    decay: float = 0.5
+    """Share of the steps, at the end, in which it falls to zero."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    evaluations: int = 10
+    """How often the dev split is scored through training."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrain(Training):
+    """Settings of the pretrain stage."""
+
+    data: str = corpus("installed-docs", "the text to train on")
+    family: Literal["qwen3", "llama", "gpt2"] = "qwen3"
+    """Architecture, saved under its standard Hugging Face name."""
+    n_layer: int = 4
+    """Blocks."""
+    n_embd: int = 128
+    """Width of the residual stream."""
+    n_head: int | None = None
+    """Attention heads (none: the family's usual number for this width)."""
+    n_kv_head: int | None = None
+    """Heads of keys and values (none: as many as n_head)."""
+    n_ctx: int = 256
+    """Longest sequence, and the length of a training row."""
+
+
+@stage
+def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
+    """Train a GPT on the parent tokenizer's tokens and save it as a Hugging Face folder."""
+    import torch
+
+    from journey.model.config import GPTConfig
+    from journey.model.gpt import GPT
+    from journey.tokenizer.formats import Tokenizer
+
+    tokenizer = Tokenizer.load(parent.path)
+    torch.manual_seed(run.seed)
+    model = GPT(
+        GPTConfig.make(
+            config.family,
+            tokenizer.vocab_size,
+            config.n_ctx,
+            config.n_layer,
+            config.n_embd,
+            n_head=config.n_head,
+            n_kv_head=config.n_kv_head,
+        )
+    )
+    text = run.corpora["data"]
+    rows = stream(text, tokenizer, config.n_ctx, run)
+    return fit(model, tokenizer, rows, {"": text}, config, run)
+
+
+def stream(text: "Corpus", tokenizer: "Tokenizer", T: int, run: Run) -> Any:
+    """The training split as a stream of rows of T tokens."""
+    from journey.data.stream import TokenStream, encode_documents
+
+    documents = encode_documents(text.texts("train"), tokenizer.encode_batch, tokenizer.bos, run.progress)
+    return TokenStream(documents, T, run.seed)
+
+
+def fit(
+    model: "GPT", tokenizer: "Tokenizer", rows: "Rows", dev: dict[str, "Corpus"], config: Training, run: Run
+) -> dict[str, Any]:
+    """Run the loop, save the model with its tokenizer, and say what came out.
+
+    `dev` maps a suffix to a text whose dev split is scored through training: `dev_bits_per_byte<suffix>`.
+    """
+    import torch
+
+    from journey.evaluate import perplexity
+    from journey.files import write_json
+    from journey.train.loop import Loop, train
+
+    T = model.config.n_ctx
+    steps = config.tokens // (config.batch_size * T)
+    if steps < 1:
+        raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
+    if config.batch_size % config.accumulate:
+        raise JourneyError(f"batch_size {config.batch_size} is not a multiple of accumulate {config.accumulate}")
+    documents = {suffix: text.documents("dev")[:_DEV_DOCUMENTS] for suffix, text in dev.items()}
+
+    def evaluate(model: "GPT") -> dict[str, float]:
+        numbers = {}
+        for suffix, held_out in documents.items():
+            scores = perplexity.score(model, tokenizer, held_out)
+            nats = sum(score["nats"] for score in scores)
+            numbers[f"dev_bits_per_byte{suffix}"] = nats / math.log(2) / sum(score["bytes"] for score in scores)
+            numbers[f"dev_perplexity{suffix}"] = math.exp(nats / sum(score["tokens"] for score in scores))
+        return numbers
+
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    history = train(
+        model,
+        rows,
+        Loop(
+            steps=steps,
+            batch_size=config.batch_size,
+            accumulate=config.accumulate,
+            optimizer=config.optimizer,
+            lr=config.lr,
+            muon_lr=config.muon_lr,
+            weight_decay=config.weight_decay,
+            warmup=config.warmup,
+            decay=config.decay,
+            clip=config.clip,
+            eval_every=max(1, steps // config.evaluations),
+            mark=tokenizer.bos,
+        ),
+        state=run.scratch / "training",
+        evaluate=evaluate,
+        progress=run.progress,
+        stopping=lambda: run.stopping,
+    )
+    if history is None:
+        raise Stopped
+    write_model(model.to("cpu"), tokenizer, run.folder)
+    write_json(run.folder / "history.json", history)
+    last, tokens = history[-1], history[-1]["tokens"]
+    convention = "dev split, first 96 documents"
+    return {
+        "tokens": tokens,
+        "flops": tokens * model.config.flops_per_token(T),
+        "metrics": {
+            "parameters": metric(model.config.n_params),
+            "steps": metric(steps),
+            **{key: metric(value, convention=convention) for key, value in last.items() if key.startswith("dev_")},
+        },
+    }
+
+
+def write_model(model: "GPT", tokenizer: "Tokenizer", folder: Path) -> None:
+    """The whole checkpoint: weights, config, tokenizer, chat template, generation settings."""
+    from journey.model import huggingface
+
+    huggingface.save(model, folder, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
+    tokenizer.save(folder)

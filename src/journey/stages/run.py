@@ -1,0 +1,257 @@
+"""How a stage is run, whoever calls it: Python, the command line and a recipe all come through `@stage`.
+
+A stage's body turns a parent checkpoint, a config and a `Run` into files in `run.folder`. The decorator around it
+computes the id of what will be made, returns the node at once when it is there already, resumes what a kill
+interrupted, and at the end writes the lineage and publishes the folder in one step.
+"""
+
+import dataclasses
+import functools
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from journey.checkpoint import LINEAGE, Node, open_node
+from journey.console import Console
+from journey.errors import JourneyError
+from journey.files import publish, read_json, write_json, write_text
+from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, surroundings
+
+if TYPE_CHECKING:
+    from journey.data.corpus import Corpus
+
+_SAVE_CLOCK_EVERY = 5.0  # seconds
+
+
+class Stopped(Exception):
+    """The user asked to stop (Ctrl-C). What was done is saved; the same command goes on from there."""
+
+
+def corpus(default: str, help: str) -> Any:
+    """A config field that names a text: a stage of the recipe, a built-in source, a node's folder or a path."""
+    return dataclasses.field(default=default, metadata={"corpus": True, "help": help})
+
+
+def corpus_fields(config: Any) -> dict[str, str]:
+    """Field name -> the text it names, for every corpus field of a config that is not empty."""
+    fields = [field.name for field in dataclasses.fields(config) if field.metadata.get("corpus")]
+    return {name: getattr(config, name) for name in fields if getattr(config, name)}
+
+
+def source_of(value: str) -> str:
+    """`installed-docs-qa` means the questions of `installed-docs`: one source, one split."""
+    stem = value.removesuffix("-qa")
+    return stem if stem != value and not Path(value).exists() else value
+
+
+@dataclasses.dataclass
+class Run:
+    """What a stage works with. `out` is where its node will stand.
+
+    `folder` receives the node's files; `scratch` holds what a later call needs to go on after a kill.
+    """
+
+    out: Path
+    seed: int = 0
+    name: str = ""
+    console: Console = dataclasses.field(default_factory=Console)
+    texts: dict[str, Node] = dataclasses.field(default_factory=dict)  # config field -> its text node
+    again: bool = False  # make the node even where it already stands
+
+    folder: Path = dataclasses.field(init=False)
+    scratch: Path = dataclasses.field(init=False)
+    _before: float = dataclasses.field(init=False, default=0.0)  # seconds of earlier, interrupted runs
+    _start: float = dataclasses.field(init=False, default=0.0)
+    _last_saved: float = dataclasses.field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.out = Path(self.out)
+        self.name = self.name or self.out.name
+
+    @functools.cached_property
+    def corpora(self) -> dict[str, "Corpus"]:
+        """The texts that the config names, by field name, open for reading."""
+        from journey.data.corpus import Corpus
+
+        return {field: Corpus(node.path) for field, node in self.texts.items()}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the user asked to stop: save what is needed to go on, then raise `Stopped`."""
+        return self.console.stopping
+
+    def progress(self, done: int, total: int, unit: str = "tokens", **numbers: float) -> None:
+        """Show how far the stage is. A stage that saves its state looks at `stopping` before it calls this;
+        for one that does not, this is where Ctrl-C takes effect."""
+        if self.stopping:
+            raise Stopped
+        self.console.progress(self.name, done, total, unit, numbers)
+        if time.monotonic() - self._last_saved > _SAVE_CLOCK_EVERY:
+            self._save_clock()
+
+    def say(self, line: str) -> None:
+        """One line for the user, on stderr."""
+        self.console.say(line)
+
+    def _begin(self, id: str) -> None:
+        work = self.out.parent / f".work-{id[:12]}"
+        self.folder, self.scratch = work / "node", work / "state"
+        shutil.rmtree(self.folder, ignore_errors=True)  # half-written by a run that was killed
+        self.folder.mkdir(parents=True)
+        self.scratch.mkdir(exist_ok=True)
+        clock = self.scratch / "clock.json"
+        self._before = read_json(clock)["seconds"] if clock.exists() else 0.0
+        self._start = self._last_saved = time.monotonic()
+        reset_peak_memory()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work on this node so far, those of interrupted runs included."""
+        return self._before + time.monotonic() - self._start
+
+    def _save_clock(self) -> None:
+        write_json(self.scratch / "clock.json", {"seconds": self.seconds})
+        self._last_saved = time.monotonic()
+
+    def _finish(self, lineage: dict[str, Any]) -> Node:
+        hashes = file_hashes(self.folder)
+        lineage |= {
+            "seconds": round(self.seconds, 3),
+            "peak_memory": peak_memory(),
+            "weights_sha256": hashes.get("model.safetensors"),
+            "files": hashes,
+        }
+        write_json(self.folder / LINEAGE, lineage)
+        publish(self.folder, self.out)
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
+        return Node(self.out)
+
+
+def metric(
+    value: float,
+    unit: str = "",
+    convention: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    n: int | None = None,
+) -> dict[str, Any]:
+    """One number in the shape that `--json`, the lineage and the report share."""
+    return {"value": value, "low": low, "high": high, "n": n, "unit": unit, "convention": convention}
+
+
+Body = Callable[[Any, Any, Run], dict[str, Any]]
+
+
+def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
+    """Make a stage of a function `body(parent, config, run) -> facts`; the facts (`tokens`, `flops`, `metrics`) go
+    into the lineage. The stage takes its parent as a Node, a path, or None, and returns the finished node."""
+    name = body.__name__.rstrip("_")
+
+    @functools.wraps(body)
+    def call(parent: Node | str | Path | None, config: Any, run: Run) -> Node:
+        parent = open_node(parent) if isinstance(parent, str | Path) else parent
+        _make_texts(config, run)
+        text_ids = {field: node.id for field, node in run.texts.items()}
+        parents = [parent.id] if parent else []
+        id = identify(call, config, parents, text_ids, run.seed)
+        if (run.out / LINEAGE).exists() and not run.again:
+            found = open_node(run.out)
+            if found.id == id:
+                return found
+            raise JourneyError(f"{run.out} already holds another node ({found.id[:10]}): choose another place")
+        if run.out.exists() and not run.again and (not run.out.is_dir() or any(run.out.iterdir())):
+            raise JourneyError(f"{run.out} exists and is not a node: choose another place or move it away")
+        run.out.parent.mkdir(parents=True, exist_ok=True)
+        run._begin(id)
+        facts = body(parent, config, run)
+        texts = {
+            field: {"id": node.id, "name": node.name, "fingerprint": node.lineage["data"]["source"]["fingerprint"]}
+            for field, node in run.texts.items()
+        }
+        raw = {field: {"fingerprint": value} for field, value in inputs_of(config, {}).items()}
+        lineage = {
+            "id": id,
+            "name": run.name,
+            "stage": name,
+            "parents": parents,
+            "config": dataclasses.asdict(config),
+            "data": texts | raw,
+            "tokenizer_hash": _tokenizer_hash(run.folder),
+            "seed": run.seed,
+            "tokens": facts.get("tokens"),
+            "flops": facts.get("flops"),
+            "metrics": facts.get("metrics", {}),
+            **surroundings(),
+        }
+        if (run.folder / "config.json").exists():
+            write_text(run.folder / "README.md", _card(lineage, parent))
+        return run._finish(lineage)
+
+    call.body = body  # type: ignore[attr-defined]  # the recipe reads its annotations
+    return call
+
+
+def identify(
+    function: Callable[..., Node], config: Any, parents: list[str], text_ids: dict[str, str], seed: int
+) -> str:
+    """The id of what a stage would make, without making it."""
+    body = function.body  # type: ignore[attr-defined]
+    name = body.__name__.rstrip("_")
+    return node_id(name, body.__module__, dataclasses.asdict(config), parents, inputs_of(config, text_ids), seed)
+
+
+def inputs_of(config: Any, text_ids: dict[str, str]) -> dict[str, str]:
+    """What the config's fields that name data stand for: text nodes' ids, and the fingerprints of raw sources."""
+    from journey.data.sources import fingerprint
+
+    raw = [field.name for field in dataclasses.fields(config) if field.metadata.get("source")]
+    return text_ids | {name: fingerprint(getattr(config, name)) for name in raw}
+
+
+def _make_texts(config: Any, run: Run) -> None:
+    """Called straight from Python or the command line, a stage prepares the texts that its config names."""
+    from journey.stages.text import Text, text
+
+    for field, named in corpus_fields(config).items():
+        if field in run.texts:
+            continue
+        if (Path(named) / LINEAGE).exists():
+            run.texts[field] = open_node(named)
+            continue
+        wanted = Text(source=source_of(named))
+        id = identify(text, wanted, [], {}, run.seed)
+        name = Path(wanted.source).stem or "text"
+        place = run.out.parent / f"{name}-{id[:10]}"
+        run.texts[field] = text(None, wanted, Run(place, seed=run.seed, name=name, console=run.console))
+
+
+def _tokenizer_hash(folder: Path) -> str | None:
+    if not (folder / "tokenizer.json").exists():
+        return None
+    from journey.tokenizer.formats import Tokenizer
+
+    return Tokenizer.load(folder).hash
+
+
+def _card(lineage: dict[str, Any], parent: Node | None) -> str:
+    """The model card: its metadata names the base model as the Hub's format wants it."""
+    relation = {"pretrain": None, "continue": "finetune", "sft": "finetune"}.get(lineage["stage"], "finetune")
+    head = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    if parent is not None and parent.is_model and relation:
+        head += [f"base_model: {parent.name}", f"base_model_relation: {relation}"]
+    head += ["tags:", "- journey", f"- {lineage['stage']}", "---", ""]
+    metrics = [f"- {key}: {value}" for key, value in lineage["metrics"].items()]
+    return "\n".join(
+        [
+            *head,
+            f"# {lineage['name']}",
+            "",
+            f"Made by the stage `{lineage['stage']}` of Journey, node `{lineage['id'][:12]}`.",
+            "`lineage.json` beside this page says from what, with which settings, and what was measured.",
+            "",
+            *metrics,
+            "",
+        ]
+    )

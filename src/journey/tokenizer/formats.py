@@ -1,0 +1,198 @@
+"""The tokenizer that every room uses: encoding by the `tokenizers` library, and the files that other tools open."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers
+
+from journey import chat
+from journey.errors import JourneyError
+from journey.files import digest, read_json, write_json, write_text
+from journey.tokenizer.codec import ALPHABET, BYTE_TO_CHAR, PATTERNS, Merge, check, splitter, vocabulary
+
+BOS, PAD, EOS = "<|endoftext|>", "<|pad|>", chat.END
+SPECIALS = (BOS, PAD, *map(chat.mark, chat.ROLES), EOS)
+
+
+class Tokenizer:
+    """Byte-level BPE with special tokens; in `encode` the spelling of a special token is ordinary text."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, pattern: str) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        if missing := set(ALPHABET) - backend.get_vocab().keys():  # the library drops what it has no token for
+            raise JourneyError(f"this vocabulary lacks {len(missing)} of the 256 bytes: it cannot hold every text")
+        self.backend = backend
+        self.pattern = pattern
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        added = backend.get_added_tokens_decoder()
+        self.special = {token.content: i for i, token in sorted(added.items()) if token.special}
+
+    @classmethod
+    def from_merges(
+        cls, merges: Sequence[Merge], pattern: str = "gpt2", specials: Sequence[str] = SPECIALS
+    ) -> Tokenizer:
+        """The tokenizer of these merges: 256 bytes, then the merges, then the special tokens."""
+        return cls._build(vocabulary(merges), merges, pattern, specials)
+
+    @classmethod
+    def load(cls, path: str | Path, pattern: str = "gpt2") -> Tokenizer:
+        """Read a folder or its tokenizer.json, GPT-2's encoder.json and vocab.bpe, or a .tiktoken file.
+
+        `pattern` is for a .tiktoken file, which does not say how text is split. A missing or damaged file, or one
+        that is no byte-level BPE of a known split pattern, raises JourneyError.
+        """
+        path = Path(path)
+        if path.is_dir() and not (path / "tokenizer.json").exists() and (path / "encoder.json").exists():
+            return cls._load_gpt2(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.is_file():
+            raise JourneyError(f"{file} does not exist: name a folder with a tokenizer.json")
+        if file.suffix == ".tiktoken":
+            return cls._load_tiktoken(file, pattern)
+        try:
+            backend = tokenizers.Tokenizer.from_buffer(file.read_bytes())
+        except Exception as error:  # the library raises nothing narrower
+            raise JourneyError(f"{file} is damaged or no tokenizer.json ({error})") from None
+        return cls(backend, _pattern_of(backend, file))
+
+    @classmethod
+    def _load_gpt2(cls, folder: Path) -> Tokenizer:
+        ids = read_json(folder / "encoder.json")
+        merges: list[Merge] = []
+        header, *lines = (folder / "vocab.bpe").read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, 2):
+            left, _, right = line.partition(" ")
+            if not {left, right, left + right} <= ids.keys():
+                raise JourneyError(f"{folder / 'vocab.bpe'}, line {number}: not two tokens that merge to a third")
+            merges.append((left, right))
+        del ids[BOS]  # the last id; it comes back as a special token
+        return cls._build(ids, merges, "gpt2", [BOS])
+
+    @classmethod
+    def _load_tiktoken(cls, file: Path, pattern: str) -> Tokenizer:
+        ids = {}
+        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+            try:
+                token, rank = line.split()
+                ids["".join(BYTE_TO_CHAR[byte] for byte in base64.b64decode(token))] = int(rank)
+            except ValueError:
+                raise JourneyError(f"{file}, line {number}: not a token in base64 and its rank") from None
+        # tiktoken takes a piece that is a token as it is, without asking the merges; Llama 3 relies on it.
+        return cls._build(ids, _merges_of(ids), pattern, [BOS], ignore_merges=True)
+
+    @classmethod
+    def _build(
+        cls,
+        ids: dict[str, int],
+        merges: Sequence[Merge],
+        pattern: str,
+        specials: Sequence[str],
+        ignore_merges: bool = False,
+    ) -> Tokenizer:
+        splitter(pattern)
+        ids = ids | {token: len(ids) + i for i, token in enumerate(specials)}
+        backend = tokenizers.Tokenizer(models.BPE(ids, list(merges), ignore_merges=ignore_merges))
+        backend.pre_tokenizer = _pre_tokenizer(pattern)
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens(list(specials))
+        return cls(backend, pattern)
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer.json, tokenizer_config.json and chat_template.jinja, which AutoTokenizer reads.
+
+        A tokenizer without the special tokens of the chat format raises JourneyError.
+        """
+        for token in SPECIALS:
+            self._special(token)
+        folder = Path(folder)
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": BOS,
+            "eos_token": EOS,
+            "pad_token": PAD,
+            # transformers 5 calls it extra_special_tokens, but reads this too; 4 reads only this.
+            "additional_special_tokens": [token for token in self.special if token not in (BOS, EOS, PAD)],
+            "add_bos_token": False,
+            "add_eos_token": False,
+            "clean_up_tokenization_spaces": False,
+        }
+        write_text(folder / "tokenizer.json", self.backend.to_str(pretty=True))
+        write_json(folder / "tokenizer_config.json", config)
+        write_text(folder / "chat_template.jinja", chat.TEMPLATE)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, nothing added; a lone surrogate raises JourneyError."""
+        return self.backend.encode(check(text), add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
+        """The ids of each text, on all cores."""
+        checked = [check(text) for text in texts]
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(checked, add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
+        return self.backend.decode(list(ids), skip_special_tokens=False)
+
+    @property
+    def bos(self) -> int:
+        """The id of <|endoftext|>: it stands before every document."""
+        return self._special(BOS)
+
+    @property
+    def eos(self) -> int:
+        """The id of <|end|>: it stands after every answer."""
+        return self._special(EOS)
+
+    @property
+    def pad(self) -> int:
+        """The id of <|pad|>: never trained on, and never the eos."""
+        return self._special(PAD)
+
+    @property
+    def stop(self) -> set[int]:
+        """The ids that end a generated text: <|end|> and <|endoftext|>."""
+        return {self.special[token] for token in (EOS, BOS) if token in self.special}
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of all that decides ids: the split, the vocabulary, the merges and the special tokens."""
+        state = json.loads(self.backend.to_str())
+        return digest({key: state[key] for key in ("added_tokens", "normalizer", "pre_tokenizer", "model")})
+
+    def _special(self, token: str) -> int:
+        if token not in self.special:
+            raise JourneyError(f"this tokenizer has no {token} token: it was not made for chat")
+        return self.special[token]
+
+
+def _pre_tokenizer(pattern: str) -> pre_tokenizers.PreTokenizer:
+    if pattern == "gpt2":  # built into ByteLevel, and known to every reader of tokenizer.json in this form
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+    split = pre_tokenizers.Split(Regex(PATTERNS[pattern]), "isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _pattern_of(backend: tokenizers.Tokenizer, file: Path) -> str:
+    pre = json.loads(backend.to_str())["pre_tokenizer"] or {}
+    for step in pre.get("pretokenizers", [pre]):
+        if step.get("type") == "ByteLevel" and step["use_regex"]:
+            return "gpt2"
+        for name, pattern in PATTERNS.items():
+            if step.get("type") == "Split" and step["pattern"].get("Regex") == pattern:
+                return name
+    raise JourneyError(f"{file} is no byte-level BPE with the split pattern of {', '.join(PATTERNS)}")
+
+
+def _merges_of(ids: dict[str, int]) -> list[Merge]:
+    """Merges that do what tiktoken does by ranks alone: any neighbours that make a token join, the lowest rank first."""
+    tokens = sorted(ids, key=ids.__getitem__)
+    splits = ((token[:i], token[i:]) for token in tokens for i in range(1, len(token)))
+    return [(left, right) for left, right in splits if left in ids and right in ids]

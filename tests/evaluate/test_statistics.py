@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from journey.errors import JourneyError
+from journey.evaluate import statistics
+
+rng = np.random.default_rng(7)
+
+
+def sample(n=80):
+    """Nats and bytes of n documents before and after, strongly paired."""
+    size = rng.integers(50, 2000, n).astype(float)
+    before = size * rng.normal(1.5, 0.3, n)
+    return size, before, before * rng.normal(0.95, 0.02, n)
+
+
+def scipy_interval(columns, statistic):
+    stats = pytest.importorskip("scipy.stats")
+    result = stats.bootstrap(
+        columns, statistic, paired=True, vectorized=True, method="percentile", n_resamples=9999, rng=0
+    )
+    return result.confidence_interval
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (lambda size, before, after: statistics.mean(after), lambda s, b, a, axis: a.mean(axis)),
+        (
+            lambda size, before, after: statistics.ratio(after, size),
+            lambda s, b, a, axis: a.sum(axis) / s.sum(axis),
+        ),
+        (
+            lambda size, before, after: statistics.difference(after, before, size),
+            lambda s, b, a, axis: (a.sum(axis) - b.sum(axis)) / s.sum(axis),
+        ),
+        (
+            lambda size, before, after: statistics.difference(after, before),
+            lambda s, b, a, axis: (a - b).mean(axis),
+        ),
+        (
+            lambda size, before, after: statistics.change(after, before),
+            lambda s, b, a, axis: a.sum(axis) / b.sum(axis) - 1,
+        ),
+    ],
+    ids=["mean", "ratio", "difference per byte", "difference", "change"],
+)
+def test_intervals_are_scipys(ours, theirs):
+    size, before, after = sample()
+    estimate = ours(size, before, after)
+    expected = scipy_interval((size, before, after), theirs)
+    width = expected.high - expected.low
+    assert estimate.value == pytest.approx(theirs(size, before, after, axis=0), rel=1e-12)
+    assert abs(estimate.low - expected.low) < 0.08 * width  # two Monte Carlo runs of one quantile
+    assert abs(estimate.high - expected.high) < 0.08 * width
+    assert estimate.n == 80
+
+
+def test_the_interval_covers_the_truth_95_times_in_100():
+    covered = 0
+    for _ in range(120):
+        estimate = statistics.mean(rng.normal(3.0, 1.0, 60))
+        covered += estimate.low <= 3.0 <= estimate.high
+    assert 0.88 <= covered / 120 <= 0.99
+
+
+def test_pairing_narrows_the_difference():
+    size, before, after = sample()
+    paired = statistics.difference(after, before, size)
+    shuffled = statistics.difference(rng.permutation(after), before, size)
+    assert (paired.high - paired.low) < 0.5 * (shuffled.high - shuffled.low)
+
+
+def test_change_of_bits_per_byte_needs_no_bytes():
+    size, before, after = sample()
+    direct = statistics.ratio(after, size).value / statistics.ratio(before, size).value - 1
+    assert statistics.change(after, before).value == pytest.approx(direct)
+
+
+def test_an_estimate_repeats_exactly_and_keeps_its_words():
+    items = rng.normal(size=30)
+    first, second = (statistics.mean(items, "bits", "all of it") for _ in range(2))
+    assert first == second
+    assert (first.unit, first.convention) == ("bits", "all of it")
+
+
+@pytest.mark.parametrize("hits", [0, 3, 75, 150])
+def test_proportion_is_wilsons(hits):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(hits, 150).proportion_ci(method="wilson")
+    estimate = statistics.proportion([True] * hits + [False] * (150 - hits))
+    assert estimate.value == hits / 150
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_all_of_150_is_not_certain():
+    assert statistics.proportion([True] * 150).low == pytest.approx(0.975, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "expected"),
+    [
+        (-2, -1, "lower", "clear"),
+        (-2, -1, "higher", "worse"),
+        (1, 2, "higher", "clear"),
+        (1, 2, "lower", "worse"),
+        (-1, 1, "lower", "not distinguishable from zero"),
+        (0, 2, "higher", "not distinguishable from zero"),
+        (0, 0, "lower", "not distinguishable from zero"),
+    ],
+)
+def test_verdict(low, high, better, expected):
+    assert statistics.verdict(low, high, better) == expected
+
+
+def test_refuses_what_has_no_interval():
+    with pytest.raises(JourneyError, match="at least two items, there are 1"):
+        statistics.mean([1.0])
+    with pytest.raises(JourneyError, match="there are 0"):
+        statistics.proportion([])
+    with pytest.raises(ValueError, match="different length"):
+        statistics.difference([1.0, 2.0], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="better"):
+        statistics.verdict(1, 2, "bigger")

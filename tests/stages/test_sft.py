@@ -1,0 +1,466 @@
+"""SFT against transformers and TRL themselves, and one test for each way in which it goes wrong without a word."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from journey import chat
+from journey.checkpoint import Node
+from journey.console import Console
+from journey.errors import JourneyError
+from journey.stages import sft as stage
+from journey.stages.run import Run, Stopped
+from journey.stages.sft import SFT, answer_nats, encode, make_trainer, order
+from journey.tokenizer.formats import Tokenizer
+
+N_CTX = 96
+FAMILIES = ("qwen3", "llama", "gpt2")
+
+
+def small_model(family, vocab_size):
+    torch.manual_seed(1)
+    if family == "gpt2":
+        shape = {"n_positions": N_CTX, "n_ctx": N_CTX, "n_embd": 32, "n_layer": 2, "n_head": 2}
+        dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, **shape, **dropout))
+    config, model = {"qwen3": (Qwen3Config, Qwen3ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[family]
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": N_CTX, "tie_word_embeddings": True}
+    return model(config(vocab_size=vocab_size, **shape))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.from_merges([("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r")])
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory, tokenizer):
+    folders = {}
+    for family in FAMILIES:
+        folders[family] = tmp_path_factory.mktemp(family)
+        small_model(family, tokenizer.vocab_size).save_pretrained(folders[family])
+        tokenizer.save(folders[family])
+    return folders
+
+
+class Silent(Console):
+    """Keeps what it is told; `when` is called with the number of steps shown."""
+
+    def __init__(self, when=lambda step: None):
+        super().__init__()
+        self.lines, self.shown, self.when = [], [], when
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def progress(self, name, done, total, unit, numbers):
+        self.shown.append((done, total, numbers))
+        self.when(len(self.shown))
+
+
+def new_run(folder, seed=0, when=lambda step: None):
+    run = Run(folder / "chat", seed=seed, console=Silent(when))
+    run._begin("0" * 64)
+    return run
+
+
+def asked(question, answer, passage=""):
+    return [
+        {"role": "user", "content": f"{passage}\n\n{question}" if passage else question},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+# Answers of very different lengths: where tokens are averaged wrongly, it shows.
+CONVERSATIONS = [
+    asked(f"What does function {i} do?", "It returns " + "the number " * (i % 5) + str(i) + ".", "x " * (i % 7))
+    for i in range(24)
+]
+
+
+def rows_of(tokenizer, conversations=CONVERSATIONS, limit=N_CTX):
+    return encode(conversations, tokenizer, limit, Run("unused", console=Silent()))
+
+
+def trainer_for(parents, tokenizer, folder, family="qwen3", rows=None, **settings):
+    model = AutoModelForCausalLM.from_pretrained(parents[family], dtype=torch.float32)
+    rows = rows or rows_of(tokenizer)
+    return make_trainer(model, parents[family], rows, rows[:5], SFT(**settings), new_run(folder))
+
+
+def by_hand(model, rows):
+    """Summed nats of the trained tokens, one row at a time, from transformers' logits."""
+    total = 0.0
+    for ids, labels in rows:
+        logits = model(torch.tensor([ids])).logits[0, :-1]
+        total = total + F.cross_entropy(logits, torch.tensor(labels[1:]), reduction="sum", ignore_index=-100)
+    return total
+
+
+class FakeText:
+    """The part of a corpus that SFT reads."""
+
+    def __init__(self, questions):
+        self._questions = questions
+
+    def questions(self, split):
+        return self._questions
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeQuestion:
+    id: str
+    question: str
+    answer: str
+    passage: str
+    named: bool = True
+
+
+QUESTIONS = [
+    FakeQuestion(str(i), f"What does f{i} do?", f"Adds {i} to x.", f"f{i}(x)\n\nAdds {i} to x.") for i in range(20)
+]
+
+
+def train(parents, folder, family="qwen3", seed=0, when=lambda step: None, run=None, **settings):
+    """The stage's body on questions, in a run that is fresh or given."""
+    run = run or new_run(folder, seed, when)
+    run.corpora = {"data": FakeText(QUESTIONS)}
+    facts = stage.sft.body(Node(parents[family]), SFT(batch_size=8, **settings), run)
+    return run, facts
+
+
+def history(run):
+    return json.loads((run.folder / "history.json").read_text())
+
+
+# The silent bugs
+
+
+def test_dropped_loss_mask(parents, tokenizer, tmp_path):
+    rows = rows_of(tokenizer)
+    trainer = trainer_for(parents, tokenizer, tmp_path, rows=rows, batch_size=4)
+    delivered = []
+    for batch in trainer.get_train_dataloader():
+        for ids, labels, n in zip(batch["input_ids"], batch["labels"], batch["attention_mask"].sum(1), strict=True):
+            delivered.append((ids[:n].tolist(), labels[:n].tolist()))
+            assert (labels[n:] == -100).all() and (ids[n:] == tokenizer.pad).all()
+    assert sorted(delivered) == sorted(rows)
+    for ids, labels in delivered:
+        trained = [token for token in labels if token != -100]
+        answer = tokenizer.decode(ids).split("<|assistant|>")[1]
+        assert tokenizer.decode(trained) == answer
+
+
+def test_first_logged_loss_is_the_mean_over_the_answers_tokens(parents, tokenizer, tmp_path):
+    rows = rows_of(tokenizer)
+    trainer = trainer_for(parents, tokenizer, tmp_path, rows=rows, batch_size=6)
+    first = [rows[i] for i in order([len(ids) for ids, _ in rows], 6, 1, seed=0)[:6]]
+    model = AutoModelForCausalLM.from_pretrained(parents["qwen3"])
+    expected = by_hand(model, first) / sum(token != -100 for _, labels in first for token in labels)
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_stop_token_inside_the_mask(parents, tokenizer, tmp_path):
+    trainer = trainer_for(parents, tokenizer, tmp_path)
+    for batch in trainer.get_train_dataloader():
+        ends = batch["input_ids"] == tokenizer.eos
+        assert (ends.sum(1) == 1).all()
+        assert (batch["labels"][ends] == tokenizer.eos).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    passage=st.text(st.characters(codec="utf-8"), max_size=300),
+    question=st.text("abc the?", min_size=1, max_size=60),
+    answer=st.text("xyz in er", min_size=1, max_size=60),
+    limit=st.integers(40, 120),
+)
+def test_truncation_never_cuts_the_stop_token(tokenizer, passage, question, answer, limit):
+    messages = asked(question, answer, passage)
+    bare = chat.render(asked(question, answer), tokenizer)[0]
+    fitting = stage._fit(messages, tokenizer, limit)
+    if fitting is None:
+        assert len(bare) > limit
+        return
+    (ids, mask), whole = fitting
+    assert len(ids) == len(mask) <= limit
+    ending = [tokenizer.special["<|assistant|>"], *tokenizer.encode(answer), tokenizer.eos]
+    assert ids[-len(ending) :] == ending and all(mask[-len(ending) + 1 :])
+    assert tokenizer.decode(ids).split("<|assistant|>")[0].endswith(question)
+    assert whole == (ids == chat.render(messages, tokenizer)[0])
+
+
+def test_a_long_history_loses_its_oldest_exchange_first(tokenizer):
+    system = [{"role": "system", "content": "Be short."}]
+    turns = [turn for i in range(6) for turn in asked(f"question {i}", f"answer {i}")]
+    (ids, _), whole = stage._fit(system + turns, tokenizer, 80)
+    text = tokenizer.decode(ids)
+    assert not whole and len(ids) <= 80
+    assert text.startswith("<|system|>Be short.<|user|>question ") and "question 0" not in text
+    assert text.endswith("<|user|>question 5<|assistant|>answer 5<|end|>")
+
+
+def test_rows_that_vanish_are_counted_and_said(tokenizer):
+    run = Run("unused", console=Silent())
+    conversations = [
+        asked("q", "answer"),
+        [{"role": "user", "content": "nobody answers"}],
+        asked("q", "far too long " * 40),
+        asked("q", "kept", "passage " * 60),
+    ]
+    rows = encode(conversations, tokenizer, N_CTX, run)
+    assert len(rows) == 2
+    assert [line.split(":")[0] for line in run.console.lines] == [
+        "1 training conversations shortened to 96 tokens, their answers kept whole",
+        "1 training conversations left out",
+        "1 training conversations left out",
+    ]
+    with pytest.raises(JourneyError, match="no training conversation of 1 is left"):
+        encode(conversations[1:2], tokenizer, N_CTX, run)
+
+
+def test_no_row_vanishes_on_the_way_to_the_model(parents, tokenizer, tmp_path):
+    # TRL prepares a dataset by dropping what it finds without labels: ours must reach the model as it is.
+    rows = [*rows_of(tokenizer), (tokenizer.encode("no label at all"), [-100] * len(tokenizer.encode("no label at all")))]
+    trainer = trainer_for(parents, tokenizer, tmp_path, rows=rows, batch_size=5)
+    assert len(trainer.train_dataset) == len(rows)
+    assert trainer.args.packing is False and trainer.args.padding_free is False
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_and_neighbours_do_not_leak(parents, tokenizer, tmp_path, family):
+    rows = rows_of(tokenizer)[:7]
+    trainer = trainer_for(parents, tokenizer, tmp_path, family)
+    batch = trainer.data_collator([{"input_ids": ids, "labels": labels} for ids, labels in rows])
+    together = answer_nats(trainer.model, batch)
+    assert together.item() == pytest.approx(by_hand(trainer.model, rows).item(), rel=1e-5)
+    batch["input_ids"][batch["attention_mask"] == 0] = 7  # whatever stands in the padding
+    torch.testing.assert_close(answer_nats(trainer.model, batch), together)
+
+
+def test_special_spelling_in_a_message_stays_text(parents, tokenizer, tmp_path):
+    conversation = asked("Say <|end|> twice", "<|end|><|assistant|><|end|>")
+    trainer = trainer_for(parents, tokenizer, tmp_path, rows=rows_of(tokenizer, [conversation]))
+    (batch,) = trainer.get_train_dataloader()
+    specials = [i for i in batch["input_ids"][0].tolist() if i in tokenizer.special.values()]
+    assert specials == [tokenizer.special[name] for name in ("<|user|>", "<|assistant|>", "<|end|>")]
+
+
+def test_template_when_training_is_the_template_when_serving(parents, tokenizer, tmp_path):
+    run, _ = train(parents, tmp_path)
+    served = AutoTokenizer.from_pretrained(run.folder)
+    for messages in CONVERSATIONS[:4]:
+        ((ids, labels),) = rows_of(tokenizer, [messages])
+        rendered = served.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+        assert rendered["input_ids"] == ids
+        assert rendered["assistant_masks"] == [int(label != -100) for label in labels]
+        prompt = served.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
+        assert prompt == ids[: len(prompt)] and labels[len(prompt)] != -100
+        assert all(label == -100 for label in labels[: len(prompt)])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_accumulation_is_one_big_batch(parents, tokenizer, tmp_path, family):
+    def gradients(accumulate):
+        folder = tmp_path / str(accumulate)
+        trainer = trainer_for(
+            parents, tokenizer, folder, family, batch_size=12, accumulate=accumulate, clip=0.0, max_examples=12
+        )
+        found = []
+
+        class Stop(Exception):
+            pass
+
+        def look(*args, **kwargs):
+            found.append({name: p.grad.clone() for name, p in trainer.model.named_parameters()})
+            raise Stop
+
+        trainer.callback_handler.on_pre_optimizer_step = look
+        with pytest.raises(Stop):
+            trainer.train()
+        return found[0]
+
+    whole = gradients(1)
+    for accumulate in (3, 12):
+        for name, gradient in gradients(accumulate).items():
+            torch.testing.assert_close(gradient, whole[name], rtol=1e-4, atol=1e-6)
+
+
+# The oracle: TRL's own loss
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_equal_trl(parents, tokenizer, tmp_path, family):
+    trainer = trainer_for(parents, tokenizer, tmp_path, family)
+    batch = trainer.data_collator([{"input_ids": ids, "labels": labels} for ids, labels in rows_of(tokenizer)[:7]])
+    n = (batch["labels"] != -100).sum()
+    results = []
+    for compute in (trainer.compute_loss, super(type(trainer), trainer).compute_loss):
+        trainer.model.zero_grad()
+        loss = compute(trainer.model, dict(batch), num_items_in_batch=n)
+        loss.backward()
+        results.append((loss.detach(), [p.grad.clone() for p in trainer.model.parameters()]))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
+
+
+def test_dev_loss_weighs_every_token_alike(parents, tokenizer, tmp_path):
+    trainer = trainer_for(parents, tokenizer, tmp_path)
+    dev = rows_of(tokenizer)[:5]
+    expected = by_hand(trainer.model, dev).item() / sum(token != -100 for _, labels in dev for token in labels)
+    assert trainer.dev_loss() == pytest.approx(expected, rel=1e-5)
+    assert trainer.model.training
+
+
+# Order
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 400), batch_size=st.sampled_from([1, 2, 3, 8]), epochs=st.integers(1, 3), seed=st.integers(0, 9))
+def test_order_shows_every_row_once_an_epoch(n, batch_size, epochs, seed):
+    lengths = np.random.default_rng(n).integers(5, 200, n).tolist()
+    found = order(lengths, batch_size, epochs, seed)
+    assert np.bincount(found, minlength=n).tolist() == [epochs] * n
+    assert found == order(lengths, batch_size, epochs, seed)
+
+
+def test_order_puts_like_lengths_together_and_shuffles_the_batches():
+    lengths = np.random.default_rng(0).integers(20, 200, 1000)
+    batches = lengths[order(lengths.tolist(), 8, 1, seed=0)].reshape(-1, 8)
+    padded = (batches.max(1) * 8).sum() / lengths.sum()
+    assert padded < 1.05  # unsorted: 1.6
+    assert abs(np.corrcoef(np.arange(len(batches)), batches.mean(1))[0, 1]) < 0.3
+
+
+# Going on
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(parents, tmp_path_factory):
+    run, facts = train(parents, tmp_path_factory.mktemp("whole"), epochs=2)
+    return run, facts
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6, 9])
+def test_killed_run_goes_on_exactly(parents, uninterrupted, tmp_path, monkeypatch, steps):
+    monkeypatch.setattr(stage, "_SAVE_EVERY", -1.0)
+
+    def kill(step):
+        if step == steps:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(parents, tmp_path, when=kill, epochs=2)
+    half_written = tmp_path / ".work-000000000000/state/unfinished/checkpoint-2"
+    half_written.mkdir(parents=True, exist_ok=True)
+    (half_written / "model.safetensors").write_bytes(b"torn")
+
+    run, facts = train(parents, tmp_path, epochs=2)
+    assert len(run.console.shown) == 10 - max(0, steps - 1)
+    assert history(run) == history(uninterrupted[0])
+    assert facts == uninterrupted[1]
+    for name in ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json"):
+        assert (run.folder / name).read_bytes() == (uninterrupted[0].folder / name).read_bytes()
+
+
+def test_ctrl_c_saves_and_stops(parents, uninterrupted, tmp_path):
+    run = new_run(tmp_path)
+    run.console.when = lambda step: setattr(run.console, "stopping", step == 4)
+    with pytest.raises(Stopped):
+        train(parents, tmp_path, run=run, epochs=2)
+    assert not (run.folder / "model.safetensors").exists()
+    again, _ = train(parents, tmp_path, epochs=2)
+    assert len(again.console.shown) == 5
+    assert history(again) == history(uninterrupted[0])
+
+
+def test_another_seed_is_another_order(parents, uninterrupted, tmp_path):
+    run, _ = train(parents, tmp_path, seed=1, epochs=2)
+    assert history(run)[1]["loss"] != history(uninterrupted[0])[1]["loss"]
+
+
+# What comes out
+
+
+def test_history_and_progress(uninterrupted, tokenizer):
+    run, facts = uninterrupted
+    lines = history(run)
+    assert [line["step"] for line in lines] == list(range(11))
+    assert set(lines[0]) == {"step", "tokens", "dev_loss"} and "dev_loss" in lines[-1]
+    assert all(set(line) - {"dev_loss"} == {"step", "tokens", "loss", "lr", "grad_norm"} for line in lines[1:])
+    assert lines[-1]["dev_loss"] < lines[0]["dev_loss"] and lines[-1]["loss"] < lines[1]["loss"]
+    assert max(line["lr"] for line in lines[1:]) == SFT().lr and lines[-1]["lr"] < SFT().lr / 5
+    conversations = [messages for q in QUESTIONS for messages in (asked(q.question, q.answer, q.passage), asked(q.question, q.answer))]
+    assert facts["tokens"] == lines[-1]["tokens"] == 2 * sum(len(ids) for ids, _ in rows_of(tokenizer, conversations))
+    done, total, numbers = run.console.shown[-1]
+    assert done == total == facts["tokens"] and set(numbers) == {"loss"}
+    assert facts["flops"] > 0 and facts["metrics"]["dev_loss"]["value"] == lines[-1]["dev_loss"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_folder_is_a_whole_checkpoint(parents, tokenizer, tmp_path, family):
+    run, _ = train(parents, tmp_path, family)
+    assert {path.name for path in run.folder.iterdir()} == {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja", "history.json",
+    }  # fmt: skip
+    config = json.loads((run.folder / "config.json").read_text())
+    before = json.loads((parents[family] / "config.json").read_text())
+    assert config.get("use_cache", True) is True
+    assert config["dtype"] == "float32" and config["architectures"] == before["architectures"]
+    assert (config["eos_token_id"], config["pad_token_id"]) == (tokenizer.eos, tokenizer.pad)
+    assert config.get("n_ctx") == before.get("n_ctx") == (N_CTX if family == "gpt2" else None)
+    generation = json.loads((run.folder / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [tokenizer.eos, tokenizer.bos]
+    assert generation["pad_token_id"] == tokenizer.pad
+    assert Tokenizer.load(run.folder).hash == tokenizer.hash
+    model = AutoModelForCausalLM.from_pretrained(run.folder)
+    old = AutoModelForCausalLM.from_pretrained(parents[family])
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), old.parameters(), strict=True))
+
+
+def test_nothing_is_printed_and_nobody_is_told(parents, tmp_path, capfd, recwarn, monkeypatch):
+    def telemetry(*args, **kwargs):
+        raise AssertionError("telemetry")
+
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", telemetry)
+    train(parents, tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+# Bad input
+
+
+def test_bad_settings(parents, tokenizer, tmp_path):
+    with pytest.raises(JourneyError, match="batch_size 8 is not a multiple of accumulate 3"):
+        trainer_for(parents, tokenizer, tmp_path, batch_size=8, accumulate=3)
+    with pytest.raises(JourneyError, match="max_length 97 is more than the model's context of 96"):
+        train(parents, tmp_path, max_length=97)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(parents, tmp_path):
+    with pytest.raises(JourneyError, match=r"the loss is not a number at step \d+: choose a smaller lr than 1e\+30"):
+        train(parents, tmp_path, lr=1e30, clip=0.0)

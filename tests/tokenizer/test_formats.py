@@ -1,0 +1,149 @@
+"""The files of a tokenizer, opened by what users trust."""
+
+import argparse
+import inspect
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from journey import chat
+from journey.errors import JourneyError
+from journey.tokenizer import bpe
+from journey.tokenizer.codec import PATTERNS
+from journey.tokenizer.formats import BOS, EOS, PAD, SPECIALS, Tokenizer
+
+DATA = Path(os.environ.get("JOURNEY_DATA", "absent"))
+TEXTS = ["", " a", "Hello wörld  \n\n x='e\u0301' 're ", "中文 👩‍👩‍👧 \x1c\x85", "tab\there\r\n", "if x:\n    y = 123456"]
+
+
+@pytest.fixture(scope="module", params=list(PATTERNS))
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    words = bpe.count_words([inspect.getsource(argparse)], request.param)
+    return Tokenizer.from_merges(bpe.train(words, 600, len(SPECIALS)), request.param)
+
+
+# A folder with no config.json is a tokenizer's own node; the others are every family that a model is saved as.
+@pytest.fixture(params=[None, "gpt2", "llama", "qwen3", "qwen3_moe", "deepseek_v3"])
+def foreign(request: pytest.FixtureRequest, tokenizer: Tokenizer, tmp_path: Path) -> PreTrainedTokenizerBase:
+    tokenizer.save(tmp_path)
+    if request.param:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": request.param}))
+    return AutoTokenizer.from_pretrained(tmp_path)
+
+
+def test_transformers_reads_the_same_tokenizer(foreign: PreTrainedTokenizerBase, tokenizer: Tokenizer) -> None:
+    for text in TEXTS:
+        assert foreign(text)["input_ids"] == foreign.encode(text) == tokenizer.encode(text)  # nothing is added
+        assert foreign.decode(tokenizer.encode(text)) == text
+    assert (foreign.bos_token_id, foreign.eos_token_id, foreign.pad_token_id) == (
+        tokenizer.bos,
+        tokenizer.eos,
+        tokenizer.pad,
+    )
+    assert (foreign.bos_token, foreign.eos_token, foreign.pad_token) == (BOS, EOS, PAD)
+    assert len(foreign) == foreign.vocab_size == tokenizer.vocab_size
+    assert set(foreign.all_special_tokens) == set(SPECIALS)
+    assert foreign.get_vocab() == tokenizer.backend.get_vocab()
+    assert foreign.chat_template == chat.TEMPLATE
+    assert foreign.decode(list(tokenizer.special.values()), skip_special_tokens=True) == ""
+
+
+def test_a_folder_saved_by_transformers_has_the_same_hash(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "again").hash == tokenizer.hash
+
+
+def test_save_and_load_keep_everything(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    for path in (tmp_path, tmp_path / "tokenizer.json", str(tmp_path)):
+        loaded = Tokenizer.load(path)
+        assert loaded.hash == tokenizer.hash
+        assert (loaded.special, loaded.pattern) == (tokenizer.special, tokenizer.pattern)
+        assert loaded.encode_batch([*TEXTS, EOS]) == [tokenizer.encode(text) for text in [*TEXTS, EOS]]
+
+
+def test_special_tokens_come_last_and_count_into_the_vocabulary(tokenizer: Tokenizer) -> None:
+    assert tokenizer.vocab_size == 600
+    assert tokenizer.special == {token: 593 + i for i, token in enumerate(SPECIALS)}
+    assert (tokenizer.bos, tokenizer.pad, tokenizer.eos) == (593, 594, 599)
+    assert tokenizer.stop == {593, 599}
+
+
+def test_the_spelling_of_a_special_token_is_ordinary_text(tokenizer: Tokenizer) -> None:
+    for token in SPECIALS:
+        for ids in (tokenizer.encode(f"a{token}b"), *tokenizer.encode_batch([f"a{token}b"])):
+            assert max(ids) < tokenizer.bos
+            assert tokenizer.decode(ids) == f"a{token}b"
+        assert tokenizer.decode([tokenizer.special[token]]) == token
+
+
+def test_the_hash_is_of_what_decides_ids() -> None:
+    merges = [("a", "b"), ("c", "d")]
+    same = Tokenizer.from_merges(merges).hash
+    assert Tokenizer.from_merges(list(merges)).hash == same
+    others = [
+        Tokenizer.from_merges(merges[::-1]),
+        Tokenizer.from_merges(merges[:1]),
+        Tokenizer.from_merges(merges, "qwen2"),
+        Tokenizer.from_merges(merges, "gpt2", SPECIALS[::-1]),
+    ]
+    assert len({same, *(other.hash for other in others)}) == 5
+
+
+def test_a_lone_surrogate_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(JourneyError, match="lone surrogate"):
+        tokenizer.encode("\ud83d")
+    with pytest.raises(JourneyError, match="lone surrogate"):
+        tokenizer.encode_batch(["a", "\ud83d"])
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="JOURNEY_DATA is not set")
+def test_gpt2s_own_files_load(tmp_path: Path) -> None:
+    for path in (DATA / "tokenizer" / "gpt2", DATA / "tokenizer" / "gpt2" / "gpt2.tiktoken"):
+        tokenizer = Tokenizer.load(path)
+        assert tokenizer.encode("Hello, world!") == [15496, 11, 995, 0]
+        assert (tokenizer.vocab_size, tokenizer.bos, tokenizer.stop) == (50257, 50256, {50256})
+        with pytest.raises(JourneyError, match=r"has no <\|end\|> token"):
+            tokenizer.eos  # noqa: B018
+        with pytest.raises(JourneyError, match=r"has no <\|pad\|> token"):
+            tokenizer.save(tmp_path)
+
+
+def test_damaged_files_are_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(JourneyError, match="tokenizer.json does not exist"):
+        Tokenizer.load(tmp_path)
+    tokenizer.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    whole = file.read_bytes()
+    for damaged in (b"", b"\xff", whole[: len(whole) // 2], b"[]"):
+        file.write_bytes(damaged)
+        with pytest.raises(JourneyError, match=r"tokenizer\.json is damaged"):
+            Tokenizer.load(tmp_path)
+    ranks = tmp_path / "some.tiktoken"
+    ranks.write_bytes(b"IQ== 0\nIg== one\n")
+    with pytest.raises(JourneyError, match=r"some\.tiktoken, line 2"):
+        Tokenizer.load(ranks)
+    ranks.write_bytes(b"IQ== 0\n")
+    with pytest.raises(JourneyError, match="lacks 255 of the 256 bytes"):
+        Tokenizer.load(ranks)
+    file.unlink()
+    (tmp_path / "encoder.json").write_text('{"a": 0, "b": 1, "<|endoftext|>": 2}')
+    (tmp_path / "vocab.bpe").write_text("#version: 0.2\na b\n")
+    with pytest.raises(JourneyError, match=r"vocab\.bpe, line 2"):
+        Tokenizer.load(tmp_path)
+
+
+def test_another_kind_of_tokenizer_is_refused(tmp_path: Path) -> None:
+    alphabet = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Backend(models.BPE(alphabet, []))
+    for other in (pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(use_regex=False)):
+        backend.pre_tokenizer = other
+        backend.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(JourneyError, match="no byte-level BPE with the split pattern of gpt2, llama3, qwen2"):
+            Tokenizer.load(tmp_path)
