@@ -32,8 +32,8 @@ def foreign(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def message(roles: tuple[str, ...]) -> st.SearchStrategy[dict[str, str]]:
-    fragments = st.sampled_from([" ", "\n", "\n\n", "\t", "{{ x }}", "{% if %}", "{#", "<|", "|>", "<|x|>", "é", "👍🏽"])
-    text = st.lists(fragments | st.text(max_size=8), max_size=5).map("".join)
+    fragments = [" ", "\n", "\n\n", "\t", "{{ x }}", "{% if %}", "{#", "<|", "|>", "<|x|>", "é", "👍🏽"]
+    text = st.lists(st.sampled_from(fragments) | st.text(max_size=8), max_size=5).map("".join)
     content = text.filter(lambda text: not any(token in text for token in SPECIALS))
     return st.fixed_dictionaries({"role": st.sampled_from(roles), "content": content})
 
@@ -79,7 +79,10 @@ def test_the_format_to_the_letter(tokenizer: Tokenizer) -> None:
 def test_the_spelling_of_a_special_token_in_a_message_is_text(
     tokenizer: Tokenizer, foreign: PreTrainedTokenizerBase, spelling: str
 ) -> None:
-    messages = [{"role": "user", "content": f"what is {spelling} for?"}, {"role": "assistant", "content": f"a {spelling}"}]
+    messages = [
+        {"role": "user", "content": f"what is {spelling} for?"},
+        {"role": "assistant", "content": f"a {spelling}"},
+    ]
     special = set(tokenizer.special.values())
     ids, mask = chat.render(messages, tokenizer)
     marks = ["<|user|>", "<|assistant|>", "<|end|>"]

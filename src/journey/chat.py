@@ -1,9 +1,9 @@
-"""The one chat format: `<|user|>question<|assistant|>answer<|end|>`, no space between marks, content verbatim.
+"""The one chat format: `<|user|>question<|assistant|>answer<|end|>`, nothing between marks, content verbatim.
 
 SFT, generation, the server, the Hugging Face template and GGUF all take it from here, so that a model is asked
-exactly as it was trained. The spelling of a special token inside a message is ordinary text to `render`. The
-template becomes text before it becomes ids, so there the spelling turns into the token, unless transformers is
-told `sanitize_control_tokens=True`; for messages without such spellings both give the same ids.
+as it was trained. The spelling of a special token inside a message is ordinary text to `render`. The template
+makes text before there are ids, so there the spelling becomes the token, unless transformers is told
+`sanitize_control_tokens=True`; messages without such spellings have the same ids either way.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def render(
 ) -> tuple[list[int], list[int]]:
     """The ids of a conversation and a mask of the same length: 1 on the assistant's content and its <|end|>.
 
-    With `add_generation_prompt` the ids end where an answer begins. No messages, an unknown role, a system message
-    that is not the first, or content that is not text raises JourneyError.
+    With `add_generation_prompt` the ids end where an answer begins. No messages, an unknown role, a system
+    message that is not the first, or content that is not text raises JourneyError.
     """
     if not messages:
         raise JourneyError("a conversation needs at least one message")
@@ -78,8 +78,8 @@ def encode_prompt(messages: Sequence[dict[str, str]], tokenizer: Tokenizer) -> l
 def _checked(message: dict[str, str], number: int) -> tuple[str, str]:
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        names = ", ".join(ROLES)
-        raise JourneyError(f'message {number} has the role "{role}"{nearest(str(role), ROLES)} (one of {names})')
+        hint = nearest(str(role), ROLES)
+        raise JourneyError(f'message {number} has the role "{role}"{hint} (one of {", ".join(ROLES)})')
     if role == "system" and number > 1:
         raise JourneyError(f"message {number} is a system message: it comes first or not at all")
     if not isinstance(content, str):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from journey import chat
 from journey.errors import JourneyError, nearest
+from journey.tokenizer.codec import CHAR_TO_BYTE, unspell
 
 if TYPE_CHECKING:
     from journey.infer.sampling import Sampling
@@ -30,6 +31,8 @@ class Conversation:
         marks = [chat.END, *map(chat.mark, chat.ROLES)]
         if missing := [mark for mark in marks if mark not in tokenizer.special]:
             raise JourneyError(f"this tokenizer has no {', '.join(missing)}: chat with a node that was made for it")
+        if max_new_tokens < 1:
+            raise JourneyError(f"max_new_tokens is {max_new_tokens}: an answer needs at least 1")
         self.tokenizer = tokenizer
         self.n_ctx = n_ctx
         self.max_new_tokens = max_new_tokens
@@ -143,23 +146,22 @@ def _answer(
         return False
     if conversation.forgotten and not remembered:
         write(f"(the context of {conversation.n_ctx} tokens is full: from here on the oldest turns are forgotten)\n")
-    said: list[str] = []
-    ids: list[int] = []
+    decoder, said = TextStream(tokenizer), []
 
-    def made() -> Iterator[int]:
-        for token in stream(
-            model, prompt, max_new_tokens=conversation.max_new_tokens, stop=tokenizer.stop, sampling=sampling
-        ):
-            ids.append(token)
-            if token not in tokenizer.stop:
-                yield token
+    def show(text: str) -> None:
+        said.append(text)
+        write(text.translate(_VISIBLE))
 
+    limit = conversation.max_new_tokens
     try:
-        for text in decode_stream(tokenizer, made()):
-            said.append(text)
-            write(text.translate(_VISIBLE))
-        if len(ids) == conversation.max_new_tokens and ids[-1] not in tokenizer.stop:
-            write(f" … (cut off after {len(ids)} tokens)")
+        for token in stream(model, prompt, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling):
+            if token in tokenizer.stop:
+                show(decoder.end())
+                break
+            show(decoder.feed(token))
+        else:
+            show(decoder.end())
+            write(f" … (cut off after {limit} tokens)")
     except KeyboardInterrupt:
         write(" … (stopped)")
     write("\n")
@@ -167,15 +169,19 @@ def _answer(
     return True
 
 
-def decode_stream(tokenizer: Tokenizer, ids: Iterator[int]) -> Iterator[str]:
-    """The text of `tokenizer.decode(ids)` piece by piece, as soon as its characters are whole: a token may end inside one."""
-    from journey.tokenizer.codec import CHAR_TO_BYTE, unspell
+class TextStream:
+    """`tokenizer.decode`, id by id: text comes out as soon as its characters are whole, for a token may end inside one."""
 
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for token in ids:
-        spelled = tokenizer.backend.id_to_token(token) or ""  # an id beyond the vocabulary (a padded head) has no text
-        data = unspell(spelled) if CHAR_TO_BYTE.keys() >= set(spelled) else spelled.encode()
-        if text := decoder.decode(data):
-            yield text
-    if text := decoder.decode(b"", final=True):
-        yield text
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._spelling = tokenizer.backend.id_to_token
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, token: int) -> str:
+        """The text that this id completes, possibly none."""
+        spelled = self._spelling(token) or ""  # an id beyond the vocabulary (a padded head) has no text
+        # A token that was added whole, as a mark may be, is not spelled in the byte alphabet.
+        return self._utf8.decode(unspell(spelled) if CHAR_TO_BYTE.keys() >= set(spelled) else spelled.encode())
+
+    def end(self) -> str:
+        """What stands for the bytes of a character that never became whole."""
+        return self._utf8.decode(b"", final=True)

@@ -43,7 +43,7 @@ def test_merges_equal_the_library_ties_included(texts: list[str], n_merges: int)
         assert bpe.train(words, 256 + n_merges, 0) == expected
     else:
         most = 256 + len(expected)
-        with pytest.raises(JourneyError, match=f"at most {most} is possible"):
+        with pytest.raises(JourneyError, match=f"at most {most}$"):
             bpe.train(words, 256 + n_merges, 0)
         assert bpe.train(words, most, 0) == expected
 
@@ -85,12 +85,12 @@ def test_the_order_of_the_words_does_not_matter() -> None:
 
 
 def test_a_vocabulary_smaller_than_the_bytes_is_refused() -> None:
-    with pytest.raises(JourneyError, match="vocab_size 262 is too small: .* alone are 263"):
+    with pytest.raises(JourneyError, match="vocab_size 262 is too small: .* are 263"):
         bpe.train({"ab": 1}, 262, 7)
 
 
 def test_a_vocabulary_too_large_for_the_corpus_names_the_largest() -> None:
-    with pytest.raises(JourneyError, match="vocab_size 300 is too large for this corpus: at most 265 is possible"):
+    with pytest.raises(JourneyError, match="vocab_size 300 is too large for this corpus: at most 265$"):
         bpe.train({"abc": 1}, 300, 7)
 
 

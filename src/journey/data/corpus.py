@@ -70,13 +70,13 @@ def build(
         "splits": {},
     }
     asked = questions({k: [d for d in v if d.name] for k, v in splits.items()}, seed)
-    train = np.flatnonzero(where == "train")
+    shares = overlap(shingles, where == "train")
     for split, held in splits.items():
         write_parquet(folder / f"{split}.parquet", held)
         counts = {"documents": len(held), "bytes": sum(len(d.text.encode()) for d in held)}
         if split != "train":
-            shares = overlap(shingles, np.flatnonzero(where == split), train)
-            counts |= {"over_half_in_train": round(float((shares > 0.5).mean()), 4), "in_train": round(float(shares.mean()), 4)}
+            seen = shares[where == split]
+            counts |= {"over_half_in_train": round(float((seen > 0.5).mean()), 4), "in_train": round(float(seen.mean()), 4)}
         if any(asked.values()):
             write_lines(folder / f"questions-{split}.jsonl", asked[split])
             counts["questions"] = len(asked[split])

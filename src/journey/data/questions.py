@@ -78,7 +78,8 @@ def summary(document: Document) -> str:
         return ""
     first = next(iter(sentences(paragraph)), "")
     good = SHORTEST <= len(first) <= LONGEST and PROSE.match(first) and not NOT_PROSE.search(first)
-    return first if good and len(first.split()) >= 4 and first.endswith(".") else ""
+    opens = document.body[: len(first)].split() == first.split()
+    return first if good and opens and len(first.split()) >= 4 and first.endswith(".") else ""
 
 
 def passage(document: Document, answer: str) -> str:
@@ -86,8 +87,7 @@ def passage(document: Document, answer: str) -> str:
     heading = document.text.partition("\n\n")[0]
     if len(heading) > PASSAGE // 2:
         heading = document.name
-    wrapped = re.compile(r"\s+".join(map(re.escape, answer.split())))
-    text = f"{heading}\n\n{wrapped.sub(lambda _: answer, document.body, count=1)}"
+    text = f"{heading}\n\n{answer}{document.body[len(answer) :]}"
     if len(text.encode()) <= PASSAGE:
         return text.rstrip()
     start = text.encode()[:PASSAGE].decode(errors="ignore")

@@ -31,13 +31,13 @@ def generate(
     sampling: Sampling = GREEDY,
     batch_size: int = 32,
 ) -> list[Completion]:
-    """Each prompt's completion, at most max_new_tokens long and within n_ctx; ended says that its last id is a stop.
+    """Each prompt's completion: up to the first stop id (which it includes), max_new_tokens, or the end of n_ctx.
 
     Raises JourneyError for a prompt that is empty or leaves no room in the context.
     """
     written: list[list[int]] = [[] for _ in prompts]
     generators = row_generators(sampling, len(prompts))
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # rows of like length waste little padding
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # like lengths, little padding
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch, own = [prompts[row] for row in rows], [generators[row] for row in rows]
@@ -69,8 +69,8 @@ def steps(
         if not prompt:
             raise JourneyError("the prompt is empty: begin with the bos token")
         if len(prompt) >= n_ctx:
-            raise JourneyError(f"the prompt has {len(prompt)} tokens and the context {n_ctx}: shorten the prompt")
-    left = [min(max_new_tokens, n_ctx - len(prompt)) for prompt in prompts]  # tokens that a row may still write
+            raise JourneyError(f"the prompt has {len(prompt)} tokens, the context {n_ctx}: shorten the prompt")
+    left = [min(max_new_tokens, n_ctx - len(prompt)) for prompt in prompts]  # tokens to write
     rows = [row for row in range(len(prompts)) if left[row] > 0]
     if not rows:
         return
@@ -78,7 +78,8 @@ def steps(
     lengths = torch.tensor([len(prompts[row]) for row in rows], device=device)
     longest = int(lengths.max())
     cache = KVCache(model.config, len(rows), max(len(prompts[row]) + left[row] for row in rows), device)
-    padded = [prompts[row] + [0] * (longest - len(prompts[row])) for row in rows]  # on the right, where no query looks
+    # Padded on the right, where no query of the row looks.
+    padded = [prompts[row] + [0] * (longest - len(prompts[row])) for row in rows]
     x = model.hidden(torch.tensor(padded, device=device), cache=cache)  # (B, T, C)
     cache.truncate(lengths)
     x = x[torch.arange(len(rows), device=device), lengths - 1]  # (B, C)

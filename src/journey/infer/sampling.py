@@ -11,7 +11,7 @@ from journey.errors import JourneyError
 
 @dataclass(frozen=True)
 class Sampling:
-    """Temperature, then the top_k most likely, then the smallest set with probability top_p: Hugging Face's order."""
+    """Temperature, then the top_k likeliest, then the smallest set of probability top_p: Hugging Face's order."""
 
     temperature: float = 1.0  # 0 is greedy: always the likeliest
     top_k: int = 0  # 0 is all
@@ -30,12 +30,12 @@ class Sampling:
 
 
 def row_generators(sampling: Sampling, rows: int) -> list[np.random.Generator]:
-    """One source of randomness a row, from the seed and the row's number, so that no row's text depends on its neighbours."""
+    """A source of randomness for each row, from the seed and the row's number: its text is the same in any batch."""
     return [np.random.default_rng((sampling.seed, row)) for row in range(rows)]
 
 
 def restrict(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits (B, V) over the temperature, -inf where top_k or top_p exclude the token; ties at the k-th are all kept."""
+    """Logits (B, V) over the temperature, -inf where top_k or top_p exclude; ties with the k-th are all kept."""
     logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.size(-1):
         kth = logits.topk(sampling.top_k).values[:, -1:]  # (B, 1)
@@ -53,6 +53,6 @@ def sample(logits: Tensor, sampling: Sampling, generators: list[np.random.Genera
     if sampling.temperature == 0:
         return logits.argmax(-1)
     cumulative = restrict(logits, sampling).double().softmax(-1).cumsum(-1)  # (B, V)
-    # In (0, 1]: the first token whose cumulative probability reaches a number above 0 has itself a probability above 0.
-    uniform = torch.tensor([[1 - generator.random()] for generator in generators], dtype=torch.float64, device=logits.device)
+    # In (0, 1], so that the first token to reach it has a probability above 0: an excluded one is never drawn.
+    uniform = torch.tensor([[1 - generator.random()] for generator in generators]).to(cumulative)  # (B, 1)
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:]).squeeze(1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from journey.errors import JourneyError, nearest
 
 FAMILIES = ("gpt2", "llama", "qwen3")
+SIZES = ("vocab_size", "n_ctx", "n_layer", "n_head", "n_kv_head", "head_dim", "n_embd", "n_inner")
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class GPTConfig:
     n_ctx: int  # the longest sequence
     n_layer: int
     n_head: int
-    n_kv_head: int  # fewer than n_head: each key/value head serves n_head / n_kv_head query heads (GQA)
+    n_kv_head: int  # fewer than n_head: n_head / n_kv_head query heads share a key and a value (GQA)
     head_dim: int
     n_embd: int
     n_inner: int  # width inside the MLP
@@ -26,17 +27,19 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
-            known = ", ".join(FAMILIES)
-            raise JourneyError(f'unknown model family "{self.family}"{nearest(self.family, FAMILIES)} (known: {known})')
-        for name in ("vocab_size", "n_ctx", "n_layer", "n_head", "n_kv_head", "head_dim", "n_embd", "n_inner"):
+            guess = nearest(self.family, FAMILIES) or f": choose one of {', '.join(FAMILIES)}"
+            raise JourneyError(f'unknown model family "{self.family}"{guess}')
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise JourneyError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.n_head % self.n_kv_head:
-            raise JourneyError(f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}: choose a divisor")
-        if self.family == "gpt2" and (self.n_kv_head, self.n_head * self.head_dim) != (self.n_head, self.n_embd):
-            raise JourneyError("gpt2 has as many key/value heads as heads, and n_head x head_dim = n_embd: use llama or qwen3")
+            raise JourneyError(f"n_head {self.n_head} is no multiple of n_kv_head {self.n_kv_head}: choose a divisor")
+        if self.family == "gpt2" and self.n_kv_head != self.n_head:
+            raise JourneyError("gpt2 has a key and a value for every head: leave out n_kv_head, or use qwen3")
+        if self.family == "gpt2" and self.n_head * self.head_dim != self.n_embd:
+            raise JourneyError(f"gpt2 needs n_head x head_dim = n_embd, not {self.n_head} x {self.head_dim}")
         if self.family != "gpt2" and self.head_dim % 2:
-            raise JourneyError(f"head_dim {self.head_dim} is odd: rotary positions turn pairs, choose another n_head")
+            raise JourneyError(f"head_dim {self.head_dim} is odd, rotary positions turn pairs: change n_head")
 
     @classmethod
     def make(
@@ -50,11 +53,11 @@ class GPTConfig:
         n_kv_head: int | None = None,
         tied: bool = True,
     ) -> "GPTConfig":
-        """The family's usual shape: heads of 64 (32 below n_embd 512), MLP of 4 n_embd or SwiGLU's 8/3, its epsilon."""
+        """The family's usual shape: heads of 64 (of 32 below n_embd 512), its MLP width and its epsilon."""
         if n_head is None:
             n_head = max(1, n_embd // (64 if n_embd >= 512 else 32))
         if n_head < 1 or n_embd % n_head:
-            raise JourneyError(f"n_embd {n_embd} is not a multiple of n_head {n_head}: choose a divisor")
+            raise JourneyError(f"n_embd {n_embd} is no multiple of n_head {n_head}: choose a divisor")
         # SwiGLU has three matrices where GELU has two: 8/3 keeps the parameters equal (Shazeer 2020).
         n_inner = 4 * n_embd if family == "gpt2" else -(-8 * n_embd // (3 * 64)) * 64
         return cls(
@@ -63,7 +66,7 @@ class GPTConfig:
             n_ctx=n_ctx,
             n_layer=n_layer,
             n_head=n_head,
-            n_kv_head=n_kv_head or n_head,
+            n_kv_head=n_head if n_kv_head is None else n_kv_head,
             head_dim=n_embd // n_head,
             n_embd=n_embd,
             n_inner=n_inner,
@@ -81,13 +84,16 @@ class GPTConfig:
     @property
     def n_params(self) -> int:
         """All parameters, a tied matrix counted once."""
-        C = self.n_embd
+        C, n_norm = self.n_embd, 2 * self.n_layer + 1
         n = self.n_matmul + (0 if self.tied else self.vocab_size * C)
-        if self.family == "gpt2":  # positions; per block q, k, v, o and MLP biases; norms have a scale and a shift
-            return n + self.n_ctx * C + self.n_layer * (5 * C + self.n_inner) + (2 * self.n_layer + 1) * 2 * C
+        if self.family == "gpt2":  # also positions, a bias for each matrix of a block, and a shift for each norm
+            return n + self.n_ctx * C + self.n_layer * (5 * C + self.n_inner) + n_norm * 2 * C
         qk_norm = self.n_layer * 2 * self.head_dim if self.family == "qwen3" else 0
-        return n + qk_norm + (2 * self.n_layer + 1) * C
+        return n + n_norm * C + qk_norm
 
     def flops_per_token(self, T: int) -> float:
-        """Forward and backward: 6 n_matmul + 12 n_layer n_head head_dim T (PaLM, appendix B: the causal half not deducted)."""
+        """Forward and backward: 6 n_matmul + 12 n_layer n_head head_dim T.
+
+        PaLM's formula (appendix B): attention is counted in full, the causal half not deducted.
+        """
         return 6 * self.n_matmul + 12 * self.n_layer * self.n_head * self.head_dim * T

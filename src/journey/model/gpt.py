@@ -1,7 +1,6 @@
-"""The GPT: token ids in, logits or a loss out. gpt2, llama and qwen3 are the same skeleton with other parts."""
+"""The GPT: token ids in, logits or a loss out. The three families are one skeleton with other parts."""
 
 import math
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -9,25 +8,17 @@ from torch import Tensor, nn
 
 from journey.errors import JourneyError
 from journey.model.config import GPTConfig
-from journey.model.layers import Block, make_norm, rope_table
-
-
-class KVCache(Protocol):
-    """What the model asks of a cache (infer.cache.KVCache is one)."""
-
-    def extend(self, T: int) -> tuple[Tensor, Tensor]:
-        """Make room for T more tokens a row: their positions (B, T), and what they see (B, 1, T, S)."""
-
-    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put in a layer's new keys and values (B, T, n_kv_head, head_dim); all of them so far, (B, S, n_kv_head, head_dim)."""
+from journey.model.layers import Block, Cache, make_norm, rope_table
 
 
 class GPT(nn.Module):
     """A decoder of one of the three families, initialised as Hugging Face's reference of the family is.
 
-    All matrices and embeddings are normal with deviation 0.02, norms 1, biases 0; gpt2 scales the two matrices of a block
-    that write into the residual stream by 1 / sqrt(2 n_layer), so that its variance does not grow with depth (GPT-2 paper).
+    All matrices and embeddings are normal with deviation 0.02, norms 1, biases 0. gpt2 scales a block's two matrices
+    that write into the residual stream by 1 / sqrt(2 n_layer), so that its variance stays the same with depth.
     """
+
+    rope: Tensor
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -43,10 +34,9 @@ class GPT(nn.Module):
         if config.tied:
             self.head.weight = self.embed.weight
         for name, parameter in self.named_parameters():
-            if parameter.dim() > 1:
+            if parameter.dim() == 2:
                 into_residual = config.family == "gpt2" and name.endswith(("attention.o.weight", "mlp.down.weight"))
-                std = 0.02 / math.sqrt(2 * config.n_layer) if into_residual else 0.02
-                nn.init.normal_(parameter, std=std)
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer) if into_residual else 0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
@@ -56,21 +46,23 @@ class GPT(nn.Module):
         targets: Tensor | None = None,
         *,
         documents: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         trace: dict | None = None,
     ) -> Tensor:
-        """Logits (B, T, V) of ids (B, T); with targets (B, T), their mean cross-entropy in nats (a target of -100 is not counted).
+        """Logits (B, T, V) of ids (B, T); with targets (B, T) their mean cross-entropy in nats, -100 not counted.
 
-        `documents` (B, T) numbers the document of each position: each is then computed as if it stood alone.
-        `cache` holds the keys and values of the tokens before, and takes these in. `trace`, a dict, is filled with
-        ("resid", l): (B, T, C), l = 0 after the embedding, l after block l; ("pattern", l): (B, n_head, T, T) of block l = 0, 1, ...
+        `documents` (B, T) numbers each position's document: every document is computed as if it stood alone.
+        `cache` holds the keys and values of the tokens before, and takes in these.
+        `trace`, a dict, is filled with ("resid", l): (B, T, C), l = 0 after the embedding and l after block l,
+        and with ("pattern", l): (B, n_head, T, T), the attention probabilities of block l counted from 0.
         """
         x = self.hidden(ids, documents=documents, cache=cache, trace=trace)
         if targets is None:
             return self.head(x)
-        # On a CPU logits and their gradient are made some 4 MB at a time, to stay in the cache: for 1,024 tokens and a
-        # vocabulary of 4,096, head and loss take 32 ms instead of 60 (matrix products alone: 29). A GPU's compiler fuses better.
-        chunks = nn.LinearCrossEntropyOptions(batch_chunk_size=max(64, 2**20 // self.config.vocab_size), chunking_method=None)
+        # On a CPU, logits and their gradient are made some 4 MB at a time so that they stay in its cache: head and loss
+        # of 1,024 tokens over 4,096 take 32 ms instead of 60 (the three products alone: 29). A GPU needs no such care.
+        rows = max(64, 2**20 // self.config.vocab_size)
+        chunks = nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
         options = chunks if x.device.type == "cpu" else None
         return F.linear_cross_entropy(x.flatten(0, 1), self.head.weight, targets.flatten(), options=options)
 
@@ -79,20 +71,20 @@ class GPT(nn.Module):
         ids: Tensor,
         *,
         documents: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         trace: dict | None = None,
     ) -> Tensor:
-        """What the head reads: the last block's output, normed, (B, T, C). For callers who need few positions' logits."""
+        """What the head reads, (B, T, C): the last block's output, normed. For who needs few positions' logits."""
+        T = ids.size(1)
         if ids.size(1) > self.config.n_ctx:
-            raise JourneyError(f"{ids.size(1)} tokens do not fit in the model's context of {self.config.n_ctx}: shorten the text")
-        mask = None  # plain causal
+            raise JourneyError(f"{T} tokens do not fit in the model's context of {self.config.n_ctx}: shorten the text")
+        if cache is not None and documents is not None:
+            raise ValueError("a cached row is one document: pass cache or documents, not both")
+        positions, mask = torch.arange(T, device=ids.device), None  # (T,), plain causal
         if cache is not None:
-            positions, mask = cache.extend(ids.size(1))  # (B, T), (B, 1, T, S)
-        else:
-            positions = torch.arange(ids.size(1), device=ids.device)  # (T,)
-        if documents is not None:
-            mask = document_mask(documents)  # (B, 1, T, T)
-            positions = positions - document_starts(documents)  # (B, T)
+            positions, mask = cache.extend(T)  # (B, T), (B, 1, T, S)
+        elif documents is not None:
+            positions, mask = positions - document_starts(documents), document_mask(documents)  # (B, T), (B, 1, T, T)
 
         x = self.embed(ids)  # (B, T, C)
         rope = None
@@ -110,12 +102,12 @@ class GPT(nn.Module):
 
 
 def document_mask(documents: Tensor) -> Tensor:
-    """True where a query may look: the key is not later and of the same document; (B, T) -> (B, 1, T, T)."""
+    """True where a query may look: at keys not later, of its own document; (B, T) -> (B, 1, T, T)."""
     same = documents[:, :, None] == documents[:, None, :]
     return same.tril().unsqueeze(1)
 
 
 def document_starts(documents: Tensor) -> Tensor:
-    """The position at which each position's document begins in its row; (B, T) -> (B, T)."""
+    """Where in its row each position's document begins; (B, T) -> (B, T)."""
     first = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0))
     return (first * torch.arange(documents.size(1), device=documents.device)).cummax(1).values

@@ -1,6 +1,5 @@
 """The folder on disk: a standard Hugging Face checkpoint, written and read without transformers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.files import write_json
+from journey.files import read_json, write_json
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 
 ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
-# Inside a block: their module's name -> ours. Theirs that holds several of ours has them stacked along the outputs.
+# Inside a block: their module's name -> ours. One of theirs that holds several of ours stacks their outputs.
 GPT2_BLOCK = {
     "ln_1": ["attention_norm"],
     "attn.c_attn": ["attention.q", "attention.k", "attention.v"],
@@ -41,24 +40,23 @@ QK_NORM = {"self_attn.q_norm": ["attention.q_norm"], "self_attn.k_norm": ["atten
 
 def layout(config: GPTConfig) -> dict[str, list[str]]:
     """Every tensor of the saved model: Hugging Face's name -> the names of ours that it holds."""
-    if config.family == "gpt2":
-        modules = {"transformer.wte": ["embed"], "transformer.wpe": ["positions"], "transformer.ln_f": ["norm"]}
-        block, prefix, kinds = GPT2_BLOCK, "transformer.h", ("weight", "bias")
-    else:
-        modules = {"model.embed_tokens": ["embed"], "model.norm": ["norm"]}
-        block, prefix, kinds = LLAMA_BLOCK | (QK_NORM if config.family == "qwen3" else {}), "model.layers", ("weight",)
-    for layer in range(config.n_layer):
-        for theirs, ours in block.items():
-            modules[f"{prefix}.{layer}.{theirs}"] = [f"blocks.{layer}.{name}" for name in ours]
+    gpt2 = config.family == "gpt2"
+    prefix = "transformer.h" if gpt2 else "model.layers"
+    block = GPT2_BLOCK if gpt2 else LLAMA_BLOCK | (QK_NORM if config.family == "qwen3" else {})
+    inside = {  # the modules that have a bias in gpt2
+        f"{prefix}.{layer}.{theirs}": [f"blocks.{layer}.{name}" for name in ours]
+        for layer in range(config.n_layer)
+        for theirs, ours in block.items()
+    } | {"transformer.ln_f" if gpt2 else "model.norm": ["norm"]}
+    outside = {"transformer.wte" if gpt2 else "model.embed_tokens": ["embed"]}
+    if gpt2:
+        outside["transformer.wpe"] = ["positions"]
     if not config.tied:
-        modules["lm_head"] = ["head"]
-    weight_only = ("embed", "positions", "head")
-    return {
-        f"{theirs}.{kind}": [f"{name}.{kind}" for name in ours]
-        for theirs, ours in modules.items()
-        for kind in kinds
-        if kind == "weight" or ours[0] not in weight_only
-    }
+        outside["lm_head"] = ["head"]
+    names = {f"{theirs}.weight": [f"{name}.weight" for name in ours] for theirs, ours in (outside | inside).items()}
+    if gpt2:
+        names |= {f"{theirs}.bias": [f"{name}.bias" for name in ours] for theirs, ours in inside.items()}
+    return names
 
 
 def transposed(name: str) -> bool:
@@ -67,9 +65,9 @@ def transposed(name: str) -> bool:
 
 
 def tensors(model: GPT) -> dict[str, Tensor]:
-    """The model's weights under Hugging Face's names and in its shapes (views where possible: do not write to them)."""
+    """The model's weights under Hugging Face's names and in its shapes (to read: some share our memory)."""
     ours = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    result = {}
+    result: dict[str, Tensor] = {}
     for theirs, names in layout(model.config).items():
         tensor = torch.cat([ours[name] for name in names]) if len(names) > 1 else ours[names[0]]
         result[theirs] = tensor.t() if transposed(theirs) else tensor
@@ -122,10 +120,8 @@ def config_json(config: GPTConfig, bos: int | None, eos: int | None, pad: int | 
     }
 
 
-def save(
-    model: GPT, folder: Path, *, bos: int | None = None, eos: int | None = None, pad: int | None = None
-) -> None:
-    """Write config.json and model.safetensors, which AutoModelForCausalLM opens; the ids are the tokenizer's."""
+def save(model: GPT, folder: Path, *, bos: int | None = None, eos: int | None = None, pad: int | None = None) -> None:
+    """Write config.json and model.safetensors for AutoModelForCausalLM to open; the ids are the tokenizer's."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config_json(model.config, bos, eos, pad))
     weights = {name: tensor.contiguous().cpu() for name, tensor in tensors(model).items()}
@@ -135,34 +131,39 @@ def save(
 def load(folder: Path) -> GPT:
     """The GPT in a Hugging Face folder, in fp32 on the CPU.
 
-    Raises JourneyError for a model that we would compute differently, and for a file that is missing, cut off or misshapen.
+    Raises JourneyError for a model that we would compute differently, and for weights that are missing, cut off or
+    of another shape than config.json says.
     """
     config = load_config(folder)
-    saved = load_tensors(folder)
-    wanted = layout(config)
-    # A base model without its head (AutoModel) has no prefix, and old GPT-2 files carry their causal masks along.
+    wanted, saved = layout(config), load_tensors(folder)
+    # A model saved without its head (AutoModel) has no prefix.
     prefix = "transformer." if config.family == "gpt2" else "model."
-    saved = {name if name.startswith((prefix, "lm_head.")) else prefix + name: tensor for name, tensor in saved.items()}
-    ignored = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
-    for name in saved:
-        if name not in wanted and not name.endswith(ignored) and not (config.tied and name == "lm_head.weight"):
-            raise JourneyError(f"{folder}: the tensor {name} does not belong to a {config.family} model as we compute it")
+    saved = {name if name.startswith((prefix, "lm_head.")) else prefix + name: saved[name] for name in saved}
+    for name in saved.keys() - wanted.keys():
+        tied_head = config.tied and name == "lm_head.weight"
+        # Old files carry constants along: GPT-2's causal masks, Llama's frequencies.
+        if not tied_head and not name.endswith((".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")):
+            raise JourneyError(f"{folder}: the tensor {name} is not part of a {config.family} model as we compute it")
 
-    with torch.device("meta"):
-        ours = {name: tuple(p.shape) for name, p in GPT(config).named_parameters()}
-    state = {}
-    for theirs, names in wanted.items():
+    with torch.device("meta"):  # shapes alone: no time spent on random weights, none of the caller's seed used up
+        model = GPT(config)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    state: dict[str, Tensor] = {}
+    for theirs, ours in wanted.items():
         if theirs not in saved:
-            raise JourneyError(f"{folder}: the tensor {theirs} is missing from the saved weights")
+            raise JourneyError(f"{folder}: the tensor {theirs} is missing from the weights")
         tensor = saved[theirs].t() if transposed(theirs) else saved[theirs]
-        rows = [ours[name][0] for name in names]
-        shape = (sum(rows), *ours[names[0]][1:])
-        if tuple(tensor.shape) != shape:
-            raise JourneyError(f"{folder}: {theirs} has the shape {tuple(tensor.shape)}, config.json says {shape}")
-        state |= dict(zip(names, tensor.split(rows), strict=True))
-    model = GPT(config)
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(state[name])
+        rows = [shapes[name][0] for name in ours]
+        shape = (sum(rows), *shapes[ours[0]][1:])
+        if tensor.shape != shape:
+            raise JourneyError(f"{folder}: {theirs} is {tuple(tensor.shape)}, config.json says {tuple(shape)}")
+        parts = [part.to(torch.float32, memory_format=torch.contiguous_format, copy=True) for part in tensor.split(rows)]
+        state |= dict(zip(ours, parts, strict=True))
+    if config.tied:
+        state["head.weight"] = state["embed.weight"]
+    model.load_state_dict(state, assign=True)
+    if config.tied:  # assigning has made two parameters of one
+        model.head.weight = model.embed.weight
     return model
 
 
@@ -171,19 +172,16 @@ def load_config(folder: Path) -> GPTConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise JourneyError(f"{folder} is no checkpoint: it has no config.json")
-    try:
-        saved = json.loads(path.read_text())
-    except ValueError as error:
-        raise JourneyError(f"{path} is not valid JSON: {error}") from error
+    saved = read_json(path)
     family = saved.get("model_type")
     architecture = (saved.get("architectures") or [ARCHITECTURES.get(family)])[0]
     if family not in ARCHITECTURES or not str(architecture).lower().startswith(family):
         known = ", ".join(ARCHITECTURES.values())
-        raise JourneyError(f"{path}: unknown architecture {architecture} (model_type {family}); known: {known}")
+        raise JourneyError(f"{path}: unknown architecture {architecture}, model_type {family}; known: {known}")
 
     def require(key: str, *allowed: object) -> None:
         if key in saved and saved[key] not in allowed:
-            raise JourneyError(f"{path}: {key} is {saved[key]!r}, which we do not compute (known: {allowed[0]!r})")
+            raise JourneyError(f"{path}: {key} is {saved[key]!r}, we compute {allowed[0]!r} alone")
 
     try:
         if family == "gpt2":
@@ -231,15 +229,12 @@ def load_config(folder: Path) -> GPTConfig:
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of model.safetensors, or of the shards that model.safetensors.index.json names, by its saved name."""
-    index = folder / "model.safetensors.index.json"
+    """Every tensor by its saved name, from model.safetensors or from the shards that its index names."""
+    index, shards = folder / "model.safetensors.index.json", ["model.safetensors"]
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        shards = ["model.safetensors"]
-    result = {}
-    for shard in shards:
-        path = folder / shard
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+    result: dict[str, Tensor] = {}
+    for path in (folder / shard for shard in shards):
         if not path.is_file():
             raise JourneyError(f"{path} is missing")
         try:

@@ -18,23 +18,22 @@ SPLITS = ("train", "dev", "test")
 EXAMPLE = "numpy.linalg.norm(x, ord=None): Return the matrix or vector norm of x."
 
 
-def section(life: Life, stage: Stage, effects: Sequence[Effect], notes: Notes) -> str:
-    """The section of one stage, its heading included."""
+def section(life: Life, stage: Stage, first: bool, effects: Sequence[Effect], notes: Notes) -> str:
+    """The section of one stage, its heading included; the first of a kind is explained."""
     kind = "" if stage.kind == stage.name else f" <small>{escape(stage.kind)}</small>"
     head = f'<section id="stage-{escape(stage.name)}" class="stage"><h3>{escape(stage.name)}{kind}</h3>'
     if not stage.lineage:
         return f"{head}<p class='nothing'>This stage has not run yet.</p></section>"
-    explained = f"<p>{words.STAGES[stage.kind]}</p>" if stage.kind in words.STAGES else ""
+    explained = f"<p>{words.STAGES[stage.kind]}</p>" if first and stage.kind in words.STAGES else ""
     body = {"text": _text, "tokenizer": _tokenizer}.get(stage.kind, _model)(life, stage)
     own = [e for e in effects if e.stage == stage.name]
     changed = f"<h4>What it changed</h4>{effect_list(own, notes)}" if own else ""
     return f"{head}{explained}{body}{changed}{_settings(stage)}</section>"
 
 
-def split_facts(corpus: dict[str, Any], key: str, split: str) -> Any:
-    """A number of corpus.json that is kept by split, or None."""
-    value = corpus.get(key)
-    return value.get(split) if isinstance(value, dict) else None
+def split_fact(stage: Stage, split: str, key: str) -> Any:
+    """A number that a text's corpus.json keeps by split, or None."""
+    return stage.corpus.get("splits", {}).get(split, {}).get(key)
 
 
 def bytes_per_token(life: Life, corpus: str) -> Estimate | None:
@@ -46,39 +45,35 @@ def bytes_per_token(life: Life, corpus: str) -> Estimate | None:
 
 
 def _text(life: Life, stage: Stage) -> str:
-    corpus = stage.corpus
     rows = [
         [
             split,
-            number(split_facts(corpus, "documents", split), decimals=0),
-            bytes_(split_facts(corpus, "bytes", split)),
-            _share(split_facts(corpus, "overlap", split)) if split != "train" else MISSING,
-            number(split_facts(corpus, "questions", split), decimals=0),
-            number(split_facts(corpus, "choices", split), decimals=0),
+            number(split_fact(stage, split, "documents"), decimals=0),
+            bytes_(split_fact(stage, split, "bytes")),
+            _share(split_fact(stage, split, "over_half_in_train")),
+            _share(split_fact(stage, split, "in_train")),
+            number(split_fact(stage, split, "questions"), decimals=0),
+            number(split_fact(stage, split, "choices"), decimals=0),
         ]
         for split in SPLITS
     ]
-    head = ["Split", "documents", "bytes", "overlap that remains", "questions", "multiple choice"]
+    head = ["Split", "documents", "bytes", "over half in train", "mean share in train", "questions", "multiple choice"]
     bar = "".join(
-        f'<span class="{split}" style="flex-grow:{split_facts(corpus, "documents", split) or 0}"></span>' for split in SPLITS
+        f'<span class="{split}" style="flex-grow:{split_fact(stage, split, "documents") or 0}"></span>'
+        for split in SPLITS
     )
     said = []
-    if dropped := corpus.get("dropped"):
-        said.append(f"Dropped: {_counted(dropped)}.")
-    if specials := corpus.get("specials"):
-        said.append(f"Spellings of special tokens in the text, kept as text: {_counted(specials)}.")
+    if dropped := stage.corpus.get("duplicates_dropped"):
+        said.append(f"{dropped:,} exact duplicates were dropped.")
+    if (spellings := stage.corpus.get("special_spellings")) is not None:
+        said.append(f"Spellings of special tokens in the text: {spellings:,}, kept as text.")
     return (
         f'<div class="bar" aria-hidden="true">{bar}</div>'
         + table(f"The text <b>{escape(stage.name)}</b>", head, rows, style="numbers")
-        + "<p>The overlap that remains is the share of held-out documents that still have more than half of their "
-        f"13-word sequences in the training split. {' '.join(said)}</p>"
+        + "<p><em>In train</em> is the overlap that remains: the share of a held-out document's 13-word sequences that the "
+        "training split also has; <em>over half</em> counts the documents of which that is true for more than half. "
+        f"{' '.join(said)}</p>"
     )
-
-
-def _counted(facts: Any) -> str:
-    if not isinstance(facts, dict):
-        return big(facts)
-    return join([f"{facts[key]:,} {escape(str(key).replace('_', ' '))}" for key in facts]) or "none"
 
 
 def _share(value: float | None) -> str:
@@ -139,7 +134,9 @@ def _curves(life: Life, stage: Stage) -> str:
     colour = life.colour(stage)
     loss = Curve("training loss", [(h["tokens"], h["loss"]) for h in history], colour)
     chart = curves([loss], title=f"Training loss of {stage.name}", x_unit="tokens", y_unit="nats/token")
-    figures = [f"<figure>{chart}<figcaption>Loss on the training text, means of neighbouring steps.</figcaption></figure>"]
+    figures = [
+        f"<figure>{chart}<figcaption>Loss on the training text, means of neighbouring steps.</figcaption></figure>"
+    ]
     data = stage.lineage.get("data", {})
     named = {
         "dev_bits_per_byte": (main_text(stage), False),
@@ -156,10 +153,16 @@ def _curves(life: Life, stage: Stage) -> str:
             held, title=f"Dev bits per byte of {stage.name}", x_unit="tokens", y_unit="bits/byte", marks=marks
         )
         beside = " The dashed marks are the n-gram models on the test split." if marks else ""
-        figures.append(f"<figure>{chart}<figcaption>Bits per byte on the dev split through training.{beside}</figcaption></figure>")
+        figures.append(
+            f"<figure>{chart}<figcaption>Bits per byte on the dev split through training.{beside}</figcaption></figure>"
+        )
     if len(points := _points(history, "dev_loss")) > 1:
-        chart = curves([Curve("dev loss", points, colour)], title=f"Dev loss of {stage.name}", x_unit="tokens", y_unit="nats/token")
-        figures.append(f"<figure>{chart}<figcaption>Loss of held-out answers (dev split) through training.</figcaption></figure>")
+        chart = curves(
+            [Curve("dev loss", points, colour)], title=f"Dev loss of {stage.name}", x_unit="tokens", y_unit="nats/token"
+        )
+        figures.append(
+            f"<figure>{chart}<figcaption>Loss of held-out answers (dev split) through training.</figcaption></figure>"
+        )
     return f'<div class="figures">{"".join(figures)}</div>'
 
 
@@ -177,7 +180,10 @@ def _settings(stage: Stage) -> str:
     if not config:
         return ""
     listed = "".join(
-        f"<div><dt>{escape(key)}</dt><dd>{escape(value if isinstance(value, str) else json.dumps(value))}</dd></div>"
-        for key, value in config.items()
+        f"<div><dt>{escape(key)}</dt><dd>{escape(_value(value))}</dd></div>" for key, value in config.items()
     )
     return f'<h4>Settings</h4><dl class="settings">{listed}</dl>'
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -21,13 +21,20 @@ def bits(life: Life, notes: Notes) -> str:
     for corpus in life.corpora:
         found = {s: bits_per_byte(_scored(s, corpus)) for s in life.models if _scored(s, corpus)}
         marks = _ngrams(life, corpus)
-        chart = dots(_dots(life, found), title=f"Bits per byte on {corpus}", unit="bits per byte", marks=[(v, o) for o, v in marks.items()])
+        chart = dots(
+            _dots(life, found),
+            title=f"Bits per byte on {corpus}",
+            unit="bits per byte",
+            marks=[(v, o) for o, v in marks.items()],
+        )
         convention = next(iter(found)).measurement["bits_per_byte"][corpus]["convention"]
         figures.append(_figure(chart, f"<b>{escape(corpus)}</b>, test split.{notes.mark(convention)} Lower is better."))
         cells = [estimate(found[s]) if s in found else MISSING for s in life.models]
         rows.append([escape(corpus), *cells, *(number(marks.get(order), decimals=3) for order in ORDERS)])
     head = ["Corpus", *(escape(s.name) for s in life.models), *ORDERS]
-    return _figures(figures) + table("Bits per byte on the test split, with 95 % intervals", head, rows, style="numbers")
+    return _figures(figures) + table(
+        "Bits per byte on the test split, with 95 % intervals", head, rows, style="numbers"
+    )
 
 
 def forgetting(life: Life, effects: list[Effect]) -> str:
@@ -43,7 +50,10 @@ def forgetting(life: Life, effects: list[Effect]) -> str:
     if not rows:
         return _nothing("No stage has gone on from a measured model yet.")
     return table(
-        "Change in bits per byte from the parent, with 95 % intervals", ["Stage", *map(escape, life.corpora)], rows, style="numbers"
+        "Change in bits per byte from the parent, with 95 % intervals",
+        ["Stage", *map(escape, life.corpora)],
+        rows,
+        style="numbers",
     )
 
 
@@ -69,15 +79,14 @@ def choices(life: Life) -> str:
                 escape(s.name),
                 estimate(accuracy(items[s], "picked")),
                 estimate(accuracy(items[s])),
-                *(number(100 * theirs[key], "%") if theirs else MISSING for key in ("acc", "acc_norm")),
+                *(number(100 * theirs[key], decimals=1) if theirs else MISSING for key in ("acc", "acc_norm")),
                 agree,
             ]
         )
-    head = ["Model", "acc", "acc_norm", "lm-eval acc", "lm-eval acc_norm", "same pick"]
+    head = ["Model", "acc, %", "acc_norm, %", "lm-eval acc, %", "lm-eval acc_norm, %", "same outcome"]
     caption = f"Our scorer and lm-eval on the same {len(items[stages[0]]):,} items"
-    return _figures([_figure(chart, "Share of held-out functions whose own summary was picked.")]) + table(
-        caption, head, rows, style="numbers"
-    )
+    numbers = table(caption, head, rows, style="numbers")
+    return _figures([_figure(chart, "Share of held-out functions whose own summary was picked."), numbers])
 
 
 def answers(life: Life) -> str:
@@ -94,7 +103,10 @@ def answers(life: Life) -> str:
     if finished:
         limit = next(iter(finished)).measurement["endings"]["limit"]
         chart = dots(
-            _dots(life, finished), title="Answers that end by themselves", unit="% of answers", marks=[(90.0, "mark 90 %")]
+            _dots(life, finished),
+            title="Answers that end by themselves",
+            unit="% of answers",
+            marks=[(90.0, "mark 90 %")],
         )
         figures.append(_figure(chart, f"{words.ENDINGS} Limit here: {limit} tokens."))
     groups = [("function named", True), ("not named", False)]
@@ -122,8 +134,9 @@ def repeats(life: Life, effects: list[Effect]) -> str:
     heads = [s for s in stages if s.measurement.get("heads")]
     verdicts = "".join(f"<li>{induction(s, said[s.name])}</li>" for s in heads)
     grids = "".join(_heads(s) for s in heads)
-    figure = _figures([_figure(chart, "First and second copy of the same random tokens.")])
-    return f"{figure}<ul class='plain'>{verdicts}</ul><h4>The heads</h4><p>{words.HEADS}</p><div class='grids'>{grids}</div>"
+    words_ = f'<ul class="plain">{verdicts}</ul>'
+    figure = _figures([_figure(chart, "First and second copy of the same random tokens."), words_])
+    return f'{figure}<h3 class="sub">The heads</h3><p>{words.HEADS}</p>{grids}'
 
 
 def induction(stage: Stage, effect: Effect) -> str:
@@ -131,7 +144,9 @@ def induction(stage: Stage, effect: Effect) -> str:
     scores = stage.measurement["heads"]["induction"]
     best, layer, head = max((v, i, j) for i, row in enumerate(scores) for j, v in enumerate(row))
     name = f"<b>{escape(stage.name)}</b>"
-    change = f"{number(effect.value, effect.unit, sign=True)} {interval(effect.low, effect.high, effect.unit, sign=True)}"
+    change = (
+        f"{number(effect.value, effect.unit, sign=True)} {interval(effect.low, effect.high, effect.unit, sign=True)}"
+    )
     strongest = f"the strongest head (layer {layer}, head {head}) scores {best:.2f} of 1"
     if effect.verdict != "clear":
         return f"{name} shows no induction: the second copy is no easier than the first ({change}), and {strongest}."
@@ -158,12 +173,14 @@ def against_parent(life: Life) -> str:
     lines = [Curve(titles[s], list(enumerate(a["cka"])), life.colour(s)) for s, a in against.items() if a.get("cka")]
     if lines:
         low = min(y for c in lines for _, y in c.points)
-        chart = curves(lines, title="CKA by layer", x_unit="layer", y_unit="CKA", y_range=(min(0.9, low), 1.0), x_whole=True)
+        chart = curves(
+            lines, title="CKA by layer", x_unit="layer", y_unit="CKA", y_range=(min(0.9, low), 1.0), x_whole=True
+        )
         figures.append(_figure(chart, words.CKA))
     tables = "".join(_weights(titles[s], a["weights"]) for s, a in against.items() if a.get("weights"))
     return (
-        f"<h4>Predictions and inner states</h4><p>{words.KL}</p>{_figures(figures)}"
-        f"<h4>Weights</h4><p>{words.WEIGHTS}</p><div class='grids wide'>{tables}</div>"
+        f'<h3 class="sub">Predictions and inner states</h3><p>{words.KL}</p>{_figures(figures)}'
+        f'<h3 class="sub">Weights</h3><p>{words.WEIGHTS}</p><div class="grids">{tables}</div>'
     )
 
 
@@ -173,14 +190,14 @@ def samples(life: Life) -> str:
     parts = []
     for kind, prompt in prompts:
         texts = "".join(
-            f'<div class="sample s{life.colour(s)}"><h5>{escape(s.name)}</h5><pre dir="auto">{_sample(x["text"])}</pre></div>'
+            f'<div class="sample s{life.colour(s)}"><h4>{escape(s.name)}</h4><pre dir="auto">{_sample(x["text"])}</pre></div>'
             for s in life.models
             for x in s.measurement.get("samples", [])
             if (x["kind"], x["prompt"]) == (kind, prompt)
         )
         said = {"chat": "Asked in the chat format", "text": "To be continued"}.get(kind, kind)
         parts.append(
-            f'<section class="prompt"><h4><span>{escape(said)}</span></h4><pre class="given" dir="auto">{escape(prompt)}</pre>'
+            f'<section class="prompt"><h3>{escape(said)}</h3><pre class="given" dir="auto">{escape(prompt)}</pre>'
             f'<div class="side">{texts}</div></section>'
         )
     return "".join(parts) or _nothing("No samples were taken.")
@@ -223,7 +240,7 @@ def _loss(items: list[dict[str, Any]], key: str) -> str:
 
 def _heads(stage: Stage) -> str:
     heads = stage.measurement["heads"]
-    return "".join(
+    grids = "".join(
         table(
             f"<b>{escape(stage.name)}</b>: {kind}",
             ["layer", *(f"h{j}" for j in range(len(heads[kind][0])))],
@@ -232,6 +249,7 @@ def _heads(stage: Stage) -> str:
         )
         for kind in ("induction", "previous", "duplicate")
     )
+    return f'<div class="grids">{grids}</div>'
 
 
 def _weights(title: str, weights: list[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 from journey.evaluate.statistics import Estimate
 from journey.report.markup import escape, number
 
-WIDTH = 420
+WIDTH = 440
 MAX_POINTS = 160  # of one curve: more than its pixels can show
 
 
@@ -37,7 +37,8 @@ def dots(rows: Sequence[Dot], *, title: str, unit: str, marks: Sequence[Mark] = 
     """Dots with their 95 % whiskers on one axis, and dashed lines where the numbers to compare with stand."""
     ends = [end for row in rows for end in (row.estimate.low, row.estimate.high)] + [value for value, _ in marks]
     ticks = _ticks(min(ends), max(ends), 4)
-    left, right, row_height = 76.0, 62.0, 30
+    left = 22.0 + 7.6 * max(len(row.label) for row in rows)  # room for the labels
+    right, row_height = 62.0, 30
     marks = sorted(marks)
     top = 10 + 15 * len(marks)
     bottom = top + row_height * len(rows)
@@ -85,7 +86,10 @@ def curves(
     yt = _ticks(low, high, 5)
     xt = [float(i) for i in range(int(min(xs)), int(max(xs)) + 1)] if x_whole else _ticks(min(0.0, *xs), max(xs), 4)
     left, right, top, bottom = 46.0, 14.0, 30.0, height - 44.0
-    x, y = _scale(xt[0], max(xt[-1] if x_whole else max(xs), 1e-9), left, WIDTH - right), _scale(yt[0], yt[-1], bottom, top)
+    x, y = (
+        _scale(xt[0], max(xt[-1] if x_whole else max(xs), 1e-9), left, WIDTH - right),
+        _scale(yt[0], yt[-1], bottom, top),
+    )
     xt = [t for t in xt if t <= max(xs)] or xt
     parts = [_line(left, y(t), WIDTH - right, y(t), "grid") for t in yt]
     parts += [_text(left - 7, y(t) + 4, _tick(t, yt), "tick", "end") for t in yt]
@@ -111,9 +115,11 @@ def curves(
     return legend + _svg(f"{title}. {last}", height, parts)
 
 
-def whisker(value: float, low: float, high: float, tone: str) -> str:
-    """A word-sized picture of an interval against zero; the numbers stand beside it, so it is hidden from readers."""
-    reach = max(abs(low), abs(high)) * 1.1 or 1.0
+def whisker(value: float, low: float, high: float, reach: float, tone: str) -> str:
+    """A word-sized picture of an interval on an axis from -reach to reach, with zero in the middle.
+
+    The numbers stand beside it, so it is hidden from screen readers.
+    """
     x = _scale(-reach, reach, 2, 118)
     body = _line(60, 1, 60, 19, "zero") + _line(x(low), 10, x(high), 10, "whisker")
     body += f'<circle cx="{x(value):.1f}" cy="10" r="4"/>'
@@ -157,6 +163,8 @@ def _ticks(low: float, high: float, about: int) -> list[float]:
 
 def _tick(value: float, ticks: Sequence[float]) -> str:
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+    if value == 0:
+        return "0"
     if ticks[-1] >= 1e6:
         return f"{value / 1e6:g}M"
     if ticks[-1] >= 1e4:

@@ -35,9 +35,19 @@ class Effect:
     here: Estimate | None = None
     there: Estimate | None = None
 
+    def line(self) -> str:
+        """The effect as one line of plain text."""
+        size = f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}] {self.unit}"
+        return f"{self.name:<44} {size:<44} {self.verdict:<30} {self.compare} (n = {self.n:,})"
+
+    def metric(self) -> dict[str, Any]:
+        """The effect in the shape that `--json` has for every number, with its verdict."""
+        keys = ("value", "low", "high", "n", "unit", "convention", "verdict", "compare")
+        return {key: getattr(self, key) for key in keys}
+
 
 def effects(measurements: Sequence[Measurement], lineages: Mapping[str, Mapping[str, Any]]) -> list[Effect]:
-    """Every effect of every measured node: against its marks (`alone`), and against its parent (`between`).
+    """Every effect of every measured node: against its marks (`alone`), and against its parent (`compare`).
 
     `lineages` maps a node's id to its lineage; a parent that was not measured gives no effects.
     """
@@ -46,7 +56,7 @@ def effects(measurements: Sequence[Measurement], lineages: Mapping[str, Mapping[
     for m in measurements:
         found += alone(m)
         parents = lineages.get(m["node"], {}).get("parents", [m.get("parent")])
-        found += [e for p in parents if p in by_id for e in between(by_id[p], m)]
+        found += [e for p in parents if p in by_id for e in compare(by_id[p], m)]
     return found
 
 
@@ -64,7 +74,7 @@ def alone(m: Measurement) -> list[Effect]:
     return found
 
 
-def between(before: Measurement, after: Measurement) -> list[Effect]:
+def compare(before: Measurement, after: Measurement) -> list[Effect]:
     """What differs from one measured node to another, on the items that both were measured on.
 
     Errors: JourneyError when both measured the same thing but share no item.
@@ -273,7 +283,7 @@ def _kl(before: Measurement, after: Measurement, corpus: str, items: Sequence[It
         f"How far did its predictions on {corpus} move from {before['name']}'s?",
         size,
         None,
-        "0 is the same prediction at every token",
+        "0: the same prediction at every token",
         f"KL({before['name']} ‖ {after['name']}), mean over tokens; bootstrap over documents, 2,000 resamples",
         size,
     )

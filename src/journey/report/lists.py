@@ -52,22 +52,26 @@ def size(e: Effect) -> str:
 
 def effect_list(effects: Sequence[Effect], notes: Notes) -> str:
     """Effects as question and answer."""
-    return f'<ul class="effects">{"".join(_item(e.question, e, chip(e.verdict), notes) for e in effects)}</ul>'
+    return _list([(escape(e.question), e, e.verdict) for e in effects], notes)
 
 
 def claim_list(found: Sequence[Claim], notes: Notes) -> str:
     """Expectations and whether they came out."""
-    items = (
-        _item(f"<b>{escape(c.stage.name)}</b> {escape(c.expected)}", c.effect, chip(c.outcome), notes, raw=True)
-        for c in found
-    )
-    return f'<ul class="effects">{"".join(items)}</ul>'
+    rows = [(f"<b>{escape(c.stage.name)}:</b> {escape(c.expected)}", c.effect, c.outcome) for c in found]
+    return _list(rows, notes)
 
 
-def _item(question: str, e: Effect, label: str, notes: Notes, raw: bool = False) -> str:
-    tone = _CHIPS[e.verdict][0]
+def _list(rows: Sequence[tuple[str, Effect, str]], notes: Notes) -> str:
+    """Rows of (question as HTML, effect, verdict); effects of one unit share an axis, so that they can be compared."""
+    reach: dict[str, float] = {}
+    for _, e, _ in rows:
+        reach[e.unit] = max(reach.get(e.unit, 1e-9), 1.1 * abs(e.low), 1.1 * abs(e.high))
+    return f'<ul class="effects">{"".join(_item(*row, reach[row[1].unit], notes) for row in rows)}</ul>'
+
+
+def _item(question: str, e: Effect, word: str, reach: float, notes: Notes) -> str:
+    picture = whisker(e.value, e.low, e.high, reach, _CHIPS[e.verdict][0])
     return (
-        f'<li><p class="q">{question if raw else escape(question)}</p>'
-        f'<p class="a">{size(e)}{notes.mark(e.convention)} {whisker(e.value, e.low, e.high, tone)}</p>'
-        f'<p class="v">{label}</p><p class="c">{escape(e.compare)} · n\u00a0=\u00a0{e.n:,}</p></li>'
+        f'<li><p class="q">{question}</p><p class="a">{size(e)}{notes.mark(e.convention)} {picture}</p>'
+        f'<p class="v">{chip(word)}</p><p class="c">{escape(e.compare)} · n\u00a0=\u00a0{e.n:,}</p></li>'
     )

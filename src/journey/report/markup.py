@@ -42,8 +42,10 @@ def interval(low: float, high: float, unit: str = "", *, sign: bool = False) -> 
 
 
 def estimate(e: Estimate) -> str:
-    """A number, its unit and its interval."""
-    return f'{number(e.value, e.unit)} <span class="ci">{interval(e.low, e.high, e.unit)}</span>'
+    """A number and its interval, for a table whose caption names the unit."""
+    return (
+        f'{number(e.value, decimals=_DECIMALS.get(e.unit))} <span class="ci">{interval(e.low, e.high, e.unit)}</span>'
+    )
 
 
 def big(value: float | None) -> str:
@@ -79,8 +81,8 @@ def duration(seconds: float | None) -> str:
     if whole < 60:
         return f"{seconds:.1f}\u00a0s" if seconds < 10 else f"{whole}\u00a0s"
     if whole < 3600:
-        return f"{whole // 60}\u00a0min {whole % 60:02d}\u00a0s"
-    return f"{whole // 3600}\u00a0h {whole % 3600 // 60:02d}\u00a0min"
+        return f"{whole // 60}\u00a0min\u00a0{whole % 60:02d}\u00a0s"
+    return f"{whole // 3600}\u00a0h\u00a0{whole % 3600 // 60:02d}\u00a0min"
 
 
 def join(words: Sequence[str]) -> str:
@@ -111,4 +113,4 @@ def _cell(cell: str | tuple[str, str]) -> str:
 
 def heat(text: str, share: float, tone: str = "heat") -> tuple[str, str]:
     """A table cell whose ground is the stronger the larger `share` (0 to 1) is."""
-    return text, f'class="{tone}" style="--v:{min(1.0, max(0.0, share)):.3f}"'
+    return text, f'class="{tone}" style="--v:{10 + 60 * min(1.0, max(0.0, share)):.0f}%"'

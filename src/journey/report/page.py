@@ -6,7 +6,7 @@ from pathlib import Path
 from journey.evaluate.statistics import Estimate
 from journey.files import read_json
 from journey.report import chapters, words
-from journey.report.biography import bytes_per_token, section, split_facts
+from journey.report.biography import SPLITS, bytes_per_token, section, split_fact
 from journey.report.claims import CODE_DROP, ENDINGS, claims, main_text
 from journey.report.effects import Effect, effects
 from journey.report.life import Life, Stage
@@ -21,8 +21,9 @@ def page(life: Life) -> str:
     found = effects([s.measurement for s in life.models], {s.lineage["id"]: s.lineage for s in life.done})
     notes = Notes()
     expected = claims(life, found)
-    promises = f'<h2>What was expected, and what came out</h2>{claim_list(expected, notes)}' if expected else ""
-    stages = "".join(section(life, stage, found, notes) for stage in life.stages)
+    promises = f"<h2>What was expected, and what came out</h2>{claim_list(expected, notes)}" if expected else ""
+    firsts = {s.kind: s.name for s in reversed(life.stages)}
+    stages = "".join(section(life, s, firsts[s.kind] == s.name, found, notes) for s in life.stages)
     measured = _chapters(life, found, notes)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -46,15 +47,15 @@ def _headline(life: Life, found: list[Effect]) -> str:
     legend = " ".join(chip(word) for word in ("clear", "not distinguishable from zero", "worse"))
     return (
         f'<header class="top"><p class="kicker">Journey · recipe {escape(life.recipe)} · seed {life.seed}</p>'
-        f"<h1>{_title(life)}</h1><p class='lede'>{_lede(life)}</p>"
+        f'<h1>{_title(life)}</h1><p class="lede">{_lede(life)}</p>'
         f'<ol class="life">{cards}</ol>'
-        f"<p class='key'>In brackets: 95 % intervals. {legend}: the interval lies on the better side of zero, "
+        f'<p class="key">In brackets: 95 % intervals. {legend}: the interval lies on the better side of zero, '
         "holds zero, or lies on the worse side.</p></header>"
     )
 
 
 def _title(life: Life) -> str:
-    seconds = sum(s.lineage.get("seconds") or 0 for s in life.done)
+    seconds = sum((s.lineage.get("seconds") or 0) + s.measurement.get("seconds", 0) for s in life.done)
     left = len(life.stages) - len(life.done)
     if left:
         return f"A model's life, stage by stage: {len(life.done)} of {len(life.stages)} have run"
@@ -103,47 +104,71 @@ def _card(life: Life, number_: int, stage: Stage, found: list[Effect]) -> str:
 
 
 def _text_card(stage: Stage) -> str:
-    total = stage.corpus.get("bytes", {})
-    documents = split_facts(stage.corpus, "documents", "train")
-    overlap = split_facts(stage.corpus, "overlap", "test")
+    documents, total = (sum(split_fact(stage, split, key) or 0 for split in SPLITS) for key in ("documents", "bytes"))
+    overlap = split_fact(stage, "test", "over_half_in_train")
     said = f"{number(100 * overlap, '%')} of test documents still overlap with training" if overlap is not None else ""
-    return _facts(
-        bytes_(sum(total.values())) if isinstance(total, dict) else MISSING, f"of text, {number(documents, decimals=0)} training documents", said
-    )
+    return _facts(bytes_(total), f"of text in {documents:,} documents", said)
 
 
 def _tokenizer_card(life: Life, stage: Stage) -> str:
-    e = bytes_per_token(life, main_text(stage) or next(iter(life.corpora), ""))
-    size_ = stage.lineage.get("config", {}).get("vocab_size")
+    size_ = f"{number(stage.lineage['config'].get('vocab_size'), decimals=0)} tokens in the vocabulary"
+    e = bytes_per_token(life, main_text(stage))
     if e is None:
-        return _facts(number(size_, decimals=0), "tokens in the vocabulary", "")
-    compare = f"1 would be bytes alone; {number(size_, decimals=0)} tokens in the vocabulary"
-    return _facts(number(e.value, decimals=2), f"bytes of text per token {_ci(e)}", compare)
+        return _facts("", size_, "")
+    return _facts(number(e.value, decimals=2), f"bytes of text per token {_ci(e)}", f"1 would be bytes alone; {size_}")
 
 
 def _model_card(life: Life, stage: Stage, own: list[Effect]) -> str:
     by_name = {e.name: e for e in own}
     main = main_text(stage)
-    if stage.kind == "sft" and (e := by_name.get("answers that end by themselves")):
-        return _effect_card(e, "of answers end by themselves", f"the mark is {ENDINGS:.0f} %")
-    if stage.kind == "pretrain" and (e := by_name.get(f"bits per byte, {main}, against a bigram")):
-        return _effect_card(e, f"bits per byte on {main}", "the bigram is the floor, the trigram the mark to reach")
+    parent = life.parent(stage)
+    bigram, trigram = (by_name.get(f"bits per byte, {main}, against a {order}") for order in ("bigram", "trigram"))
+    if stage.kind == "sft" and (ended := by_name.get("answers that end by themselves")):
+        easier = by_name.get("answer loss, right passage")
+        read = by_name.get("answer loss, right passage against shuffled")
+        changes = [
+            (f"than {parent.name if parent else 'the parent'}; the mark is {ENDINGS:.0f} %", ended),
+            ("loss of the documented answer", easier),
+            ("right passage against a shuffled one", read),
+        ]
+        return _changes(ended, "of answers end by themselves", changes)
+    if bigram:
+        changes = [("against a bigram", bigram), ("against a trigram: the mark to reach", trigram)]
+        return _changes(bigram, f"bits per byte on {main}", changes)
     if e := by_name.get(f"bits per byte, {main}"):
-        others = [by_name[f"bits per byte, {c}"] for c in life.corpora if c != main and f"bits per byte, {c}" in by_name]
-        cost = join([f"{number(o.value, '%', sign=True)} on {o.name.split(', ')[1]}" for o in others])
-        return _effect_card(e, f"bits per byte on {main}", f"the mark is {number(CODE_DROP, decimals=0)} %; it costs {cost}")
+        name = parent.name if parent else "the parent"
+        costs = [by_name.get(f"bits per byte, {c}") for c in life.corpora if c != main]
+        mark = (
+            f"than {name}; the mark is {number(CODE_DROP, '%', decimals=0)}"
+            if stage.kind == "continue"
+            else f"than {name}"
+        )
+        return _changes(
+            e,
+            f"bits per byte on {main}",
+            [(mark, e), *((f"on {c.name.split(', ')[1]}: the cost", c) for c in costs if c)],
+        )
     if own:
-        return _effect_card(own[0], own[0].name, "")
+        return _changes(own[0], own[0].name, [("", own[0])])
     return _facts(big(stage.lineage.get("tokens")), "tokens", "")
 
 
-def _effect_card(e: Effect, what: str, mark: str) -> str:
+def _changes(e: Effect, what: str, changes: Sequence[tuple[str, Effect | None]]) -> str:
+    """The number itself, and the changes that it stands for, each with what it is to be compared with."""
     here = e.here
-    big_ = number(here.value, "%" if here.unit == "%" else "", decimals=1 if here.unit == "%" else 2) if here else MISSING
-    return (
-        f'<p class="big">{big_}</p><p class="what">{escape(what)} {_ci(here) if here else ""}</p>'
-        f'<p class="delta">{size(e)}</p><p>{chip(e.verdict)}</p><p class="compare">{escape(e.compare)}; {escape(mark)}</p>'
+    share = here is not None and here.unit == "%"
+    big_ = number(here.value, "%" if share else "", decimals=1 if share else 2) if here else MISSING
+    lines = "".join(
+        f'<p class="delta">{chip(c.verdict)}{size(c)}<br><span class="compare">{escape(_versus(words_, c))}</span></p>'
+        for words_, c in changes
+        if c
     )
+    return f'<p class="big">{big_}</p><p class="what">{escape(what)} {_ci(here) if here else ""}</p>{lines}'
+
+
+def _versus(said: str, e: Effect) -> str:
+    """What an effect is measured against, with the number that stood there."""
+    return f"{said} ({number(e.there.value, e.there.unit)})" if e.there else said
 
 
 def _facts(big_: str, what: str, compare: str) -> str:
@@ -185,7 +210,9 @@ def _chapters(life: Life, found: list[Effect], notes: Notes) -> str:
         "parent": lambda: chapters.against_parent(life),
         "samples": lambda: chapters.samples(life),
     }
-    parts = (f'<section id="{id}"><h2>{title}</h2><p>{said}</p>{bodies[id]()}</section>' for id, title, said in _CHAPTERS)
+    parts = (
+        f'<section id="{id}"><h2>{title}</h2><p>{said}</p>{bodies[id]()}</section>' for id, title, said in _CHAPTERS
+    )
     return "".join(parts)
 
 
@@ -212,7 +239,11 @@ def _lineage(life: Life) -> str:
 
 def _data(life: Life) -> str:
     rows = [
-        [f"{escape(s.name)}: {escape(field)}", escape(d.get("name", MISSING)), f"<code>{escape(d['fingerprint'][:16])}</code>"]
+        [
+            f"{escape(s.name)}: {escape(field)}",
+            escape(d.get("name", MISSING)),
+            f"<code>{escape(d['fingerprint'][:16])}</code>",
+        ]
         for s in life.done
         for field, d in s.lineage.get("data", {}).items()
     ]

@@ -31,14 +31,14 @@ def train(
 ) -> list[Merge]:
     """Learn merges until bytes, merges and `n_special` special tokens make up `vocab_size`.
 
-    Ties go as in the `tokenizers` library, whose merges are the same: the highest count, then the smaller left id,
-    then the smaller right id. `progress(done, total)` is called as merges are learned. A vocabulary too small for
-    the bytes or too large for the corpus raises JourneyError.
+    Ties go as in the `tokenizers` library, whose merges are the same: the highest count, then the smaller left
+    id, then the smaller right id. `progress(done, total)` is called as merges are learned. A vocabulary too small
+    for the bytes or too large for the corpus raises JourneyError.
     """
     n_ordinary = vocab_size - n_special
     if n_ordinary < len(ALPHABET):
         least = len(ALPHABET) + n_special
-        raise JourneyError(f"vocab_size {vocab_size} is too small: bytes and special tokens alone are {least}")
+        raise JourneyError(f"vocab_size {vocab_size} is too small: bytes and special tokens are {least}")
     tokens = list(ALPHABET)
     ids = {token: i for i, token in enumerate(tokens)}
     pieces = [[ids[char] for char in spell(word)] for word in words]
@@ -59,7 +59,7 @@ def train(
         best = _pop_most_frequent(queue, counts)
         if best is None:
             most = len(tokens) + n_special
-            raise JourneyError(f"vocab_size {vocab_size} is too large for this corpus: at most {most} is possible")
+            raise JourneyError(f"vocab_size {vocab_size} is too large for this corpus: at most {most}")
         left, right = tokens[best[0]], tokens[best[1]]
         merges.append((left, right))
         if left + right not in ids:  # two ways to one string share its id
@@ -94,7 +94,7 @@ def _pop_most_frequent(queue: list[tuple[int, Pair]], counts: Mapping[Pair, int]
 
 
 def _merge(piece: list[int], pair: Pair, new: int) -> list[tuple[Pair, int]]:
-    """Replace the pair by the token `new`, in place and from left to right; which neighbours that parts and makes."""
+    """Replace the pair by the token `new`, in place, left to right: the pairs that this parts (-1) and makes (+1)."""
     left, right = pair
     changes = []
     i = 0

@@ -13,8 +13,8 @@ from journey.errors import JourneyError, nearest
 
 Merge = tuple[str, str]
 
-# How text is cut before any merge: a token never spans two pieces. These three and no other, because llama.cpp
-# knows them. Qwen's own tokenizer also normalises to NFC; ours does not, so that decoding gives back the text.
+# How text is cut before any merge: a token never spans two pieces. These three and no other, because they are
+# what llama.cpp knows. Qwen's own tokenizer also normalises to NFC; ours does not: decoding gives back the text.
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PATTERNS = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
@@ -38,7 +38,7 @@ def _byte_characters() -> list[str]:
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]
 
 
-# GPT-2 writes each byte as one visible character (a space is Ġ), so that a vocabulary is a file of readable text.
+# GPT-2 writes each byte as one visible character (a space is Ġ), so that a vocabulary is readable text.
 BYTE_TO_CHAR = _byte_characters()
 CHAR_TO_BYTE = {char: byte for byte, char in enumerate(BYTE_TO_CHAR)}
 ALPHABET = sorted(BYTE_TO_CHAR)
@@ -51,8 +51,8 @@ def check(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise JourneyError(
-            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start}), which no "
-            'UTF-8 file can hold: clean it with text.encode("utf-8", "replace").decode()'
+            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start}), "
+            'which is half a character: clean it with text.encode("utf-8", "replace").decode()'
         ) from None
     return text
 
@@ -68,12 +68,12 @@ def unspell(token: str) -> bytes:
 
 
 def vocabulary(merges: Iterable[Merge], specials: Iterable[str] = ()) -> dict[str, int]:
-    """Token -> id: the 256 bytes as their characters sort, the merges in the order learned, the special tokens."""
+    """Token -> id: the 256 bytes as their characters sort, the merges as learned, the special tokens."""
     return {token: i for i, token in enumerate(dict.fromkeys([*ALPHABET, *map("".join, merges), *specials]))}
 
 
 class Codec:
-    """Text to ids and back by a list of merges; in `encode` the spelling of a special token is ordinary text."""
+    """Text to ids and back by merges; in `encode` the spelling of a special token is ordinary text."""
 
     def __init__(self, merges: Sequence[Merge], pattern: str = "gpt2", specials: Sequence[str] = ()) -> None:
         self.split = splitter(pattern)
@@ -92,7 +92,7 @@ class Codec:
         return ids
 
     def merge(self, tokens: list[str]) -> list[str]:
-        """The tokens of one piece: the pair of neighbours learned earliest is merged, until none was learned."""
+        """The tokens of one piece: the neighbours learned earliest are merged, until none were learned."""
         while len(tokens) > 1:
             pair = min(pairwise(tokens), key=lambda pair: self.ranks.get(pair, len(self.ranks)))
             if pair not in self.ranks:

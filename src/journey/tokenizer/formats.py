@@ -1,4 +1,4 @@
-"""The tokenizer that every room uses: encoding by the `tokenizers` library, and the files that other tools open."""
+"""The tokenizer that every room uses: ids by the `tokenizers` library, and the files that other tools open."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
-        if missing := set(ALPHABET) - backend.get_vocab().keys():  # the library drops what it has no token for
-            raise JourneyError(f"this vocabulary lacks {len(missing)} of the 256 bytes: it cannot hold every text")
+        if missing := set(ALPHABET) - backend.get_vocab().keys():  # the library would drop them from a text
+            raise JourneyError(f"this vocabulary lacks {len(missing)} of the 256 bytes: it is not byte-level")
         self.backend = backend
         self.pattern = pattern
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
@@ -46,8 +46,8 @@ class Tokenizer:
     def load(cls, path: str | Path, pattern: str = "gpt2") -> Tokenizer:
         """Read a folder or its tokenizer.json, GPT-2's encoder.json and vocab.bpe, or a .tiktoken file.
 
-        `pattern` is for a .tiktoken file, which does not say how text is split. A missing or damaged file, or one
-        that is no byte-level BPE of a known split pattern, raises JourneyError.
+        `pattern` is for a .tiktoken file, which does not say how text is split. A missing or damaged file, or
+        one that is no byte-level BPE of a known split pattern, raises JourneyError.
         """
         path = Path(path)
         if path.is_dir() and not (path / "tokenizer.json").exists() and (path / "encoder.json").exists():
@@ -67,11 +67,11 @@ class Tokenizer:
     def _load_gpt2(cls, folder: Path) -> Tokenizer:
         ids = read_json(folder / "encoder.json")
         merges: list[Merge] = []
-        header, *lines = (folder / "vocab.bpe").read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 2):
+        file = folder / "vocab.bpe"
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()[1:], 2):
             left, _, right = line.partition(" ")
             if not {left, right, left + right} <= ids.keys():
-                raise JourneyError(f"{folder / 'vocab.bpe'}, line {number}: not two tokens that merge to a third")
+                raise JourneyError(f"{file}, line {number}: not two tokens that merge to a third")
             merges.append((left, right))
         del ids[BOS]  # the last id; it comes back as a special token
         return cls._build(ids, merges, "gpt2", [BOS])
@@ -134,8 +134,8 @@ class Tokenizer:
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """The ids of each text, on all cores."""
-        checked = [check(text) for text in texts]
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(checked, add_special_tokens=False)]
+        encodings = self.backend.encode_batch_fast([check(text) for text in texts], add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
@@ -192,7 +192,7 @@ def _pattern_of(backend: tokenizers.Tokenizer, file: Path) -> str:
 
 
 def _merges_of(ids: dict[str, int]) -> list[Merge]:
-    """Merges that do what tiktoken does by ranks alone: any neighbours that make a token join, the lowest rank first."""
+    """Merges that do what tiktoken does by ranks alone: neighbours that make a token join, the lowest first."""
     tokens = sorted(ids, key=ids.__getitem__)
     splits = ((token[:i], token[i:]) for token in tokens for i in range(1, len(token)))
     return [(left, right) for left, right in splits if left in ids and right in ids]

@@ -15,11 +15,18 @@ CONVENTION = (
 # name -> bits per byte of docs and code, accuracy, answer nats per token (right, shuffled, none), ended
 MODELS = {
     "base": ((1.92, 2.71), 0.31, (4.6, 4.9, 5.0), 0.02),
-    "code": ((2.01, 2.06), 0.31, (4.7, 5.0, 5.1), 0.01),
+    "coder": ((2.01, 2.06), 0.31, (4.7, 5.0, 5.1), 0.01),
     "chat": ((2.03, 2.12), 0.34, (2.6, 3.4, 3.5), 0.985),
 }
-PARENTS = {"tokenizer": [], "base": ["tokenizer"], "code": ["base"], "chat": ["code"]}
-KINDS = {"docs": "text", "code-text": "text", "tokenizer": "tokenizer", "base": "pretrain", "code": "continue", "chat": "sft"}
+PARENTS = {"tokenizer": [], "base": ["tokenizer"], "coder": ["base"], "chat": ["coder"]}
+KINDS = {
+    "docs": "text",
+    "code": "text",
+    "tokenizer": "tokenizer",
+    "base": "pretrain",
+    "coder": "continue",
+    "chat": "sft",
+}
 
 
 def write(path: Path, value: Any) -> None:
@@ -30,13 +37,22 @@ def write(path: Path, value: Any) -> None:
 def make(workspace: Path, measured: tuple[str, ...] = tuple(MODELS), until: str = "chat") -> Path:
     """Write plan, nodes and measurements; stages after `until` have not run."""
     ids = {name: f"{i:02d}" + "ab" * 31 for i, name in enumerate(KINDS)}
-    trained_on = {"tokenizer": "docs", "base": "docs", "code": "code-text", "chat": "docs"}
+    trained_on = {"tokenizer": "docs", "base": "docs", "coder": "code", "chat": "docs"}
     stages = []
     names = list(KINDS)
     for name in names:
         data = [trained_on[name]] if name in trained_on else []
         parents = PARENTS.get(name, [])
-        stages.append({"name": name, "stage": KINDS[name], "id": ids[name], "path": f"nodes/{name}", "parents": parents, "data": data})
+        stages.append(
+            {
+                "name": name,
+                "stage": KINDS[name],
+                "id": ids[name],
+                "path": f"nodes/{name}",
+                "parents": parents,
+                "data": data,
+            }
+        )
         if names.index(name) <= names.index(until):
             _node(workspace / "nodes" / name, name, ids, parents, data)
     write(workspace / "plan.json", {"recipe": "pocket", "seed": 0, "stages": stages})
@@ -48,41 +64,61 @@ def make(workspace: Path, measured: tuple[str, ...] = tuple(MODELS), until: str 
 
 def _node(folder: Path, name: str, ids: dict[str, str], parents: list[str], data: list[str]) -> None:
     kind = KINDS[name]
-    tokens = {"base": 1_048_576, "code": 262_144, "chat": 410_233}.get(name)
+    tokens = {"base": 1_048_576, "coder": 262_144, "chat": 410_233}.get(name)
     fields = {"data": {"id": ids[d], "name": d, "fingerprint": "5d" * 32} for d in data}
     if kind == "continue":
         fields["replay_data"] = {"id": ids["docs"], "name": "docs", "fingerprint": "7e" * 32}
     configs: dict[str, dict[str, Any]] = {
-        "text": {"source": "installed-docs" if name == "docs" else "stdlib-code", "dev": 0.02, "test": 0.04, "max_bytes": None},
+        "text": {
+            "source": "installed-docs" if name == "docs" else "stdlib-code",
+            "dev": 0.02,
+            "test": 0.04,
+            "max_bytes": None,
+        },
         "tokenizer": {"vocab_size": 4096, "pattern": "gpt2"},
-        "pretrain": {"family": "qwen3", "n_layer": 4, "n_embd": 128, "tokens": 1_048_576, "batch_size": 4, "lr": 3e-3, "optimizer": "muon"},
+        "pretrain": {
+            "family": "qwen3",
+            "n_layer": 4,
+            "n_embd": 128,
+            "tokens": 1_048_576,
+            "batch_size": 4,
+            "lr": 3e-3,
+            "optimizer": "muon",
+        },
         "continue": {"tokens": 262_144, "replay": 0.25, "lr": 1.5e-3},
         "sft": {"epochs": 2, "lr": 1e-3, "batch_size": 8},
     }
     metrics = {"parameters": {"value": 1_350_144.0, "low": None, "high": None, "n": None, "unit": "", "convention": ""}}
     lineage = {
-        "id": ids[name], "name": name, "stage": kind, "parents": [ids[p] for p in parents], "config": configs[kind],
-        "data": fields, "seed": 0, "tokens": tokens, "flops": tokens and tokens * 8.9e6,
+        "id": ids[name],
+        "name": name,
+        "stage": kind,
+        "parents": [ids[p] for p in parents],
+        "config": configs[kind],
+        "data": fields,
+        "seed": 0,
+        "tokens": tokens,
+        "flops": tokens and tokens * 8.9e6,
         "seconds": {"text": 33.0, "tokenizer": 17.5, "pretrain": 231.0, "continue": 62.0, "sft": 71.0}[kind],
-        "peak_memory": 1_400_000_000, "packages": {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0"},
-        "python": "3.11.9", "machine": {"cpu": "AMD EPYC 7B13", "cores": 2, "memory": 8_200_000_000},
-        "git_commit": "0123456789abcdef0123456789abcdef01234567", "metrics": metrics if tokens else {},
-        "weights_sha256": "c0ffee" * 10 + "c0ff" if tokens else None, "files": {},
-    }  # fmt: skip
+        "peak_memory": 1_400_000_000,
+        "packages": {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0"},
+        "python": "3.11.9",
+        "machine": {"cpu": "AMD EPYC 7B13", "cores": 2, "memory": 8_200_000_000},
+        "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        "metrics": metrics if tokens else {},
+        "weights_sha256": "c0ffee" * 10 + "c0ff" if tokens else None,
+        "files": {},
+    }
     write(folder / "lineage.json", lineage)
     if kind == "text":
-        documents = {"train": 25_310, "dev": 521, "test": 1_043} if name == "docs" else {"train": 512, "dev": 38, "test": 77}
-        corpus: dict[str, Any] = {
-            "documents": documents,
-            "bytes": {split: n * (720 if name == "docs" else 14_000) for split, n in documents.items()},
-            "overlap": {"dev": 0.012, "test": 0.009},
-            "dropped": {"exact duplicates": 3_102, "too short": 940},
-            "fingerprint": "5d" * 32,
-            "specials": {"<|endoftext|>": 3, "<|user|>": 0},
-        }
-        if name == "docs":
-            corpus |= {"questions": {"train": 9_000, "dev": 150, "test": 310}, "choices": {"dev": 160, "test": 320}}
-        write(folder / "corpus.json", corpus)
+        sizes = (25_310, 521, 1_043) if name == "docs" else (512, 38, 77)
+        splits: dict[str, dict[str, Any]] = {}
+        for split, n in zip(("train", "dev", "test"), sizes, strict=True):
+            splits[split] = {"documents": n, "bytes": n * (720 if name == "docs" else 14_000)}
+            splits[split] |= {} if split == "train" else {"over_half_in_train": 0.012, "in_train": 0.081}
+            splits[split] |= {"questions": n // 3, "choices": n // 3} if name == "docs" and split != "train" else {}
+        facts = {"name": name, "fingerprint": "5d" * 32, "documents": sum(sizes), "splits": splits}
+        write(folder / "corpus.json", facts | {"duplicates_dropped": 3_102, "special_spellings": 3})
     if tokens:
         write(folder / "config.json", {"model_type": "qwen3", "num_hidden_layers": 4, "hidden_size": 128})
         write(folder / "history.json", _history(kind, tokens))
@@ -123,55 +159,112 @@ def _scores(bits: float, seed: int, spread: float) -> list[dict[str, Any]]:
 def measurement(name: str, ids: dict[str, str]) -> dict[str, Any]:
     (docs, code), accuracy, answer, ended = MODELS[name]
     rng = np.random.default_rng(len(name) + int(100 * docs))
-    parent = {"base": None, "code": "base", "chat": "code"}[name]
+    parent = {"base": None, "coder": "base", "chat": "coder"}[name]
     gold = np.random.default_rng(1).integers(4, size=N_CHOICES)
     picked = np.where(rng.random(N_CHOICES) < accuracy, gold, (gold + rng.integers(1, 4, N_CHOICES)) % 4)
     hard = np.random.default_rng(2).normal(0, 0.5, N_QUESTIONS)
-    prompts = ["numpy.linalg.norm(x, ord=None)\n\n", "def read_text(self, encoding=None):\n", "torch.nn.Linear",
-               "What does `json.loads` do?", "What does the function with the parameters x, ord and axis do?", NASTY]  # fmt: skip
+    prompts = [
+        "numpy.linalg.norm(x, ord=None)\n\n",
+        "def read_text(self, encoding=None):\n",
+        "torch.nn.Linear",
+        "What does `json.loads` do?",
+        "What does the function with the parameters x, ord and axis do?",
+        NASTY,
+    ]
     made: dict[str, Any] = {
-        "node": ids[name], "name": name, "stage": KINDS[name], "parent": parent and ids[parent], "split": "test",
+        "node": ids[name],
+        "name": name,
+        "stage": KINDS[name],
+        "parent": parent and ids[parent],
+        "split": "test",
         "bits_per_byte": {
             "docs": {"items": _scores(docs, 10, 0.04), "convention": CONVENTION},
-            "code-text": {"items": _scores(code, 20, 0.04), "convention": CONVENTION},
+            "code": {"items": _scores(code, 20, 0.04), "convention": CONVENTION},
         },
         "choices": {
             "items": [
-                {"id": f"c{i}", "gold": int(g), "picked": int(p), "picked_norm": int(p), "logprobs": [-40.0, -42.0, -39.0, -44.0]}
+                {
+                    "id": f"c{i}",
+                    "gold": int(g),
+                    "picked": int(p),
+                    "picked_norm": int(p),
+                    "logprobs": [-40.0, -42.0, -39.0, -44.0],
+                }
                 for i, (g, p) in enumerate(zip(gold, picked, strict=True))
             ],
-            "convention": "acc", "harness": {"acc": float((picked == gold).mean()), "acc_norm": float((picked == gold).mean()), "n": N_CHOICES, "agree": N_CHOICES},
+            "convention": "acc",
+            "harness": {
+                "acc": float((picked == gold).mean()),
+                "acc_norm": float((picked == gold).mean()),
+                "n": N_CHOICES,
+                "agree": N_CHOICES,
+            },
         },
-        "repeat": {"first": (10.9 + rng.normal(0, 0.1, 32)).tolist(), "second": (10.88 + rng.normal(0, 0.1, 32)).tolist()},
+        "repeat": {
+            "first": (10.9 + rng.normal(0, 0.1, 32)).tolist(),
+            "second": (10.88 + rng.normal(0, 0.1, 32)).tolist(),
+        },
         "heads": {kind: rng.beta(1, 20, (N_LAYER, N_HEAD)).tolist() for kind in ("induction", "previous", "duplicate")},
         "answers": {
             "items": [
-                {"id": f"q{i}", "named": i % 2 == 0, "tokens": 14, **{
-                    key: float(14 * (value + h + rng.normal(0, 0.2))) for key, value in zip(("right", "shuffled", "none"), answer, strict=True)
-                }}
+                {
+                    "id": f"q{i}",
+                    "named": i % 2 == 0,
+                    "tokens": 14,
+                    **{
+                        key: float(14 * (value + h + rng.normal(0, 0.2)))
+                        for key, value in zip(("right", "shuffled", "none"), answer, strict=True)
+                    },
+                }
                 for i, h in enumerate(hard)
             ]
         },
-        "endings": {"limit": 64, "items": [{"id": f"q{i}", "ended": bool(rng.random() < ended), "tokens": 20, "text": "Return it."} for i in range(N_QUESTIONS)]},
+        "endings": {
+            "limit": 64,
+            "items": [
+                {"id": f"q{i}", "ended": bool(rng.random() < ended), "tokens": 20, "text": "Return it."}
+                for i in range(N_QUESTIONS)
+            ],
+        },
         "samples": [
-            {"prompt": p, "kind": "chat" if p.startswith("What") else "text",
-             "text": NASTY if i == 5 else f"Return the {name} of the given array.\n\n    >>> x = np.array([1, 2])\n    >>> x.{name}()\n" * (1 + i)}
+            {
+                "prompt": p,
+                "kind": "chat" if p.startswith("What") else "text",
+                "text": NASTY
+                if i == 5
+                else f"Return the {name} of the given array.\n\n    >>> x = np.array([1, 2])\n    >>> x.{name}()\n"
+                * (1 + i),
+            }
             for i, p in enumerate(prompts)
         ],
         "against_parent": None,
         "seconds": 17.4,
-    }  # fmt: skip
+    }
     if name == "base":
         marks = {order: _scores(bits, 10, 0.06) for order, bits in (("bigram", 2.21), ("trigram", 1.76))}
         made["baselines"] = {"docs": {**marks, "trained_tokens": 1_048_576}}
     if parent:
-        matrices = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "self_attn.q_norm",
-                    "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm"]  # fmt: skip
-        weights = [{"layer": i, "matrix": m, "change": float(rng.uniform(0.02, 0.3))} for i in range(N_LAYER) for m in matrices]
+        matrices = [
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.o_proj",
+            "self_attn.q_norm",
+            "mlp.gate_proj",
+            "mlp.up_proj",
+            "mlp.down_proj",
+            "input_layernorm",
+            "post_attention_layernorm",
+        ]
+        weights = [
+            {"layer": i, "matrix": m, "change": float(rng.uniform(0.02, 0.3))} for i in range(N_LAYER) for m in matrices
+        ]
         weights += [{"layer": None, "matrix": m, "change": 0.08} for m in ("embed_tokens", "norm")]
         kl = [{"id": f"d{i}", "nats": float(rng.gamma(2, 0.06)), "tokens": 120} for i in range(N_DOCUMENTS)]
         made["against_parent"] = {
-            "parent": ids[parent], "weights": weights, "kl": {"docs": kl, "code-text": [k | {"nats": 2 * k["nats"]} for k in kl]},
-            "cka": [0.995, 0.98, 0.96, 0.93, 0.9 if name == "code" else 0.84],
-        }  # fmt: skip
+            "parent": ids[parent],
+            "weights": weights,
+            "kl": {"docs": kl, "code": [k | {"nats": 2 * k["nats"]} for k in kl]},
+            "cka": [0.995, 0.98, 0.96, 0.93, 0.9 if name == "coder" else 0.84],
+        }
     return made
