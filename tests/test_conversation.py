@@ -107,7 +107,8 @@ def test_the_prompt_is_the_longest_ending_that_fits(questions, n_ctx, system):
         conversation.add("assistant", question.upper())
     conversation.add("user", questions[-1])
     first = [] if system is None else [{"role": "system", "content": system}]
-    endings = [chat.encode_prompt(first + conversation.turns[i:], TOKENIZER) for i in range(0, len(conversation.turns), 2)]
+    suffixes = [conversation.turns[i:] for i in range(0, len(conversation.turns), 2)]
+    endings = [chat.encode_prompt(first + turns, TOKENIZER) for turns in suffixes]
     fitting = [ids for ids in endings if len(ids) + 20 <= n_ctx]
     if fitting:
         assert conversation.prompt() == max(fitting, key=len)
@@ -121,7 +122,7 @@ def test_the_prompt_is_the_longest_ending_that_fits(questions, n_ctx, system):
     ("n_ctx", "max_new_tokens", "system"), [(64, 64, None), (64, 62, "Be brief."), (64, 0, None)]
 )
 def test_no_room_is_said_at_once(n_ctx, max_new_tokens, system):
-    with pytest.raises(JourneyError, match="shorter|at least 1"):
+    with pytest.raises(JourneyError, match=r"shorter|at least 1"):
         Conversation(TOKENIZER, n_ctx, max_new_tokens, system)
 
 
@@ -188,9 +189,8 @@ def test_the_loop_with_a_model_says_what_the_engine_generates(model):
 
 def test_each_answer_has_its_own_seed_and_a_chat_can_be_repeated(model):
     def chats():
-        conversation = talk(
-            Terminal("Why?", "/reset", "Why?", "Why?"), n_ctx=64, max_new_tokens=8, model=model, sampling=Sampling(seed=1)
-        )
+        terminal = Terminal("Why?", "/reset", "Why?", "Why?")
+        conversation = talk(terminal, n_ctx=64, max_new_tokens=8, model=model, sampling=Sampling(seed=1))
         return conversation.turns[1]["content"], conversation.turns[3]["content"]
 
     first, second = chats()

@@ -1,7 +1,7 @@
 """The one chat format: `<|user|>question<|assistant|>answer<|end|>`, nothing between marks, content verbatim.
 
-SFT, generation, the server, the Hugging Face template and GGUF all take it from here, so that a model is asked
-as it was trained. The spelling of a special token inside a message is ordinary text to `render`. The template
+SFT, generation, the server, the Hugging Face template and GGUF all take it from here: a model is asked as it
+was trained. The spelling of a special token inside a message is ordinary text to `render`. The template
 makes text before there are ids, so there the spelling becomes the token, unless transformers is told
 `sanitize_control_tokens=True`; messages without such spellings have the same ids either way.
 """

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
 
-COMMANDS = {"/reset": "forget the conversation", "/exit": "leave (Ctrl-D too)", "/help": "this list; Ctrl-C stops an answer"}
+COMMANDS = {
+    "/reset": "forget the conversation",
+    "/exit": "leave (Ctrl-D too)",
+    "/help": "this list; Ctrl-C stops an answer",
+}
 
 # What a terminal would obey and not show: a model that writes random bytes must not be able to move its cursor.
-_VISIBLE = {code: 0xFFFD for code in range(0x80, 0xA0)} | {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
-_VISIBLE = {code: shown for code, shown in _VISIBLE.items() if chr(code) not in "\n\t"}
+_VISIBLE = dict.fromkeys(range(0x80, 0xA0), 0xFFFD) | {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
+_VISIBLE |= {ord(char): ord(char) for char in "\n\t"}
 
 
 class Conversation:
@@ -72,8 +76,8 @@ class Conversation:
         excess = self._excess(self.turns[questions[-1] :])
         raise JourneyError(
             f"the question is {excess} token{'s' * (excess > 1)} too long: the context of {self.n_ctx} leaves "
-            f"{self.n_ctx - self.max_new_tokens} beside an answer of up to {self.max_new_tokens}: shorten it, or ask for "
-            "shorter answers"
+            f"{self.n_ctx - self.max_new_tokens} beside an answer of up to {self.max_new_tokens}: shorten it, "
+            "or ask for shorter answers"
         )
 
     def _excess(self, turns: list[dict[str, str]]) -> int:
@@ -170,7 +174,7 @@ def _answer(
 
 
 class TextStream:
-    """`tokenizer.decode`, id by id: text comes out as soon as its characters are whole, for a token may end inside one."""
+    """`tokenizer.decode` id by id: text comes as soon as its characters are whole, for a token may end inside one."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._spelling = tokenizer.backend.id_to_token

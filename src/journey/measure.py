@@ -5,7 +5,7 @@ All of it on the test split: nothing was chosen on it. The items are the same fo
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +66,7 @@ def measure(
             raise Stopped
         console.progress(node.name, i + 1, _PARTS, "measurements", {})
     found["seconds"] = round(time.monotonic() - start, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
     console.end(node.name, f"measured in {found['seconds']:.0f} s: {_headline(found)}")
     return True
@@ -96,7 +97,6 @@ def _parts(
     )
     yield "baselines", _baselines(node, texts, corpora, documents, tokenizer, model.config.n_ctx)
     if items:
-        folder.mkdir(parents=True, exist_ok=True)
         scored = choices.score(model, tokenizer, items)
         harness.write_task(items, folder / "lm-eval")
         theirs = harness.run(node.path, folder / "lm-eval")
@@ -121,7 +121,7 @@ def draw(items: Sequence[T], n: int, seed: int) -> list[T]:
     return [items[i] for i in np.sort(np.random.default_rng(seed).permutation(len(items))[:n])]
 
 
-def prompts(documents: dict[str, Sequence[Any]], asked: Sequence[Any]) -> list[tuple[str, str]]:
+def prompts(documents: Mapping[str, Sequence[Any]], asked: Sequence[Any]) -> list[tuple[str, str]]:
     """Six prompts: beginnings of held-out documents to go on with and, where there are questions, three to answer."""
     from journey.data.conversations import question_messages
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from tyro.conf import OmitArgPrefixes, Positional
 
 from journey import recipe as recipes
 from journey import runner
@@ -17,7 +18,6 @@ from journey.errors import JourneyError
 from journey.stages import load
 from journey.stages.run import Run
 
-Positional = tyro.conf.Positional
 Workspace = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="the journey's folder (default: the one in ./journeys)")]
 
 
@@ -140,7 +140,7 @@ def generate(
     journey generate base "numpy.mean(a, axis=None)"
     journey generate base "import " --temperature 0
     """
-    from journey.conversation import pieces
+    from journey.conversation import TextStream
     from journey.infer.engine import stream
     from journey.infer.sampling import Sampling
 
@@ -151,12 +151,13 @@ def generate(
         raise JourneyError(f"the prompt has {len(ids)} tokens, the context is {model.config.n_ctx}: shorten it by {1 - room}")
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     limit = min(max_new_tokens, room)
-    new: list[int] = []
+    decoder, new = TextStream(tokenizer), list[int]()
     print(prompt, end="", flush=True)
-    tokens = stream(model, ids, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling)
-    for piece in pieces(tokenizer, _noting(tokens, new)):
-        print(piece, end="", flush=True)
-    print()
+    for token in stream(model, ids, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling):
+        new.append(token)
+        if token not in tokenizer.stop:
+            print(decoder.feed(token), end="", flush=True)
+    print(decoder.end())
     text = tokenizer.decode([i for i in new if i not in tokenizer.stop])
     return Result(found.id, more={"prompt": prompt, "text": text, "tokens": len(new)})
 
@@ -253,7 +254,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
 
     verb.__doc__ = _stage_manual(name, function)
     verb.__annotations__ |= {
-        "config": tyro.conf.OmitArgPrefixes[config_class],  # type: ignore[valid-type]
+        "config": OmitArgPrefixes[config_class],  # type: ignore[misc, valid-type]
         "out": Annotated[Path, tyro.conf.arg(metavar="DIR", help="the folder to make")],
         "parent": Annotated[str | None, tyro.conf.arg(metavar="NODE", help=f"the {needs} to start from" if needs else "none")],
         "workspace": Workspace,
@@ -293,9 +294,3 @@ def open_model(name: str, workspace: Path | None) -> tuple[Node, Any, Any]:
     from journey.tokenizer.formats import Tokenizer
 
     return node, huggingface.load(node.path).eval(), Tokenizer.load(node.path)
-
-
-def _noting(tokens: Any, into: list[int]) -> Any:
-    for token in tokens:
-        into.append(token)
-        yield token

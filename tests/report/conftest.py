@@ -1,10 +1,12 @@
 """A workspace as a finished pocket life leaves it, with numbers of the right size and no training."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 NASTY = '<script>alert("x")</script> & <|end|> \x00\x1b[31m \u202e \ud800 "quoted" \'single\''
 N_LAYER, N_HEAD, N_DOCUMENTS, N_CHOICES, N_QUESTIONS = 4, 4, 300, 300, 150
@@ -32,6 +34,23 @@ KINDS = {
 def write(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
+
+
+@pytest.fixture
+def make_workspace(tmp_path: Path) -> Callable[..., Path]:
+    """`make` in a folder of this test."""
+    return lambda **options: make(tmp_path / "life", **options)
+
+
+@pytest.fixture(scope="session", name="make")
+def make_fixture() -> Callable[..., Path]:
+    return make
+
+
+@pytest.fixture
+def nasty() -> str:
+    """Text that no page may take for its own."""
+    return NASTY
 
 
 def make(workspace: Path, measured: tuple[str, ...] = tuple(MODELS), until: str = "chat") -> Path:
@@ -65,7 +84,9 @@ def make(workspace: Path, measured: tuple[str, ...] = tuple(MODELS), until: str 
 def _node(folder: Path, name: str, ids: dict[str, str], parents: list[str], data: list[str]) -> None:
     kind = KINDS[name]
     tokens = {"base": 1_048_576, "coder": 262_144, "chat": 410_233}.get(name)
-    fields = {"data": {"id": ids[d], "name": d, "fingerprint": "5d" * 32} for d in data}
+    fields = {}
+    if data:
+        fields["data"] = {"id": ids[data[0]], "name": data[0], "fingerprint": "5d" * 32}
     if kind == "continue":
         fields["replay_data"] = {"id": ids["docs"], "name": "docs", "fingerprint": "7e" * 32}
     configs: dict[str, dict[str, Any]] = {

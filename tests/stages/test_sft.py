@@ -346,6 +346,7 @@ def test_order_puts_like_lengths_together_and_shuffles_the_batches():
     batches = lengths[order(lengths.tolist(), 8, 1, seed=0)].reshape(-1, 8)
     padded = (batches.max(1) * 8).sum() / lengths.sum()
     assert padded < 1.05  # unsorted: 1.6
+    assert order(lengths.tolist(), 8, 1, seed=0) != order(lengths.tolist(), 8, 1, seed=1)
     assert abs(np.corrcoef(np.arange(len(batches)), batches.mean(1))[0, 1]) < 0.3
 
 

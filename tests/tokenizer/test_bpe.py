@@ -85,12 +85,12 @@ def test_the_order_of_the_words_does_not_matter() -> None:
 
 
 def test_a_vocabulary_smaller_than_the_bytes_is_refused() -> None:
-    with pytest.raises(JourneyError, match="vocab_size 262 is too small: .* are 263"):
+    with pytest.raises(JourneyError, match=r"vocab_size 262 is too small: .* are 263"):
         bpe.train({"ab": 1}, 262, 7)
 
 
 def test_a_vocabulary_too_large_for_the_corpus_names_the_largest() -> None:
-    with pytest.raises(JourneyError, match="vocab_size 300 is too large for this corpus: at most 265$"):
+    with pytest.raises(JourneyError, match=r"vocab_size 300 is too large for this corpus: at most 265$"):
         bpe.train({"abc": 1}, 300, 7)
 
 

@@ -16,6 +16,8 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
+from transformers.convert_slow_tokenizer import TikTokenConverter
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from journey.errors import JourneyError
 from journey.tokenizer import bpe
@@ -117,10 +119,15 @@ def test_a_piece_of_thousands_of_characters_is_quick() -> None:
     assert codec.encode(text) == Tokenizer.from_merges(merges_of_source()).encode(text)
 
 
+def test_the_patterns_are_those_of_the_models_they_are_named_after() -> None:
+    assert PATTERNS["qwen2"] == PRETOKENIZE_REGEX
+    assert inspect.signature(TikTokenConverter).parameters["pattern"].default == PATTERNS["llama3"]
+
+
 def test_bytes_have_gpt2s_characters() -> None:
     assert spell(" é\n") == "ĠÃ©Ċ"
     assert "".join(ALPHABET[:3]) == '!"#' and ALPHABET[220] == "Ġ"
-    assert ALPHABET == sorted(pre_tokenizers.ByteLevel.alphabet())
+    assert sorted(pre_tokenizers.ByteLevel.alphabet()) == ALPHABET
     assert sorted(unspell("".join(ALPHABET))) == list(range(256))
 
 

@@ -18,7 +18,7 @@ from journey.tokenizer.codec import PATTERNS
 from journey.tokenizer.formats import BOS, EOS, PAD, SPECIALS, Tokenizer
 
 DATA = Path(os.environ.get("JOURNEY_DATA", "absent"))
-TEXTS = ["", " a", "Hello wörld  \n\n x='e\u0301' 're ", "中文 👩‍👩‍👧 \x1c\x85", "tab\there\r\n", "if x:\n    y = 123456"]
+TEXTS = ["", " a", "Hello wörld  \n\n x='e\u0301' 're ", "中文 👩‍👩‍👧 \x1c\x85", "tab\there\r\n", "if x:\n    y = 1234"]
 
 
 @pytest.fixture(scope="module", params=list(PATTERNS))
@@ -40,11 +40,8 @@ def test_transformers_reads_the_same_tokenizer(foreign: PreTrainedTokenizerBase,
     for text in TEXTS:
         assert foreign(text)["input_ids"] == foreign.encode(text) == tokenizer.encode(text)  # nothing is added
         assert foreign.decode(tokenizer.encode(text)) == text
-    assert (foreign.bos_token_id, foreign.eos_token_id, foreign.pad_token_id) == (
-        tokenizer.bos,
-        tokenizer.eos,
-        tokenizer.pad,
-    )
+    ids = (foreign.bos_token_id, foreign.eos_token_id, foreign.pad_token_id)
+    assert ids == (tokenizer.bos, tokenizer.eos, tokenizer.pad)
     assert (foreign.bos_token, foreign.eos_token, foreign.pad_token) == (BOS, EOS, PAD)
     assert len(foreign) == foreign.vocab_size == tokenizer.vocab_size
     assert set(foreign.all_special_tokens) == set(SPECIALS)
@@ -116,7 +113,7 @@ def test_gpt2s_own_files_load(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    with pytest.raises(JourneyError, match="tokenizer.json does not exist"):
+    with pytest.raises(JourneyError, match=r"tokenizer\.json does not exist"):
         Tokenizer.load(tmp_path)
     tokenizer.save(tmp_path)
     file = tmp_path / "tokenizer.json"

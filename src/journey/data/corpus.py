@@ -1,9 +1,9 @@
 """A corpus on disk: documents split and freed of duplicates, and what was made from them.
 
-    corpus.json              counts, bytes, what was dropped, how much of the held-out text is still found in training
-    {train,dev,test}.parquet             columns id, text
-    questions-{train,dev,test}.jsonl     from documentation only
-    choices-{dev,test}.jsonl
+corpus.json                          counts, bytes, what was dropped, how much held-out text is found in training
+{train,dev,test}.parquet             columns id, text
+questions-{train,dev,test}.jsonl     from documentation only
+choices-{dev,test}.jsonl
 """
 
 import hashlib
@@ -40,16 +40,17 @@ def build(
     max_bytes: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Read a source, drop exact duplicates, split it, make questions, write all of it, and return corpus.json's facts.
+    """Read a source, drop exact duplicates, split it, make questions, write it all; returns what corpus.json holds.
 
-    `dev` and `test` are shares of the documents; small corpora hold out more (see TEST_FLOOR). `max_bytes` keeps a random part.
+    `dev` and `test` are shares of the documents; a small corpus holds out more (see TEST_FLOOR). `max_bytes` keeps a
+    random part of the text. Bad files, and too little text to hold some out, raise JourneyError.
     """
     import numpy as np
 
     from journey.data.split import Shingles, assign, overlap
 
     if dev < 0 or test < 0 or dev + test > 0.5:
-        raise JourneyError(f"dev {dev} and test {test} are shares of the documents: not negative, and at most half together")
+        raise JourneyError(f"dev {dev} and test {test} are shares of the documents: positive, at most half together")
     documents, n_read = distinct(read(source, progress), max_bytes, seed)
     n = len(documents)
     if n < FEWEST:
@@ -73,10 +74,11 @@ def build(
     shares = overlap(shingles, where == "train")
     for split, held in splits.items():
         write_parquet(folder / f"{split}.parquet", held)
-        counts = {"documents": len(held), "bytes": sum(len(d.text.encode()) for d in held)}
+        counts: dict[str, float] = {"documents": len(held), "bytes": sum(len(d.text.encode()) for d in held)}
         if split != "train":
             seen = shares[where == split]
-            counts |= {"over_half_in_train": round(float((seen > 0.5).mean()), 4), "in_train": round(float(seen.mean()), 4)}
+            counts["over_half_in_train"] = round(float((seen > 0.5).mean()), 4)  # share of the documents
+            counts["in_train"] = round(float(seen.mean()), 4)  # mean share of a document's 13-grams
         if any(asked.values()):
             write_lines(folder / f"questions-{split}.jsonl", asked[split])
             counts["questions"] = len(asked[split])
@@ -90,16 +92,16 @@ def build(
 
 
 def distinct(documents: Iterable[Document], max_bytes: int | None, seed: int) -> tuple[list[Document], int]:
-    """Documents with different words, in their order, and how many there were; within `max_bytes`, those that hash lowest."""
-    first: dict[str, int] = {}
+    """The documents of different words, in order, and how many were read; for `max_bytes`, those that hash lowest."""
+    seen: set[bytes] = set()
     kept: list[tuple[int, int, Document]] = []  # a heap, the highest hash on top
     total = n_read = 0
     for document in documents:
         key = hashlib.sha256(" ".join((document.body or document.text).lower().split()).encode()).digest()
         n_read += 1
-        if key in first:
+        if key in seen:
             continue
-        first[key] = n_read
+        seen.add(key)
         drawn = hashlib.sha256(f"{seed}:{document.id}".encode()).digest()
         heapq.heappush(kept, (-int.from_bytes(drawn[:8]), n_read, document))
         total += len(document.text.encode())

@@ -1,7 +1,7 @@
 """Docstrings of installed packages, read with `ast` and never by import.
 
-This file imports the standard library alone: it is also the worker that `collect` starts (`python -I documentation.py`),
-several at a time. A worker is a plain child process, so a killed parent leaves nothing behind but a broken pipe.
+This file imports the standard library alone: it is also the worker that `collect` starts, several at a time, as
+`python -I documentation.py`. A plain child process dies of a broken pipe when its parent is killed; a pool's would not.
 """
 
 import ast
@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
@@ -46,11 +46,13 @@ class Module:
 ROLE = re.compile(r":(?:py:|c:|std:)?[a-z]+:`+([^`]+)`+")
 ROLE_TARGET = re.compile(r"^(.*?)\s*<[^<>]*>$", re.DOTALL)
 HF_LINK = re.compile(r"\[`[~!]?([^`\]]+)`\](?:\([^)\s]*\))?")
-MARKUP = re.compile(r"^\s*(?:</?Tip\b.*>|</?(?:ExampleCodeTabs|frameworkcontent|pt|tf|jax|hfoptions?|hfoption id=.*)>"
-                    r"|\.\. (?:index|currentmodule|module|moduleauthor|sectionauthor|autosummary|highlight|_[^:]*):.*)\s*$",
-                    re.MULTILINE)
+DIRECTIVE = r"\.\. (?:index|currentmodule|module|moduleauthor|sectionauthor|autosummary|highlight|_[^:]*):.*"
+TAG = r"</?(?:Tip|ExampleCodeTabs|frameworkcontent|pt|tf|jax|hfoptions?)\b[^>]*>"
+MARKUP = re.compile(rf"^\s*(?:{TAG}|{DIRECTIVE})\s*$", re.MULTILINE)
 EMPTY_NOTE = re.compile(r"^Note:\s*\n(?=\s*\n\S)", re.MULTILINE)
-LEGAL = re.compile(r"copyright|\(c\) *(?:19|20)\d\d|licen[sc]ed (?:under|to)|all rights reserved|SPDX-License", re.IGNORECASE)
+LEGAL = re.compile(
+    r"copyright|\(c\) *(?:19|20)\d\d|licen[sc]ed (?:under|to)|all rights reserved|SPDX-License", re.IGNORECASE
+)
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ud800-\udfff]")
 
 
@@ -67,7 +69,7 @@ def clean(docstring: str) -> str:
 
 
 def worth_reading(text: str) -> bool:
-    """True for prose: long enough, and letters outnumber the marks (no tables of numbers, no drawings) before the examples."""
+    """True for prose: long enough, and before its examples mostly letters (no table of numbers, no drawing)."""
     prose = re.split(r">>>|```|^ *(?:Example|\.\. math)", text, maxsplit=1, flags=re.MULTILINE)[0]
     letters = sum(map(str.isalpha, prose))
     return len(text) >= MINIMUM and letters >= 25 and letters > 0.6 * (len(prose) - sum(map(str.isspace, prose)))
@@ -83,7 +85,7 @@ def signature(arguments: ast.arguments, method: bool) -> tuple[str, list[str]]:
     if method and positional:
         every.remove(positional.pop(0))
         surplus = len(arguments.defaults) - len(arguments.posonlyargs) - len(arguments.args)
-        arguments.defaults = arguments.defaults[max(surplus, 0):]
+        arguments.defaults = arguments.defaults[max(surplus, 0) :]
     names = [argument.arg for argument in every]
     text = "(" + ast.unparse(arguments) + ")"
     if len(text) > LONGEST_SIGNATURE:
@@ -106,15 +108,19 @@ class Strings:
 
     def value(self, node: ast.AST) -> object:
         match node:
-            case ast.Constant(value=str(text)):
-                return text
+            case ast.Constant(value=str(constant)):
+                return constant
             case ast.Name(id=name):
                 return self.names.get(name)
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 a, b = self.value(left), self.value(right)
                 return a + b if isinstance(a, str) and isinstance(b, str) else None
             case ast.Dict(keys=keys, values=values):
-                return {k.value: self.value(v) or "" for k, v in zip(keys, values, strict=True) if isinstance(k, ast.Constant)}
+                return {
+                    k.value: self.value(v) or ""
+                    for k, v in zip(keys, values, strict=True)
+                    if isinstance(k, ast.Constant)
+                }
             case ast.Call(func=ast.Name(id="parse_kwargs"), args=[argument]):
                 text = self.value(argument)
                 parts = re.split(r"\n\s{4}(?!\s)", text) if isinstance(text, str) else []
@@ -127,45 +133,42 @@ class Strings:
         return None
 
     def format(self, text: object, keywords: list[ast.keyword]) -> str | None:
-        known: dict[str, str] = {}
+        known: dict[str, object] = {}
         for keyword in keywords:
             value = self.value(keyword.value)
-            known |= value if isinstance(value, dict) else {keyword.arg or "": value or ""}
+            known |= value if isinstance(value, dict) else {keyword.arg or "": value}
         if not isinstance(text, str):
             return None
-        text = re.sub(r"(?<!\{)\{(\w+)\}(?!\})", lambda m: known.get(m[1], ""), text)
+        text = re.sub(r"(?<!\{)\{(\w+)\}(?!\})", lambda m: str(known.get(m[1]) or ""), text)
         return text.replace("{{", "{").replace("}}", "}")
 
 
 def attached(call: ast.Call, target: str, module: str, strings: Strings) -> Entry | None:
-    """The docstring that `add_docstr(object, text)` or numpy's `add_newdoc(module, name, text)` attaches."""
+    """What a call documents: torch's `add_docstr(object, text)`, or numpy's `add_newdoc(module, name, text)`.
+
+    `target` is the name that the call's result is assigned to, or empty.
+    """
     function = ast.unparse(call.func).split(".")[-1].lstrip("_")
-    arguments = call.args
-    if function == "add_newdoc" and len(arguments) == 3:
-        place, name, text = (strings.value(a) if isinstance(a, ast.Constant) else a for a in arguments)
-        if not str(place).startswith("numpy"):
-            return None
-        if isinstance(text, ast.Tuple):
-            name = f"{name}.{strings.value(text.elts[0])}"
-            text = text.elts[1]
-        text = strings.value(text) if isinstance(text, ast.AST) else text
-        module = re.sub(r"\._.*", "", str(place))  # numpy._core.multiarray.array is numpy.array to everybody
-    elif function == "array_method_doc" and len(arguments) == 3:
-        module, name = "numpy.ndarray", strings.value(arguments[0])
-        text = strings.value(arguments[2])
-    elif function in ("add_docstr", "add_docstr_all") and len(arguments) == 2:
-        text = strings.value(arguments[1])
-        if function == "add_docstr_all":
-            module, name = "torch.Tensor", strings.value(arguments[0])
-        elif target:
+    match function, call.args:
+        case "add_newdoc", [ast.Constant(value=str(place)), ast.Constant(value=str(name)), text]:
+            module = place.split("._")[0]  # numpy._core.multiarray.array is numpy.array to everybody
+            if isinstance(text, ast.Tuple) and len(text.elts) == 2:
+                name += f".{strings.value(text.elts[0])}"
+                text = text.elts[1]
+            if module.split(".")[0] != "numpy":
+                return None
+        case "array_method_doc", [ast.Constant(value=str(name)), _, text]:
+            module = "numpy.ndarray"
+        case "add_docstr_all", [ast.Constant(value=str(name)), text]:
+            module = "torch.Tensor"
+        case "add_docstr", [_, text] if target:
             name = target
-        else:
-            module, _, name = ast.unparse(arguments[0]).rpartition(".")
-    else:
-        return None
-    if not isinstance(text, str) or not isinstance(name, str):
-        return None
-    return with_own_signature(Entry(module, name, "", "", [], text))
+        case "add_docstr", [documented, text]:
+            module, _, name = ast.unparse(documented).rpartition(".")
+        case _:
+            return None
+    doc = strings.value(text)
+    return with_own_signature(Entry(module, name, "", "", [], doc)) if isinstance(doc, str) else None
 
 
 def with_own_signature(entry: Entry) -> Entry:
@@ -176,7 +179,7 @@ def with_own_signature(entry: Entry) -> Entry:
     arguments = ""
     while found := opening.match(text):
         arguments = arguments or re.sub(r"\s+", " ", found[1]).replace("( ", "(").replace(", )", ")")
-        text = text[found.end():]
+        text = text[found.end() :]
     arguments = re.sub(r"\$self(, /)?(, )?", "", arguments)
     names = re.findall(r"(?:^\(|, |\[,? ?)([a-zA-Z_]\w*)", arguments)
     method = "." in entry.name or entry.module in ("torch.Tensor", "numpy.ndarray")
@@ -222,10 +225,14 @@ def parse(name: str, source: str) -> Module:
                     source_module = "." * node.level + (node.module or "")
                     module.imported += [(source_module, a.name, a.asname or a.name) for a in node.names]
                 case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List(elts=items) | ast.Tuple(elts=items)):
-                    module.exported = [i.value for i in items if isinstance(i, ast.Constant) and isinstance(i.value, str)]
+                    module.exported = [
+                        i.value for i in items if isinstance(i, ast.Constant) and isinstance(i.value, str)
+                    ]
             call = getattr(node, "value", None)
             if strings and isinstance(call, ast.Call):
-                target = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ""
+                target = (
+                    node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ""
+                )
                 entry = attached(call, target, name, strings)
                 if entry:
                     add(entry)
@@ -255,13 +262,19 @@ def kind_and_signature(
 
 def collect(files: list[tuple[str, str]], processes: int, progress: Callable[[int, int], None]) -> list[Module]:
     """Parses (module name, path) pairs in `processes` workers; the result is in the order of the files."""
-    batches = [files[i: i + BATCH] for i in range(0, len(files), BATCH)]
+    batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     done = 0
     modules: list[Module] = []
 
     def work(batch: list[tuple[str, str]]) -> str:
-        return subprocess.run([sys.executable, "-I", __file__], input=json.dumps(batch), stdout=subprocess.PIPE,
-                              text=True, encoding="utf-8", check=True).stdout
+        return subprocess.run(
+            [sys.executable, "-I", __file__],
+            input=json.dumps(batch),
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            check=True,
+        ).stdout
 
     with ThreadPoolExecutor(processes) as pool:
         for batch, output in zip(batches, pool.map(work, batches), strict=True):
@@ -272,57 +285,6 @@ def collect(files: list[tuple[str, str]], processes: int, progress: Callable[[in
             done += len(batch)
             progress(done, len(files))
     return modules
-
-
-def public_names(modules: Iterable[Module], packages: set[str]) -> dict[str, str]:
-    """From `numpy.linalg._linalg.norm` to `numpy.linalg.norm`: the shortest public path that re-exports a name."""
-    known = {module.name: module for module in modules}
-    names: dict[str, str] = {}
-
-    def absolute(module: Module, target: str) -> str:
-        level = len(target) - len(target.lstrip("."))
-        if not level:
-            return target
-        parts = module.name.split(".")
-        drop = level - (module.name in packages)
-        return ".".join(parts[: len(parts) - drop] + ([target.lstrip(".")] if target.lstrip(".") else []))
-
-    def offered(name: str, seen: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-        """(name, full name where it is defined) for all that `from NAME import *` brings."""
-        module = known.get(name)
-        if not module or name in seen:
-            return
-        for local, origin in table(module, (*seen, name)).items():
-            if module.exported is None and not local.startswith("_") or module.exported and local in module.exported:
-                yield local, origin
-
-    tables: dict[str, dict[str, str]] = {}
-
-    def table(module: Module, seen: tuple[str, ...]) -> dict[str, str]:
-        if module.name in tables:
-            return tables[module.name]
-        found = {local: f"{module.name}.{local}" for local in module.defined}
-        for target, name, local in module.imported:
-            source = absolute(module, target)
-            if name == "*":
-                found |= {k: v for k, v in offered(source, seen) if k not in found}
-            elif source in known and source not in seen:
-                found.setdefault(local, table(known[source], (*seen, source)).get(name, f"{source}.{name}"))
-        tables[module.name] = found
-        return found
-
-    for module in known.values():
-        top = module.name.split(".")[0]
-        for local, origin in table(module, (module.name,)).items():
-            passes_on = module.name in packages or origin.split(".")[0].startswith("_")
-            path = f"{module.name}.{local}"
-            same = origin.split(".")[0] == top or origin.startswith("_")
-            if not (passes_on and same) or is_private(path):
-                continue
-            best = names.get(origin, origin)
-            if is_private(best) or (path.count("."), path) < (best.count("."), best):
-                names[origin] = path
-    return names
 
 
 def is_private(path: str) -> bool:

@@ -18,7 +18,7 @@ REPEATS = 3  # summaries of one shape ("Constructs a _ tokenizer.") that may bec
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its documented answer, and the passage that holds the answer; `named` tells whether X stands in the question."""
+    """A question, its documented answer, and the passage that holds it; `named` if the question names its object."""
 
     id: str
     question: str
@@ -40,8 +40,11 @@ class Choice:
 ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|resp|approx|Fig|Eq|al|incl|aka|a\.k\.a|w\.r\.t|No)|\b[A-Z])\.$")
 SENTENCE = re.compile(r"[.!?](?=\s|$)")
 PROSE = re.compile(r"""[A-Z"'`*][^\n]*""")
-NOT_PROSE = re.compile(r"::|>>>|https?:|\\[a-z]+\{|\.\. |[{}|<>]|:$|[^\x20-\x7e]|\bTODO\b|\bdeprecated\b|^(?:Args?|Returns?|Example|Note|Warning)s?:",
-                       re.IGNORECASE)
+NOT_PROSE = re.compile(
+    r"::|>>>|https?:|\\[a-z]+\{|\.\. |[{}|<>]|[^\x20-\x7e]|\bTODO\b|\bdeprecated\b"
+    r"|^(?:Arg|Return|Example|Note|Warning)s?:",
+    re.IGNORECASE,
+)
 NAME = re.compile(r"`[^`]*`|\b\w*(?:[a-z0-9][A-Z]|[A-Z]{2}|_|\d)\w*\b")
 
 NAMED = {
@@ -53,7 +56,10 @@ BY_PARAMETERS = {
     False: ("What is the {kind} with the parameters {those}?", "A {kind} takes {those}. What is it?"),
 }
 BY_SENTENCE = {
-    True: ('What does the {kind} do whose documentation says "{said}"?', 'Of a {kind} it is said: "{said}" What does it do?'),
+    True: (
+        'What does the {kind} do whose documentation says "{said}"?',
+        'Of a {kind} it is said: "{said}" What does it do?',
+    ),
     False: ('What is the {kind} whose documentation says "{said}"?', 'Of a {kind} it is said: "{said}" What is it?'),
 }
 
@@ -63,7 +69,7 @@ def sentences(paragraph: str) -> list[str]:
     text = " ".join(paragraph.split())
     found, start = [], 0
     for match in SENTENCE.finditer(text):
-        sentence = text[start: match.end()]
+        sentence = text[start : match.end()]
         if ABBREVIATION.search(sentence):
             continue
         found.append(sentence.strip())
@@ -83,7 +89,7 @@ def summary(document: Document) -> str:
 
 
 def passage(document: Document, answer: str) -> str:
-    """The start of a document, at most 420 bytes, cut at the end of a line or a word; the summary stands on one line."""
+    """The start of a document, at most 420 bytes, cut at a line's or a word's end; the summary stands on one line."""
     heading = document.text.partition("\n\n")[0]
     if len(heading) > PASSAGE // 2:
         heading = document.name
@@ -103,8 +109,8 @@ def shape(text: str) -> str:
 def questions(splits: dict[str, list[Document]], seed: int) -> dict[str, list[Question]]:
     """Two questions at most from each document of a split: one names what it asks about, one describes it instead.
 
-    What could be known from training is dropped from the other splits: a summary that is a training answer, or its twin but
-    for names and numbers. So are the fourth and later twins in training.
+    What could be known from training is dropped from the other splits: a summary that is a training answer, or its
+    twin but for names and numbers. So are the fourth and later twins in training.
     """
     every = [document for documents in splits.values() for document in documents]
     signatures = Counter((d.kind, d.parameters) for d in every)
@@ -124,7 +130,9 @@ def questions(splits: dict[str, list[Document]], seed: int) -> dict[str, list[Qu
     return made
 
 
-def ask(document: Document, answer: str, signatures: Counter[tuple[str, tuple[str, ...]]], rng: random.Random) -> list[Question]:
+def ask(
+    document: Document, answer: str, signatures: Counter[tuple[str, tuple[str, ...]]], rng: random.Random
+) -> list[Question]:
     """The questions of one document; parameters stand for the name only where no other document has the same ones."""
     text = passage(document, answer)
     does = document.kind in ("function", "method")
@@ -158,8 +166,8 @@ def another_sentence(document: Document) -> str:
 def choices(documents: Sequence[Document], taken: Iterable[Question], seed: int) -> list[Choice]:
     """One item for each document that has a question: its summary among three of other documents of the same split.
 
-    The others are of similar length (within 30 %), from the same package first; no two options are twins but for names. The place
-    of the right one is drawn from the seed.
+    The others are of similar length (within 30 %), from the same package first; no two options are twins but for
+    names. The place of the right one is drawn from the seed.
     """
     answers = {question.id.removesuffix("#named"): question.answer for question in taken if question.named}
     pool = [(document, answers[document.id]) for document in documents if document.id in answers]

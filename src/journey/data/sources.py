@@ -4,14 +4,15 @@ import gzip
 import json
 import os
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from journey.data.code import without_docstrings, without_licence
-from journey.data.documentation import collect, is_private, public_names
+from journey.data.documentation import collect, is_private
+from journey.data.exports import public_names
 from journey.errors import JourneyError, nearest
 from journey.files import digest, sha256_file
 
@@ -20,10 +21,12 @@ SOURCES = ("installed-docs", "stdlib-code")
 PACKAGES = ("numpy", "torch", "transformers", "huggingface_hub", "datasets", "accelerate", "trl")
 # Tests; other people's code inside torch; torch's compiler, all private and a quarter of the parsing time.
 SKIPPED_FOLDERS = {"test", "tests", "idle_test", "__pycache__", "_internal", "_vendor", "_inductor", "_dynamo"}
-# Debian ships these apart from the standard library (python3-venv brings ensurepip), newer Pythons dropped two of them,
-# and encodings and pydoc_data are tables: without them the corpus is the same wherever the Python version is.
-SKIPPED_STDLIB = {"site-packages", "dist-packages", "ensurepip", "idlelib", "tkinter", "turtledemo", "turtle.py", "lib2to3",
-                  "distutils", "encodings", "pydoc_data", "__phello__", "sitecustomize.py", "usercustomize.py"}
+# Debian ships most of these apart from the standard library (python3-venv brings ensurepip): without them the corpus
+# is the same wherever the Python is. encodings and pydoc_data are tables.
+SKIPPED_STDLIB = {
+    *("site-packages", "dist-packages", "ensurepip", "idlelib", "tkinter", "turtledemo", "turtle.py", "lib2to3"),
+    *("distutils", "encodings", "pydoc_data", "__phello__", "sitecustomize.py", "usercustomize.py"),
+}
 ENDINGS = (".txt", ".md", ".jsonl", ".jsonl.gz", ".parquet")
 PIECE = 4_000  # bytes; a longer text file becomes several documents, or there would be nothing to hold out
 
@@ -67,7 +70,7 @@ def files(source: str) -> list[tuple[str, Path]]:
     return sorted(found)
 
 
-def python_files(folder: Path, skipped: frozenset[str] | set[str] = frozenset()) -> Iterator[tuple[str, Path]]:
+def python_files(folder: Path, skipped: Set[str] = frozenset()) -> Iterator[tuple[str, Path]]:
     for root, folders, names in os.walk(folder):
         here = Path(root)
         ignore = SKIPPED_FOLDERS | (skipped if here == folder else set())
@@ -141,7 +144,7 @@ def code(progress: Progress) -> Iterator[Document]:
     for number, (name, path) in enumerate(found, 1):
         try:
             source = without_licence(without_docstrings(path.read_text("utf-8")))
-        except (SyntaxError, UnicodeDecodeError):  # a few files of the library are meant to be broken, or Latin-1
+        except (SyntaxError, UnicodeDecodeError):  # a few files of the library are broken on purpose, or Latin-1
             continue
         if len(source) > 200:
             yield Document(name, f"# Lib: {name}\n{source}", source)
@@ -150,10 +153,9 @@ def code(progress: Progress) -> Iterator[Document]:
 
 def own_documents(name: str, path: Path) -> Iterator[Document]:
     if path.suffix in (".txt", ".md"):
-        pieces = split_text(decode(path.read_bytes(), path))
-        texts = iter(pieces)
+        texts = iter(split_text(decode(path.read_bytes(), path)))
     elif path.suffix == ".parquet":
-        texts = parquet_texts(path)
+        texts = (row["text"] or "" for row in parquet_rows(path, ["text"]))
     else:
         texts = (text_column(record, path, line) for line, record in json_lines(path))
     for number, text in enumerate(texts, 1):
@@ -163,7 +165,8 @@ def own_documents(name: str, path: Path) -> Iterator[Document]:
 
 def split_text(text: str) -> list[str]:
     """Cuts a text at blank lines into pieces of at least PIECE bytes; a short text is one piece."""
-    pieces, size = [[]], 0  # type: list[list[str]], int
+    pieces: list[list[str]] = [[]]
+    size = 0
     for paragraph in text.split("\n\n"):
         if size >= PIECE:
             pieces.append([])
@@ -177,20 +180,21 @@ def decode(data: bytes, path: Path) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise JourneyError(f"{path}: byte {error.start} is not UTF-8; convert the file (iconv -f latin1 -t utf-8)") from None
+        raise JourneyError(f"{path}: byte {error.start} is not UTF-8; convert it, say with iconv -t utf-8") from None
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, object]]:
     """(line number, record) of a .jsonl or .jsonl.gz file; blank lines are skipped."""
-    opened: IO[bytes] = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-    with opened as stream:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         try:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     try:
                         yield number, json.loads(decode(line, path))
                     except json.JSONDecodeError as error:
-                        raise JourneyError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
+                        raise JourneyError(
+                            f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
+                        ) from None
         except (gzip.BadGzipFile, EOFError) as error:
             raise JourneyError(f"{path}: damaged gzip file ({error})") from None
 
@@ -202,15 +206,17 @@ def text_column(record: object, path: Path, line: int) -> str:
     return text
 
 
-def parquet_texts(path: Path) -> Iterator[str]:
+def parquet_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet file, all columns or those named."""
     import pyarrow.lib
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            if "text" not in table.schema_arrow.names:
-                raise JourneyError(f'{path}: no "text" column; it has {", ".join(table.schema_arrow.names)}')
-            for batch in table.iter_batches(batch_size=256, columns=["text"]):
-                yield from (text or "" for text in batch.column(0).to_pylist())
+            missing = [column for column in columns or [] if column not in table.schema_arrow.names]
+            if missing:
+                raise JourneyError(f'{path}: no "{missing[0]}" column; it has {", ".join(table.schema_arrow.names)}')
+            for batch in table.iter_batches(batch_size=256, columns=columns):
+                yield from batch.to_pylist()
     except pyarrow.lib.ArrowInvalid as error:
         raise JourneyError(f"{path}: not a parquet file ({str(error).splitlines()[0]})") from None

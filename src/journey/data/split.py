@@ -60,7 +60,7 @@ def scramble(x: np.ndarray) -> np.ndarray:
 
 
 def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct values in order, and the rank of each value among them (np.unique, five times as fast by one sort)."""
+    """The distinct values in order, and each value's rank among them, by one sort (np.unique took five times as long)."""
     order = np.argsort(values)
     ordered = values[order]
     new = np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]

@@ -26,7 +26,7 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise JourneyError(f"top_p is {self.top_p}: it must be above 0 and at most 1 (all)")
         if self.seed < 0:
-            raise JourneyError(f"the sampling seed is {self.seed}: it must be 0 or more")
+            raise JourneyError(f"sampling seed is {self.seed}: it must be 0 or more")
 
 
 def row_generators(sampling: Sampling, rows: int) -> list[np.random.Generator]:

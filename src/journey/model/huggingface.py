@@ -157,7 +157,9 @@ def load(folder: Path) -> GPT:
         shape = (sum(rows), *shapes[ours[0]][1:])
         if tensor.shape != shape:
             raise JourneyError(f"{folder}: {theirs} is {tuple(tensor.shape)}, config.json says {tuple(shape)}")
-        parts = [part.to(torch.float32, memory_format=torch.contiguous_format, copy=True) for part in tensor.split(rows)]
+        parts = [
+            part.to(torch.float32, memory_format=torch.contiguous_format, copy=True) for part in tensor.split(rows)
+        ]
         state |= dict(zip(ours, parts, strict=True))
     if config.tied:
         state["head.weight"] = state["embed.weight"]
@@ -174,8 +176,8 @@ def load_config(folder: Path) -> GPTConfig:
         raise JourneyError(f"{folder} is no checkpoint: it has no config.json")
     saved = read_json(path)
     family = saved.get("model_type")
-    architecture = (saved.get("architectures") or [ARCHITECTURES.get(family)])[0]
-    if family not in ARCHITECTURES or not str(architecture).lower().startswith(family):
+    architecture = (saved.get("architectures") or [ARCHITECTURES.get(family)])[0]  # old files name none
+    if family not in ARCHITECTURES or architecture != ARCHITECTURES[family]:
         known = ", ".join(ARCHITECTURES.values())
         raise JourneyError(f"{path}: unknown architecture {architecture}, model_type {family}; known: {known}")
 

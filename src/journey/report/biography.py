@@ -70,9 +70,7 @@ def _text(life: Life, stage: Stage) -> str:
     return (
         f'<div class="bar" aria-hidden="true">{bar}</div>'
         + table(f"The text <b>{escape(stage.name)}</b>", head, rows, style="numbers")
-        + "<p><em>In train</em> is the overlap that remains: the share of a held-out document's 13-word sequences that the "
-        "training split also has; <em>over half</em> counts the documents of which that is true for more than half. "
-        f"{' '.join(said)}</p>"
+        + f"<p>{' '.join(said)}</p>"
     )
 
 
@@ -95,7 +93,8 @@ def _pieces(stage: Stage) -> str:
     tokenizer = Tokenizer.load(stage.path)
     ids = tokenizer.encode(EXAMPLE)
     cut = "".join(f"<span>{escape(tokenizer.decode([i])).replace(' ', '·')}</span><wbr>" for i in ids)
-    return f'<p class="pieces">{cut}</p><p class="caption">{len(EXAMPLE)} characters as {len(ids)} tokens (· is a space).</p>'
+    counted = f"{len(EXAMPLE)} characters as {len(ids)} tokens (· is a space)."
+    return f'<p class="pieces">{cut}</p><p class="caption">{counted}</p>'
 
 
 def _model(life: Life, stage: Stage) -> str:
@@ -132,7 +131,7 @@ def _curves(life: Life, stage: Stage) -> str:
     if len(history) < 2:
         return ""
     colour = life.colour(stage)
-    loss = Curve("training loss", [(h["tokens"], h["loss"]) for h in history], colour)
+    loss = Curve("training loss", _points(history, "loss"), colour)
     chart = curves([loss], title=f"Training loss of {stage.name}", x_unit="tokens", y_unit="nats/token")
     figures = [
         f"<figure>{chart}<figcaption>Loss on the training text, means of neighbouring steps.</figcaption></figure>"

@@ -8,7 +8,7 @@ from journey.report.charts import Curve, Dot, curves, dots
 from journey.report.effects import Effect, accuracy, answer_loss, bits_per_byte, chance, ended, kl
 from journey.report.life import Life, Stage
 from journey.report.lists import Notes
-from journey.report.markup import MISSING, escape, estimate, heat, interval, number, table
+from journey.report.markup import MISSING, Cell, escape, estimate, heat, interval, number, table
 
 PASSAGES = {"right": "the right passage", "shuffled": "another one's passage", "none": "no passage"}
 ORDERS = ("bigram", "trigram")
@@ -168,7 +168,7 @@ def against_parent(life: Life) -> str:
     figures = []
     for corpus in dict.fromkeys(c for a in against.values() for c in a.get("kl", {})):
         rows = [Dot(s.name, kl(a["kl"][corpus]), life.colour(s)) for s, a in against.items() if a["kl"].get(corpus)]
-        chart = dots(rows, title=f"KL from the parent on {corpus}", unit="nats per token")
+        chart = dots(rows, title=f"KL from the parent on {corpus}", unit="nats per token", marks=[(0.0, "no change")])
         figures.append(_figure(chart, f"KL on <b>{escape(corpus)}</b>, test split."))
     lines = [Curve(titles[s], list(enumerate(a["cka"])), life.colour(s)) for s, a in against.items() if a.get("cka")]
     if lines:
@@ -177,8 +177,13 @@ def against_parent(life: Life) -> str:
             lines, title="CKA by layer", x_unit="layer", y_unit="CKA", y_range=(min(0.9, low), 1.0), x_whole=True
         )
         figures.append(_figure(chart, words.CKA))
+    skipped = "".join(
+        f"<p class='nothing'>{escape(titles[s])}: not compared, {escape(a['skipped'])}.</p>"
+        for s, a in against.items()
+        if a.get("skipped")
+    )
     tables = "".join(_weights(titles[s], a["weights"]) for s, a in against.items() if a.get("weights"))
-    return (
+    return skipped + (
         f'<h3 class="sub">Predictions and inner states</h3><p>{words.KL}</p>{_figures(figures)}'
         f'<h3 class="sub">Weights</h3><p>{words.WEIGHTS}</p><div class="grids">{tables}</div>'
     )
@@ -190,7 +195,8 @@ def samples(life: Life) -> str:
     parts = []
     for kind, prompt in prompts:
         texts = "".join(
-            f'<div class="sample s{life.colour(s)}"><h4>{escape(s.name)}</h4><pre dir="auto">{_sample(x["text"])}</pre></div>'
+            f'<div class="sample s{life.colour(s)}"><h4>{escape(s.name)}</h4>'
+            f'<pre dir="auto">{_sample(x["text"])}</pre></div>'
             for s in life.models
             for x in s.measurement.get("samples", [])
             if (x["kind"], x["prompt"]) == (kind, prompt)
@@ -225,7 +231,7 @@ def _dots(life: Life, found: dict[Stage, Estimate]) -> list[Dot]:
     return [Dot(s.name, e, life.colour(s)) for s, e in found.items()]
 
 
-def _change(e: Effect | None) -> str | tuple[str, str]:
+def _change(e: Effect | None) -> Cell:
     if e is None:
         return MISSING
     text = f'{number(e.value, "%", sign=True)} <span class="ci">{interval(e.low, e.high, "%", sign=True)}</span>'
@@ -260,7 +266,7 @@ def _weights(title: str, weights: list[dict[str, Any]]) -> str:
     cells: dict[tuple[str, int | None], float] = {(w["matrix"], w["layer"]): w["change"] for w in weights}
     columns: list[int | None] = [*layers, *([None] if outside else [])]
 
-    def cell(matrix: str, layer: int | None) -> str | tuple[str, str]:
+    def cell(matrix: str, layer: int | None) -> Cell:
         value = cells.get((matrix, layer))
         return "" if value is None else heat(number(100 * value, decimals=1), value / most)
 

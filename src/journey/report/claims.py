@@ -46,7 +46,7 @@ def claims(life: Life, effects: list[Effect]) -> list[Claim]:
 
 def _sft(stage: Stage, by_name: dict[str, Effect]) -> list[Claim]:
     found = []
-    if (e := by_name.get("answers that end by themselves")) and e.here:
+    if e := by_name.get("answers that end by themselves"):
         outcome = CAME_OUT if e.here.low >= ENDINGS else PARTLY if e.here.value >= ENDINGS else DID_NOT
         found.append(Claim(stage, "at least 90 % of answers end by themselves", e, outcome))
     if e := by_name.get("answer loss, right passage"):

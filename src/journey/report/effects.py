@@ -32,7 +32,7 @@ class Effect:
     verdict: str
     compare: str  # what the reader should compare it with, in words
     convention: str
-    here: Estimate | None = None
+    here: Estimate
     there: Estimate | None = None
 
     def line(self) -> str:
@@ -54,9 +54,9 @@ def effects(measurements: Sequence[Measurement], lineages: Mapping[str, Mapping[
     by_id = {m["node"]: m for m in measurements}
     found = []
     for m in measurements:
-        found += alone(m)
         parents = lineages.get(m["node"], {}).get("parents", [m.get("parent")])
         found += [e for p in parents if p in by_id for e in compare(by_id[p], m)]
+        found += alone(m)
     return found
 
 
@@ -226,12 +226,12 @@ def _bits(before: Measurement, after: Measurement, corpus: str) -> Effect:
 def _choices(before: Measurement, after: Measurement) -> Effect:
     pairs = pair(after["choices"]["items"], before["choices"]["items"], "multiple choice")
     here, there = accuracy([a for a, _ in pairs]), accuracy([b for _, b in pairs])
-    right = [[float(i["picked_norm"] == i["gold"]) for i in side] for side in zip(*pairs, strict=True)]
+    ours, theirs = ([float(i["picked_norm"] == i["gold"]) for i in side] for side in zip(*pairs, strict=True))
     return _effect(
         after,
         "multiple choice",
         f"Does it pick the right summary more often than {before['name']}?",
-        percent(difference(*right), "points"),
+        percent(difference(ours, theirs), "points"),
         "higher",
         f"{here.value:.1f} % right here, {there.value:.1f} % in {before['name']}",
         "acc_norm (log-probability by characters); " + PAIRED.format(what="items"),
@@ -261,12 +261,12 @@ def _answer_loss(before: Measurement, after: Measurement, passage: str) -> Effec
 def _endings(before: Measurement, after: Measurement) -> Effect:
     pairs = pair(after["endings"]["items"], before["endings"]["items"], "endings")
     here, there = ended([a for a, _ in pairs]), ended([b for _, b in pairs])
-    sides = [[float(i["ended"]) for i in side] for side in zip(*pairs, strict=True)]
+    ours, theirs = ([float(i["ended"]) for i in side] for side in zip(*pairs, strict=True))
     return _effect(
         after,
         "answers that end by themselves",
         f"Do more of its answers end by themselves than those of {before['name']}?",
-        percent(difference(*sides), "points"),
+        percent(difference(ours, theirs), "points"),
         "higher",
         f"{here.value:.1f} % end here, {there.value:.1f} % in {before['name']}",
         f"either stop token within {after['endings']['limit']} tokens; " + PAIRED.format(what="questions"),

@@ -90,11 +90,11 @@ def join(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, style: str = "") -> str:
-    """A table that scrolls in its own box when it is wide. Cells and heads are HTML; a row's first cell names it.
+Cell = str | tuple[str, str]  # HTML, or (HTML, attributes of the td)
 
-    A cell may be given as `(html, attributes)`.
-    """
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]], *, style: str = "") -> str:
+    """A table that scrolls in its own box when it is wide. Cells and heads are HTML; a row's first cell names it."""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>' + "".join(_cell(cell) for cell in row[1:]) + "</tr>" for row in rows
@@ -106,11 +106,12 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, s
     )
 
 
-def _cell(cell: str | tuple[str, str]) -> str:
+def _cell(cell: Cell) -> str:
     text, attributes = cell if isinstance(cell, tuple) else (cell, "")
     return f"<td {attributes}>{text}</td>" if attributes else f"<td>{text}</td>"
 
 
-def heat(text: str, share: float, tone: str = "heat") -> tuple[str, str]:
-    """A table cell whose ground is the stronger the larger `share` (0 to 1) is."""
-    return text, f'class="{tone}" style="--v:{10 + 60 * min(1.0, max(0.0, share)):.0f}%"'
+def heat(text: str, share: float, tone: str = "heat") -> Cell:
+    """A table cell whose ground is the stronger the larger `share` (0 to 1) is; `tone` names a colour of the page."""
+    strength = 10 + 60 * min(1.0, max(0.0, share))
+    return text, f'class="hot" style="background:color-mix(in srgb, var(--{tone}) {strength:.0f}%, var(--card))"'

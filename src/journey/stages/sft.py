@@ -300,7 +300,6 @@ def make_trainer(
         use_cpu=not torch.cuda.is_available(),
         bf16=False,
         activation_checkpointing=False,
-        max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},  # the rows are ready: nothing is cut, dropped or rendered anew
         train_sampling_strategy="sequential",
         num_train_epochs=1,  # `order` has written the epochs out

@@ -31,9 +31,9 @@ def train(
 ) -> list[Merge]:
     """Learn merges until bytes, merges and `n_special` special tokens make up `vocab_size`.
 
-    Ties go as in the `tokenizers` library, whose merges are the same: the highest count, then the smaller left
-    id, then the smaller right id. `progress(done, total)` is called as merges are learned. A vocabulary too small
-    for the bytes or too large for the corpus raises JourneyError.
+    Ties go as in the `tokenizers` library, whose merges are the same: highest count, then smaller left id,
+    then smaller right id. `progress(done, total)` is called as merges are learned. A vocabulary too small for
+    the bytes or too large for the corpus raises JourneyError.
     """
     n_ordinary = vocab_size - n_special
     if n_ordinary < len(ALPHABET):
@@ -55,29 +55,26 @@ def train(
     heapq.heapify(queue)
 
     merges: list[Merge] = []
-    while len(tokens) < n_ordinary:
+    for new in range(len(ALPHABET), n_ordinary):
         best = _pop_most_frequent(queue, counts)
         if best is None:
-            most = len(tokens) + n_special
+            most = new + n_special
             raise JourneyError(f"vocab_size {vocab_size} is too large for this corpus: at most {most}")
         left, right = tokens[best[0]], tokens[best[1]]
         merges.append((left, right))
-        if left + right not in ids:  # two ways to one string share its id
-            ids[left + right] = len(tokens)
-            tokens.append(left + right)
+        tokens.append(left + right)
         risen: set[Pair] = set()
         for w in where.pop(best):
-            for pair, change in _merge(pieces[w], best, ids[left + right]):
+            for pair, change in _merge(pieces[w], best, new):
                 counts[pair] += change * frequency[w]
                 if change > 0:
                     where[pair].add(w)
                     risen.add(pair)
-        del counts[best]
         for pair in risen:
             if counts[pair] > 0:  # in a run such as "aaaa" a pair can be made and parted again
                 heapq.heappush(queue, (-counts[pair], pair))
         if progress and len(merges) % 32 == 0:
-            progress(len(tokens) - len(ALPHABET), n_ordinary - len(ALPHABET))
+            progress(len(merges), n_ordinary - len(ALPHABET))
     return merges
 
 
@@ -85,7 +82,7 @@ def _pop_most_frequent(queue: list[tuple[int, Pair]], counts: Mapping[Pair, int]
     """The pair with the highest count now; entries of the queue may be from before their count fell."""
     while queue:
         queued, pair = heapq.heappop(queue)
-        count = counts.get(pair, 0)
+        count = counts[pair]
         if count == -queued:
             return pair
         if count > 0:
@@ -94,7 +91,7 @@ def _pop_most_frequent(queue: list[tuple[int, Pair]], counts: Mapping[Pair, int]
 
 
 def _merge(piece: list[int], pair: Pair, new: int) -> list[tuple[Pair, int]]:
-    """Replace the pair by the token `new`, in place, left to right: the pairs that this parts (-1) and makes (+1)."""
+    """Put `new` for the pair, in place, left to right; the pairs that this parts (-1) and makes (+1)."""
     left, right = pair
     changes = []
     i = 0

@@ -14,7 +14,7 @@ from journey.errors import JourneyError, nearest
 Merge = tuple[str, str]
 
 # How text is cut before any merge: a token never spans two pieces. These three and no other, because they are
-# what llama.cpp knows. Qwen's own tokenizer also normalises to NFC; ours does not: decoding gives back the text.
+# what llama.cpp knows. Qwen's own tokenizer also normalises to NFC; ours does not, so texts come back whole.
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PATTERNS = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
@@ -69,7 +69,7 @@ def unspell(token: str) -> bytes:
 
 def vocabulary(merges: Iterable[Merge], specials: Iterable[str] = ()) -> dict[str, int]:
     """Token -> id: the 256 bytes as their characters sort, the merges as learned, the special tokens."""
-    return {token: i for i, token in enumerate(dict.fromkeys([*ALPHABET, *map("".join, merges), *specials]))}
+    return {token: i for i, token in enumerate([*ALPHABET, *map("".join, merges), *specials])}
 
 
 class Codec:

@@ -1,4 +1,4 @@
-"""The tokenizer that every room uses: ids by the `tokenizers` library, and the files that other tools open."""
+"""The tokenizer that every room uses: ids by the `tokenizers` library, and files that other tools open."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _pattern_of(backend: tokenizers.Tokenizer, file: Path) -> str:
 
 
 def _merges_of(ids: dict[str, int]) -> list[Merge]:
-    """Merges that do what tiktoken does by ranks alone: neighbours that make a token join, the lowest first."""
+    """Merges that do what tiktoken does by ranks alone: neighbours that make a token join, lowest first."""
     tokens = sorted(ids, key=ids.__getitem__)
     splits = ((token[:i], token[i:]) for token in tokens for i in range(1, len(token)))
     return [(left, right) for left, right in splits if left in ids and right in ids]

@@ -53,8 +53,10 @@ class Muon(torch.optim.Optimizer):
                     state = self.state[p]
                     if not state:
                         state["momentum"] = torch.zeros_like(p)
-                    m = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                    directions.append(p.grad.lerp(m, group["momentum"]))  # Nesterov
+                    gradient, momentum = p.grad, group["momentum"]
+                    assert gradient is not None  # kept only those that have one
+                    m = state["momentum"].lerp_(gradient, 1 - momentum)
+                    directions.append(gradient.lerp(m, momentum))  # Nesterov
                 steps = orthogonalize(torch.stack(directions))
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
                 torch._foreach_add_(matrices, list(steps), alpha=-group["lr"] * scale)

@@ -1,0 +1,72 @@
+"""Where everything came from, and how it was measured."""
+
+from collections.abc import Sequence
+
+from journey.report import words
+from journey.report.effects import SIZE, Effect
+from journey.report.life import Life
+from journey.report.markup import MISSING, bytes_, duration, escape, join, number, table
+
+
+def nodes(life: Life) -> str:
+    """The tables of lineage: nodes, data, versions."""
+    head = ["Node", "id", "stage", "from", "tokens", "FLOPs", "time", "peak memory", "seed", "weights sha256"]
+    names = {s.lineage["id"]: s.name for s in life.done}
+    rows = [
+        [
+            escape(s.name),
+            f"<code>{escape(s.lineage['id'][:12])}</code>",
+            escape(s.kind),
+            join([escape(names.get(p, p[:12])) for p in s.lineage.get("parents", [])]) or MISSING,
+            number(s.lineage.get("tokens"), decimals=0),
+            f"{s.lineage['flops']:.2e}" if s.lineage.get("flops") else MISSING,
+            duration(s.lineage.get("seconds")),
+            bytes_(s.lineage.get("peak_memory")),
+            escape(s.lineage.get("seed", MISSING)),
+            f"<code>{escape(s.lineage['weights_sha256'][:16])}</code>" if s.lineage.get("weights_sha256") else MISSING,
+        ]
+        for s in life.done
+    ]
+    return table("The nodes", head, rows, style="numbers") + _data(life) + _surroundings(life)
+
+
+def _data(life: Life) -> str:
+    rows = [
+        [
+            f"{escape(s.name)}: {escape(field)}",
+            escape(d.get("name", MISSING)),
+            f"<code>{escape(d['fingerprint'][:16])}</code>",
+        ]
+        for s in life.done
+        for field, d in s.lineage.get("data", {}).items()
+    ]
+    return table("The data that went in", ["Node and field", "text", "fingerprint"], rows) if rows else ""
+
+
+def _surroundings(life: Life) -> str:
+    """Versions and machine; said once, from the last node, and the nodes that differ are named."""
+    if not life.done:
+        return ""
+    last = life.done[-1].lineage
+    machine = last.get("machine", {})
+    packages = {"Python": last.get("python", MISSING), **last.get("packages", {})}
+    differing = [s.name for s in life.done if s.lineage.get("packages") != last.get("packages")]
+    rows = [[escape(name), escape(version)] for name, version in packages.items()]
+    if machine:
+        rows.append(["CPU", f"{escape(machine.get('cpu', MISSING))}, {machine.get('cores', MISSING)} cores"])
+        rows.append(["memory", bytes_(machine.get("memory"))])
+    rows.append(["commit", f"<code>{escape(last.get('git_commit') or 'no git checkout')}</code>"])
+    odd = f"<p>Made with other versions: {join([escape(n) for n in differing])}.</p>" if differing else ""
+    return table("Versions and machine", ["What", "version"], rows) + odd
+
+
+def method(life: Life, found: Sequence[Effect]) -> str:
+    """What a reader has to know before believing the numbers."""
+    tested = [e for e in found if e.verdict != SIZE]
+    seconds = sum(s.measurement.get("seconds", 0) for s in life.models)
+    points = words.METHOD.format(
+        tested=len(tested),
+        by_chance=max(1, round(len(tested) / 20)),
+        seconds=f", in {duration(seconds)} altogether" if seconds else "",
+    )
+    return f"{points}<h3>Conventions, by note</h3>"

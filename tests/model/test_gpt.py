@@ -1,0 +1,124 @@
+"""Our GPT against transformers: logits, loss and gradients of each family, and what documents and traces promise."""
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from journey.errors import JourneyError
+from journey.model import huggingface
+from journey.model.config import GPTConfig
+from journey.model.gpt import GPT
+
+SHAPES = [
+    pytest.param(("gpt2", None, True), id="gpt2"),
+    pytest.param(("gpt2", None, False), id="gpt2-untied"),
+    pytest.param(("llama", 1, False), id="llama-gqa-untied"),
+    pytest.param(("llama", 4, True), id="llama"),
+    pytest.param(("qwen3", 2, True), id="qwen3-gqa"),
+    pytest.param(("qwen3", 4, False), id="qwen3-untied"),
+]
+
+
+def build(family: str, n_kv_head: int | None = None, tied: bool = True, vocab_size: int = 97) -> GPT:
+    """A small model whose every weight, norms and biases too, is random and large enough to matter."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig.make(family, vocab_size, 32, 2, 32, 4, n_kv_head, tied))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.15 + name.endswith("norm.weight"))
+    return model
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_loss_and_gradients_equal_transformers(shape, tmp_path):
+    model = build(*shape)
+    huggingface.save(model, tmp_path)
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = torch.randint(97, (3, 32))
+    labels = ids.masked_fill(torch.rand(ids.shape) < 0.3, -100)
+
+    theirs = reference(ids, labels=labels)
+    loss = model(ids[:, :-1], labels[:, 1:])
+    assert (model(ids) - theirs.logits).abs().max() < 1e-4
+    assert abs(loss.item() - theirs.loss.item()) < 1e-5
+
+    theirs.loss.backward()
+    loss.backward()
+    ours, expected = dict(model.named_parameters()), dict(reference.named_parameters())
+    assert set(huggingface.layout(model.config)) == set(expected)
+    for name, parts in huggingface.layout(model.config).items():
+        gradient = torch.cat([ours[part].grad for part in parts])
+        gradient = gradient.t() if huggingface.transposed(name) else gradient
+        assert (gradient - expected[name].grad).abs().max() < 1e-4, name
+
+
+def test_loss_in_chunks_is_the_cross_entropy_of_all_logits():
+    """A vocabulary so large that the head runs in several chunks, some with no target at all."""
+    model = build("qwen3", vocab_size=20_000)
+    ids, targets = torch.randint(20_000, (2, 8, 32))
+    targets[2:5] = -100  # rows of 64 are one chunk: the second has no target
+    loss = model(ids, targets)
+    loss.backward()
+    gradient = model.embed.weight.grad.clone()
+    model.zero_grad()
+    expected = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+    expected.backward()
+    assert abs(loss.item() - expected.item()) < 1e-5
+    assert (gradient - model.embed.weight.grad).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_packed_documents_are_computed_as_if_alone(family):
+    """Packing across documents would show here: positions and attention must begin anew in each."""
+    model, lengths = build(family), [5, 1, 17, 9]
+    ids = torch.randint(97, (2, 32))
+    documents = torch.repeat_interleave(torch.arange(4), torch.tensor(lengths)).expand(2, -1)
+    packed = model(ids, documents=documents)
+    alone = torch.cat([model(part) for part in ids.split(lengths, dim=1)], dim=1)
+    assert (packed - alone).abs().max() < 1e-5
+    assert (packed - model(ids)).abs().max() > 1e-2  # without the mask it is another result
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_trace_equals_transformers(shape, tmp_path):
+    model = build(*shape)
+    huggingface.save(model, tmp_path)
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    ids, trace = torch.randint(97, (2, 32)), {}
+    logits = model(ids, trace=trace)
+    assert (logits - model(ids)).abs().max() < 1e-5
+    theirs = reference(ids, output_hidden_states=True, output_attentions=True)
+    for layer in range(2):  # their last hidden state is normed already
+        assert (trace["resid", layer] - theirs.hidden_states[layer]).abs().max() < 1e-5
+        assert (trace["pattern", layer] - theirs.attentions[layer]).abs().max() < 1e-5
+    assert (model.norm(trace["resid", 2]) - theirs.hidden_states[2]).abs().max() < 1e-4
+    assert len(trace) == 5
+
+
+def test_trace_of_packed_documents_stays_inside_them():
+    trace: dict = {}
+    documents = torch.tensor([[0] * 10 + [1] * 22])
+    build("qwen3")(torch.randint(97, (1, 32)), documents=documents, trace=trace)
+    assert trace["pattern", 0][:, :, 10:, :10].abs().max() == 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_initialisation_is_the_reference_of_the_family(family, tmp_path):
+    """Same deviations, matrix by matrix, as transformers gives a model made from the same config.json."""
+    model = GPT(GPTConfig.make(family, 500, 64, 3, 128))
+    huggingface.save(model, tmp_path)
+    reference = AutoModelForCausalLM.from_config(AutoModelForCausalLM.from_pretrained(tmp_path).config)
+    expected = dict(reference.named_parameters())
+    for name, tensor in huggingface.tensors(model).items():
+        assert abs(_std(tensor) - _std(expected[name])) < 0.05 * 0.02, name
+        assert abs(tensor.mean().item() - expected[name].mean().item()) < 2e-3, name
+
+
+def _std(tensor: Tensor) -> float:
+    return tensor.detach().std().item()
+
+
+def test_a_text_longer_than_the_context_is_refused():
+    with pytest.raises(JourneyError, match="33 tokens do not fit in the model's context of 32"):
+        build("gpt2")(torch.zeros(1, 33, dtype=torch.int64))

@@ -1,0 +1,41 @@
+"""The counts that a config states, and the shapes that it refuses."""
+
+import pytest
+
+from journey.errors import JourneyError
+from journey.model.config import GPTConfig
+from journey.model.gpt import GPT
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("family", "n_kv_head"), [("gpt2", None), ("llama", 2), ("qwen3", 1)])
+def test_n_params_and_n_matmul_count_the_tensors(family, n_kv_head, tied):
+    model = GPT(GPTConfig.make(family, 97, 32, 3, 64, 4, n_kv_head, tied))
+    assert model.config.n_params == sum(p.numel() for p in model.parameters())
+    blocks = sum(p.numel() for name, p in model.named_parameters() if name.startswith("blocks.") and p.dim() == 2)
+    assert model.config.n_matmul == blocks + model.head.weight.numel()
+
+
+def test_gpt2_124m_has_the_published_counts():
+    config = GPTConfig.make("gpt2", 50257, 1024, 12, 768)
+    assert (config.n_head, config.n_inner, config.n_params) == (12, 3072, 124_439_808)
+    # PaLM's formula by hand: 6 (85.0 M + 38.6 M) + 12 * 12 * 768 * 1024
+    assert config.flops_per_token(1024) == 6 * (12 * 12 * 768**2 + 50257 * 768) + 12 * 12 * 768 * 1024
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("qwen", 97, 32, 2, 64), 'unknown model family "qwen", did you mean "qwen3"'),
+        (("bert", 97, 32, 2, 64), "choose one of gpt2, llama, qwen3"),
+        (("qwen3", 97, 32, 2, 64, 3), "n_embd 64 is no multiple of n_head 3"),
+        (("qwen3", 97, 32, 2, 64, 4, 3), "n_head 4 is no multiple of n_kv_head 3"),
+        (("qwen3", 97, 32, 2, 64, 4, 0), "n_kv_head is 0"),
+        (("qwen3", 97, 0, 2, 64), "n_ctx is 0"),
+        (("qwen3", 97, 32, 2, 60, 4), "head_dim 15 is odd"),
+        (("gpt2", 97, 32, 2, 64, 4, 2), "leave out n_kv_head"),
+    ],
+)
+def test_impossible_shapes_are_refused_in_one_line(arguments, message):
+    with pytest.raises(JourneyError, match=message):
+        GPTConfig.make(*arguments)

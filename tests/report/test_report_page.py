@@ -1,0 +1,206 @@
+"""The page: self-contained, well-formed, escaped, whole with parts missing, and true to the files it is made from."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from journey import report
+from journey.errors import JourneyError
+from journey.report.chapters import induction
+from journey.report.claims import CAME_OUT, DID_NOT, PARTLY, claims
+from journey.report.effects import effects
+from journey.report.life import Life
+from journey.report.markup import big, duration, escape, number
+
+VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that elements nest, and collects what the tests ask about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.outside: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == [], self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for key, value in attrs:
+            if key == "id":
+                self.ids.append(value or "")
+            if key == "href":
+                self.links.append(value or "")
+            if key in ("src", "href", "srcset", "action", "data") and not (value or "").startswith("#"):
+                self.outside.append((key, value or ""))
+            assert not key.startswith("on"), key
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def read(workspace: Path) -> tuple[str, Page]:
+    path = report.build(workspace)
+    text = path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 5e6
+    return text, Page(text)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, make: Callable[..., Path]) -> tuple[str, Page]:
+    return read(make(tmp_path_factory.mktemp("whole")))
+
+
+def test_self_contained_and_well_formed(whole: tuple[str, Page]) -> None:
+    text, page = whole
+    assert page.outside == [] and "script" not in page.tags
+    assert "http://" not in text and "https://" not in text and "@import" not in text and "url(" not in text
+    assert len(page.ids) == len(set(page.ids))
+    assert [link for link in page.links if link[1:] not in page.ids] == []
+    assert {"header", "nav", "main", "footer", "h1"} <= set(page.tags) and page.tags.count("h1") == 1
+    assert re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) == []
+
+
+def test_every_picture_says_what_it_shows(whole: tuple[str, Page]) -> None:
+    for svg in re.findall("<svg[^>]*>", whole[0]):
+        assert 'aria-hidden="true"' in svg or re.search('role="img" aria-label="[^"]{20,}"', svg), svg
+    assert "nan" not in whole[0].lower().replace("finance", "") and "None" not in re.sub(
+        "ord=None|encoding=None", "", whole[1].text
+    )
+
+
+def test_model_text_is_text(whole: tuple[str, Page], nasty: str) -> None:
+    text, page = whole
+    assert "<script" not in text and "&lt;script&gt;alert(&quot;x&quot;)" in text
+    assert "<script>alert" in page.text and "<|end|>" in page.text and "\u2400" in page.text and "\ufffd" in page.text
+    assert escape(nasty).isprintable() is False  # the bidi mark stays, inside an isolated block
+    assert "unicode-bidi: isolate" in text
+
+
+def test_the_headline_holds_the_numbers_and_their_verdicts(
+    whole: tuple[str, Page], make_workspace: Callable[..., Path]
+) -> None:
+    life = Life.read(make_workspace())
+    found = effects([s.measurement for s in life.models], {s.lineage["id"]: s.lineage for s in life.done})
+    head = whole[0][: whole[0].index("<nav")]
+    for stage, name in [
+        ("base", "bits per byte, docs, against a bigram"),
+        ("base", "bits per byte, docs, against a trigram"),
+        ("coder", "bits per byte, code"),
+        ("coder", "bits per byte, docs"),
+        ("chat", "answers that end by themselves"),
+    ]:
+        (effect,) = [e for e in found if (e.stage, e.name) == (stage, name)]
+        assert number(effect.value, effect.unit, sign=True) in head
+    assert head.count("✓</span> clear") == 6 and head.count("✗</span> worse") == 3  # the legend's two among them
+
+
+def test_claims_are_judged_by_the_whole_interval(make_workspace: Callable[..., Path]) -> None:
+    workspace = make_workspace()
+
+    def outcome(word: str) -> str:
+        life = Life.read(workspace)
+        found = effects([s.measurement for s in life.models], {s.lineage["id"]: s.lineage for s in life.done})
+        return next(c.outcome for c in claims(life, found) if word in c.expected)
+
+    assert outcome("end by themselves") == CAME_OUT and outcome("bigram") == CAME_OUT and outcome("10 %") == CAME_OUT
+    chat = next(s for s in Life.read(workspace).models if s.name == "chat").measurement
+    path = workspace / "measurements" / chat["node"] / "measurement.json"
+    for ended, expected in ((140, PARTLY), (100, DID_NOT)):  # 93 % of 150: Wilson's interval reaches below 90 %
+        for i, item in enumerate(chat["endings"]["items"]):
+            item["ended"] = i < ended
+        path.write_text(json.dumps(chat))
+        assert outcome("end by themselves") == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"measured": ()}, "No model has been measured yet"),
+        ({"measured": ("base",)}, "No stage has gone on from a measured model yet"),
+        ({"until": "base"}, "has not run yet"),
+        ({"until": "docs"}, "1 of 6 have run"),
+    ],
+)
+def test_a_life_in_the_middle(make_workspace: Callable[..., Path], options: dict, said: str) -> None:
+    _, page = read(make_workspace(**options))
+    assert said in page.text
+
+
+def test_a_node_of_another_plan_has_not_run(make_workspace: Callable[..., Path]) -> None:
+    workspace = make_workspace()
+    plan = json.loads((workspace / "plan.json").read_text())
+    plan["stages"][-1]["id"] = "ff" * 32
+    (workspace / "plan.json").write_text(json.dumps(plan))
+    chat = Life.read(workspace).stages[-1]
+    assert not chat.lineage and not chat.measurement and not chat.history
+
+
+def test_missing_measurements_are_missing_chapters_only(make_workspace: Callable[..., Path]) -> None:
+    """A recipe on plain text has no questions, so none of what needs them."""
+    workspace = make_workspace()
+    for path in workspace.glob("measurements/*/measurement.json"):
+        found = json.loads(path.read_text())
+        for key in ("choices", "answers", "endings"):
+            del found[key]
+        if found["against_parent"]:
+            found["against_parent"] |= {"skipped": "they have different tokenizers", "weights": [], "kl": {}, "cka": []}
+        path.write_text(json.dumps(found))
+    _, page = read(workspace)
+    assert "No answers were measured" in page.text and "No multiple-choice items were measured" in page.text
+    assert "they have different tokenizers" in page.text
+
+
+def test_no_plan_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(JourneyError, match=r"no plan\.json"):
+        report.build(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "best", "said"),
+    [
+        ("clear", 0.7, "has an induction head"),
+        ("clear", 0.1, "too little to call it"),
+        ("worse", 0.7, "shows no induction"),
+    ],
+)
+def test_induction_is_claimed_only_with_both_signs(verdict: str, best: float, said: str) -> None:
+    stage = SimpleNamespace(name="base", measurement={"heads": {"induction": [[0.0, best], [0.0, 0.0]]}})
+    effect = SimpleNamespace(verdict=verdict, value=-1.0, low=-1.2, high=-0.8, unit="nats/token")
+    sentence = induction(stage, effect)  # type: ignore[arg-type]
+    assert said in sentence and "layer 0, head 1" in sentence
+
+
+def test_numbers_as_people_write_them() -> None:
+    assert number(-12.34, "%", sign=True) == "\u221212.3\u00a0%" and number(-0.001, "%", sign=True) == "0.0\u00a0%"
+    assert number(None) == number(float("nan")) == "\u2013"
+    assert (duration(4.26), duration(42), duration(521), duration(3900)) == (
+        "4.3\u00a0s",
+        "42\u00a0s",
+        "8\u00a0min\u00a041\u00a0s",
+        "1\u00a0h\u00a005\u00a0min",
+    )
+    assert big(1_350_144) == "1.35\u00a0million" and big(18_200) == "18,200" and big(9.33e12) == "9.33\u00a0trillion"
