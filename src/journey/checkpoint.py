@@ -10,7 +10,7 @@ from journey.files import digest, read_json, sha256_file
 
 LINEAGE = "lineage.json"
 # What decides the behaviour of a folder that came from elsewhere and so has no lineage of ours.
-_IDENTITY = ("config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json")
+_IDENTITY = ("config.json", "tokenizer.json", "*.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Node:
         """The node's lineage.json; for a folder from elsewhere, an id made of its files."""
         if (self.path / LINEAGE).exists():
             return read_json(self.path / LINEAGE)
-        files = {name: sha256_file(self.path / name) for name in _IDENTITY if (self.path / name).exists()}
+        files = {path.name: sha256_file(path) for name in _IDENTITY for path in self.path.glob(name)}
         return {"id": digest(files), "name": self.path.name, "stage": "import", "parents": [], "metrics": {}}
 
     @property
@@ -58,6 +58,6 @@ def open_node(path: str | Path) -> Node:
     folder = Path(path)
     if not folder.is_dir():
         raise JourneyError(f"{folder} is not a folder: give the path of a node or of a Hugging Face checkpoint")
-    if not any((folder / name).exists() for name in (LINEAGE, *_IDENTITY)):
+    if not any(path for name in (LINEAGE, *_IDENTITY) for path in folder.glob(name)):
         raise JourneyError(f"{folder} holds no lineage.json, config.json or tokenizer.json: it is not a checkpoint")
     return Node(folder)

@@ -89,8 +89,10 @@ class LiveConsole(Console):
         self._live.update(self._row(name, done, total, self._meter.text(unit, numbers)))
 
     def end(self, name: str, result: str) -> None:
+        from rich.markup import escape
+
         self._close()
-        self._terminal.print(f"[green]✓[/] [bold]{name:<12}[/] {result}")
+        self._terminal.print(f"[green]✓[/] [bold]{name:<12}[/] {escape(result)}")
 
     def say(self, line: str) -> None:
         self._terminal.print(line, markup=False)
@@ -130,6 +132,8 @@ class Meter:
     def update(self, done: int, total: int) -> None:
         """Note that `done` of `total` units are through by now."""
         now = time.monotonic()
+        if total != self._total:  # something else is counted now: first documents, then tokens
+            self._points = []
         self._points.append((now, done))
         self._total = total
         while len(self._points) > 2 and self._points[0][0] < now - _RATE_OVER:

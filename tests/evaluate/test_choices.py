@@ -12,14 +12,27 @@ from journey.evaluate import choices, harness
 @pytest.fixture(scope="module")
 def items():
     rng = random.Random(0)
-    words = ["The", "decoder", "returns", "a", "list", "of", "tokens,", "naïve", "中文", "os.path.join(a,", "*p)", "heap", "", "x=1"]
+    words = [
+        "The",
+        "decoder",
+        "returns",
+        "a",
+        "list",
+        "of",
+        "tokens,",
+        "naïve",
+        "中文",
+        "os.path.join(a,",
+        "*p)",
+        "heap",
+        "",
+        "x=1",
+    ]
 
     def text(n):
         return " ".join(rng.choice(words) for _ in range(n))
 
-    contexts = [
-        f"json.{text(rng.randint(1, 8))}" + rng.choice(["\n\n", "\n\n", " ", "", ": \n"]) for _ in range(16)
-    ]
+    contexts = [f"json.{text(rng.randint(1, 8))}" + rng.choice(["\n\n", "\n\n", " ", "", ": \n"]) for _ in range(16)]
     contexts += ["", "\n\n", text(40) + "\n\n"]  # nothing, white space alone, and more than the context holds
     return [
         Choice(f"c{i}", context, tuple(text(rng.randint(1, 4)) + str(k) for k in range(4)), rng.randrange(4))
@@ -53,10 +66,10 @@ def test_picks_the_highest_and_the_highest_per_character(monkeypatch):
             return [ord(letter) for letter in text]
 
     model = SimpleNamespace(config=SimpleNamespace(n_ctx=9))
-    monkeypatch.setattr(choices, "token_nats", lambda model, rows: [np.ones(len(row) - 1) for row in rows])
-    (item,) = choices.score(
-        model, Letters(), [Choice("a", "q ", ("yes", "no"), 1)]
-    )  # one nat a letter, the space too
+    monkeypatch.setattr(
+        choices, "token_nats", lambda model, rows, known: [np.ones(len(r) - k) for r, k in zip(rows, known)]
+    )
+    (item,) = choices.score(model, Letters(), [Choice("a", "q ", ("yes", "no"), 1)])  # one nat a letter, the space too
     assert item == {"id": "a", "gold": 1, "logprobs": [-4.0, -3.0], "picked": 1, "picked_norm": 0}
 
 

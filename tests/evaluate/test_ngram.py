@@ -56,9 +56,7 @@ class PlainKneserNey:
 
     def nats(self, text):
         words = (MARK, *text)
-        return [
-            -math.log(self.p(words[i], words[max(0, i - self.order + 1) : i])) for i in range(1, len(words))
-        ]
+        return [-math.log(self.p(words[i], words[max(0, i - self.order + 1) : i])) for i in range(1, len(words))]
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,9 +96,7 @@ def test_contexts_do_not_cross_documents():
     alone = model.nats([MARK, 3, 4])
     after_another = model.nats([MARK, 0, 1, 2, MARK, 3, 4])
     np.testing.assert_array_equal(after_another[-3:], alone)
-    assert (
-        model.nats([3, 4])[0] == 0
-    )  # a stream cut in the middle of a document: the first id is only context
+    assert model.nats([3, 4])[0] == 0  # a stream cut in the middle of a document: the first id is only context
 
 
 def test_an_id_never_seen_has_a_finite_cost():

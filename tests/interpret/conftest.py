@@ -31,9 +31,7 @@ def tokenizer():
 def pair(request, tokenizer):
     """A parent with large random weights, and the same with a little noise on them."""
     torch.manual_seed(0)
-    parent, child = (
-        GPT(GPTConfig.make(request.param, tokenizer.vocab_size, N_CTX, 3, 32, n_head=4)) for _ in range(2)
-    )
+    parent, child = (GPT(GPTConfig.make(request.param, tokenizer.vocab_size, N_CTX, 3, 32, n_head=4)) for _ in range(2))
     with torch.no_grad():
         for before, after in zip(parent.parameters(), child.parameters(), strict=True):
             if before.dim() > 1:

@@ -8,9 +8,7 @@ from journey.interpret import heads
 def by_hand(reference, rows):
     """The definitions one position at a time, over transformers' own attentions and losses."""
     n_layer, n_head = reference.config.num_hidden_layers, reference.config.num_attention_heads
-    scores = {
-        name: [[0.0] * n_head for _ in range(n_layer)] for name in ("induction", "previous", "duplicate")
-    }
+    scores = {name: [[0.0] * n_head for _ in range(n_layer)] for name in ("induction", "previous", "duplicate")}
     first, second = [], []
     for ids in rows:
         L = len(ids) // 2

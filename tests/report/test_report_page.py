@@ -13,7 +13,7 @@ from journey import report
 from journey.errors import JourneyError
 from journey.report.chapters import induction
 from journey.report.claims import CAME_OUT, DID_NOT, PARTLY, claims
-from journey.report.effects import effects
+from journey.report.effects import compare, effects
 from journey.report.life import Life
 from journey.report.markup import big, duration, escape, number
 
@@ -121,19 +121,20 @@ def test_the_headline_holds_the_numbers_and_their_verdicts(
 def test_claims_are_judged_by_the_whole_interval(make_workspace: Callable[..., Path]) -> None:
     workspace = make_workspace()
 
-    def outcome(word: str) -> str:
-        life = Life.read(workspace)
-        found = effects([s.measurement for s in life.models], {s.lineage["id"]: s.lineage for s in life.done})
-        return next(c.outcome for c in claims(life, found) if word in c.expected)
+    life = Life.read(workspace)
+    _, coder, chat = (stage.measurement for stage in life.models)
 
-    assert outcome("end by themselves") == CAME_OUT and outcome("bigram") == CAME_OUT and outcome("10 %") == CAME_OUT
-    chat = next(s for s in Life.read(workspace).models if s.name == "chat").measurement
-    path = workspace / "measurements" / chat["node"] / "measurement.json"
+    def outcomes() -> dict[str, str]:
+        return {c.effect.name: c.outcome for c in claims(life, compare(coder, chat))}
+
+    assert set(outcomes().values()) == {CAME_OUT}
     for ended, expected in ((140, PARTLY), (100, DID_NOT)):  # 93 % of 150: Wilson's interval reaches below 90 %
         for i, item in enumerate(chat["endings"]["items"]):
             item["ended"] = i < ended
-        path.write_text(json.dumps(chat))
-        assert outcome("end by themselves") == expected
+        assert outcomes()["answers that end by themselves"] == expected
+    for item in chat["answers"]["items"]:
+        item["right"] *= 3
+    assert outcomes()["answer loss, right passage"] == DID_NOT
 
 
 @pytest.mark.parametrize(

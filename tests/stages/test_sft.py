@@ -1,6 +1,5 @@
 """SFT against transformers and TRL themselves, and one test for each way in which it goes wrong without a word."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -23,6 +22,8 @@ from transformers import (
 from journey import chat
 from journey.checkpoint import Node
 from journey.console import Console
+from journey.data.conversations import question_messages
+from journey.data.questions import Question
 from journey.errors import JourneyError
 from journey.stages import sft as stage
 from journey.stages.run import Run, Stopped
@@ -124,17 +125,8 @@ class FakeText:
         return self._questions
 
 
-@dataclasses.dataclass(frozen=True)
-class FakeQuestion:
-    id: str
-    question: str
-    answer: str
-    passage: str
-    named: bool = True
-
-
 QUESTIONS = [
-    FakeQuestion(str(i), f"What does f{i} do?", f"Adds {i} to x.", f"f{i}(x)\n\nAdds {i} to x.") for i in range(20)
+    Question(str(i), f"What does f{i} do?", f"Adds {i} to x.", f"f{i}(x)\n\nAdds {i} to x.", True) for i in range(20)
 ]
 
 
@@ -188,24 +180,31 @@ def test_stop_token_inside_the_mask(parents, tokenizer, tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    passage=st.text(st.characters(codec="utf-8"), max_size=300),
-    question=st.text("abc the?", min_size=1, max_size=60),
-    answer=st.text("xyz in er", min_size=1, max_size=60),
-    limit=st.integers(40, 120),
+    passage=st.text(st.characters(codec="utf-8"), max_size=400),
+    question=st.text("abc the?", min_size=1, max_size=40),
+    answer=st.text("xyz in er", min_size=1, max_size=40),
+    limit=st.integers(125, 200),
 )
 def test_truncation_never_cuts_the_stop_token(tokenizer, passage, question, answer, limit):
     messages = asked(question, answer, passage)
-    bare = chat.render(asked(question, answer), tokenizer)[0]
-    fitting = stage._fit(messages, tokenizer, limit)
-    if fitting is None:
-        assert len(bare) > limit
-        return
-    (ids, mask), whole = fitting
+    (ids, mask), whole = stage._fit(messages, tokenizer, limit)
     assert len(ids) == len(mask) <= limit
     ending = [tokenizer.special["<|assistant|>"], *tokenizer.encode(answer), tokenizer.eos]
     assert ids[-len(ending) :] == ending and all(mask[-len(ending) + 1 :])
     assert tokenizer.decode(ids).split("<|assistant|>")[0].endswith(question)
     assert whole == (ids == chat.render(messages, tokenizer)[0])
+
+
+def test_a_long_input_is_cut_not_its_instruction(tokenizer):
+    (ids, _), whole = stage._fit(asked("a very long text " * 30, "Yes.", "Is this long?"), tokenizer, N_CTX)
+    text = tokenizer.decode(ids)
+    assert not whole and text.startswith("<|user|>Is this long?\n\na very long text a very")
+    assert text.endswith("<|assistant|>Yes.<|end|>")
+
+
+def test_what_cannot_be_shortened_is_left_out(tokenizer):
+    assert stage._fit(asked("word " * 40, "Yes."), tokenizer, N_CTX) is None
+    assert stage._fit(asked("q", "word " * 40, "passage"), tokenizer, N_CTX) is None
 
 
 def test_a_long_history_loses_its_oldest_exchange_first(tokenizer):
@@ -239,7 +238,7 @@ def test_rows_that_vanish_are_counted_and_said(tokenizer):
 
 def test_no_row_vanishes_on_the_way_to_the_model(parents, tokenizer, tmp_path):
     # TRL prepares a dataset by dropping what it finds without labels: ours must reach the model as it is.
-    rows = [*rows_of(tokenizer), (tokenizer.encode("no label at all"), [-100] * len(tokenizer.encode("no label at all")))]
+    rows = [*rows_of(tokenizer), ([5, 6, 7], [-100, -100, -100])]
     trainer = trainer_for(parents, tokenizer, tmp_path, rows=rows, batch_size=5)
     assert len(trainer.train_dataset) == len(rows)
     assert trainer.args.packing is False and trainer.args.padding_free is False
@@ -333,7 +332,9 @@ def test_dev_loss_weighs_every_token_alike(parents, tokenizer, tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=st.integers(1, 400), batch_size=st.sampled_from([1, 2, 3, 8]), epochs=st.integers(1, 3), seed=st.integers(0, 9))
+@given(
+    n=st.integers(1, 400), batch_size=st.sampled_from([1, 2, 3, 8]), epochs=st.integers(1, 3), seed=st.integers(0, 9)
+)
 def test_order_shows_every_row_once_an_epoch(n, batch_size, epochs, seed):
     lengths = np.random.default_rng(n).integers(5, 200, n).tolist()
     found = order(lengths, batch_size, epochs, seed)
@@ -412,7 +413,7 @@ def test_history_and_progress(uninterrupted, tokenizer):
     assert all(set(line) - {"dev_loss"} == {"step", "tokens", "loss", "lr", "grad_norm"} for line in lines[1:])
     assert lines[-1]["dev_loss"] < lines[0]["dev_loss"] and lines[-1]["loss"] < lines[1]["loss"]
     assert max(line["lr"] for line in lines[1:]) == SFT().lr and lines[-1]["lr"] < SFT().lr / 5
-    conversations = [messages for q in QUESTIONS for messages in (asked(q.question, q.answer, q.passage), asked(q.question, q.answer))]
+    conversations = [question_messages(q, with_passage) for q in QUESTIONS for with_passage in (True, False)]
     assert facts["tokens"] == lines[-1]["tokens"] == 2 * sum(len(ids) for ids, _ in rows_of(tokenizer, conversations))
     done, total, numbers = run.console.shown[-1]
     assert done == total == facts["tokens"] and set(numbers) == {"loss"}
@@ -450,6 +451,17 @@ def test_nothing_is_printed_and_nobody_is_told(parents, tmp_path, capfd, recwarn
     train(parents, tmp_path)
     assert capfd.readouterr() == ("", "")
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_conversations_from_a_file(parents, tokenizer, tmp_path):
+    lines = [json.dumps({"prompt": f"What is {i}?", "completion": f"The number {i}."}) for i in range(40)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(lines))
+    run = new_run(tmp_path)
+    run.corpora = {}
+    config = SFT(data="", conversations=str(tmp_path / "chats.jsonl"), max_examples=30)
+    facts = stage.sft.body(Node(parents["qwen3"]), config, run)
+    assert facts["metrics"]["conversations"]["value"] == 30
+    assert "; 2 conversations of the dev split" in facts["metrics"]["dev_loss"]["convention"]
 
 
 # Bad input

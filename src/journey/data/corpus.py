@@ -51,10 +51,10 @@ def build(
 
     if dev < 0 or test < 0 or dev + test > 0.5:
         raise JourneyError(f"dev {dev} and test {test} are shares of the documents: positive, at most half together")
-    documents, n_read = distinct(read(source, progress), max_bytes, seed)
+    documents, n_repeated = distinct(read(source, progress), max_bytes, seed)
     n = len(documents)
     if n < FEWEST:
-        raise JourneyError(f"{source}: {n} documents are too few to hold some out; give at least {FEWEST}")
+        raise JourneyError(f"{source}: {n} documents that are not empty or repeated; give at least {FEWEST}")
     floor = min(FLOOR_SHARE, TEST_FLOOR / n)
     shingles = Shingles([document.body for document in documents])
     where = assign([d.id for d in documents], shingles, dev=max(dev, floor / 2), test=max(test, floor), seed=seed)
@@ -66,7 +66,7 @@ def build(
         "seed": seed,
         "documents": n,
         "bytes": sum(len(d.text.encode()) for d in documents),
-        "duplicates_dropped": n_read - n if max_bytes is None else None,
+        "duplicates_dropped": n_repeated,
         "special_spellings": sum(d.text.count(special) for d in documents for special in SPECIALS),
         "splits": {},
     }
@@ -92,7 +92,7 @@ def build(
 
 
 def distinct(documents: Iterable[Document], max_bytes: int | None, seed: int) -> tuple[list[Document], int]:
-    """The documents of different words, in order, and how many were read; for `max_bytes`, those that hash lowest."""
+    """The documents without repetitions, in order, and how many those were; for `max_bytes`, those that hash lowest."""
     seen: set[bytes] = set()
     kept: list[tuple[int, int, Document]] = []  # a heap, the highest hash on top
     total = n_read = 0
@@ -107,7 +107,7 @@ def distinct(documents: Iterable[Document], max_bytes: int | None, seed: int) ->
         total += len(document.text.encode())
         while max_bytes is not None and total > max_bytes and kept:
             total -= len(heapq.heappop(kept)[2].text.encode())
-    return [document for _, _, document in sorted(kept, key=lambda item: item[1])], n_read
+    return [document for _, _, document in sorted(kept, key=lambda item: item[1])], n_read - len(seen)
 
 
 def write_parquet(path: Path, documents: list[Document]) -> None:

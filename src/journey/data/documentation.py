@@ -40,7 +40,7 @@ class Module:
     entries: list[Entry] = field(default_factory=list)
     defined: list[str] = field(default_factory=list)
     exported: list[str] | None = None  # __all__
-    imported: list[tuple[str, str, str]] = field(default_factory=list)  # module, name or "*", name here
+    imported: list[list[str]] = field(default_factory=list)  # module, name or "*", name here
 
 
 ROLE = re.compile(r":(?:py:|c:|std:)?[a-z]+:`+([^`]+)`+")
@@ -223,7 +223,7 @@ def parse(name: str, source: str) -> Module:
                     visit(node.orelse, prefix, in_class)
                 case ast.ImportFrom() if not prefix:
                     source_module = "." * node.level + (node.module or "")
-                    module.imported += [(source_module, a.name, a.asname or a.name) for a in node.names]
+                    module.imported += [[source_module, a.name, a.asname or a.name] for a in node.names]
                 case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List(elts=items) | ast.Tuple(elts=items)):
                     module.exported = [
                         i.value for i in items if isinstance(i, ast.Constant) and isinstance(i.value, str)
@@ -263,28 +263,26 @@ def kind_and_signature(
 def collect(files: list[tuple[str, str]], processes: int, progress: Callable[[int, int], None]) -> list[Module]:
     """Parses (module name, path) pairs in `processes` workers; the result is in the order of the files."""
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
-    done = 0
     modules: list[Module] = []
-
-    def work(batch: list[tuple[str, str]]) -> str:
-        return subprocess.run(
-            [sys.executable, "-I", __file__],
-            input=json.dumps(batch),
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            check=True,
-        ).stdout
-
-    with ThreadPoolExecutor(processes) as pool:
-        for batch, output in zip(batches, pool.map(work, batches), strict=True):
+    pool = ThreadPoolExecutor(processes)
+    try:
+        for output in pool.map(work, batches):
             for line in output.splitlines():
                 item = json.loads(line)
-                item["entries"] = [Entry(**e) for e in item["entries"]]
-                modules.append(Module(**item))
-            done += len(batch)
-            progress(done, len(files))
+                modules.append(Module(**item | {"entries": [Entry(**entry) for entry in item["entries"]]}))
+            progress(len(modules), len(files))
+    finally:
+        pool.shutdown(cancel_futures=True)  # progress may raise: do not read the rest first
     return modules
+
+
+def work(batch: list[tuple[str, str]]) -> str:
+    """What a worker prints about a batch; in its own process group, so that Ctrl-C is the parent's to handle."""
+    command = [sys.executable, "-I", "-S", "-W", "ignore", __file__]
+    done = subprocess.run(
+        command, input=json.dumps(batch), stdout=subprocess.PIPE, encoding="utf-8", check=True, process_group=0
+    )
+    return done.stdout
 
 
 def is_private(path: str) -> bool:

@@ -13,7 +13,7 @@ from journey.data.sources import PACKAGES, Document
 
 SHORTEST, LONGEST = 20, 160  # characters of a summary
 PASSAGE = 420  # bytes
-REPEATS = 3  # summaries of one shape ("Constructs a _ tokenizer.") that may become questions
+REPEATS = 3  # summaries of one shape ("Constructs a _ tokenizer.") that may become training questions
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def passage(document: Document, answer: str) -> str:
         return text.rstrip()
     start = text.encode()[:PASSAGE].decode(errors="ignore")
     line, word = start.rfind("\n"), start.rfind(" ")
-    return start[: line if line >= len(heading) + 2 + len(answer) else word].rstrip()
+    end = len(heading) + 2 + len(answer)
+    return start[: line if line >= max(end, len(start) // 2) else max(end, word)].rstrip()
 
 
 def shape(text: str) -> str:
@@ -110,7 +111,7 @@ def questions(splits: dict[str, list[Document]], seed: int) -> dict[str, list[Qu
     """Two questions at most from each document of a split: one names what it asks about, one describes it instead.
 
     What could be known from training is dropped from the other splits: a summary that is a training answer, or its
-    twin but for names and numbers. So are the fourth and later twins in training.
+    twin but for names and numbers. Twins are kept once in these splits, and three times in training.
     """
     every = [document for documents in splits.values() for document in documents]
     signatures = Counter((d.kind, d.parameters) for d in every)
@@ -123,7 +124,7 @@ def questions(splits: dict[str, list[Document]], seed: int) -> dict[str, list[Qu
         for document in splits[split]:
             answer = summary(document)
             form = shape(answer)
-            if not answer or known[form] or counts[form] >= REPEATS:
+            if not answer or known[form] or counts[form] >= (REPEATS if split == "train" else 1):
                 continue
             counts[form] += 1
             made[split] += ask(document, answer, signatures, random.Random(f"{seed}:{document.id}"))

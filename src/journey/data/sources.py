@@ -176,11 +176,12 @@ def split_text(text: str) -> list[str]:
     return ["\n\n".join(piece) for piece in pieces]
 
 
-def decode(data: bytes, path: Path) -> str:
+def decode(data: bytes, where: object) -> str:
+    """UTF-8 bytes as text; JourneyError says `where` the first bad byte stands."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise JourneyError(f"{path}: byte {error.start} is not UTF-8; convert it, say with iconv -t utf-8") from None
+        raise JourneyError(f"{where}: byte {error.start} is not UTF-8; convert it, say with iconv -t utf-8") from None
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, object]]:
@@ -190,7 +191,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, object]]:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     try:
-                        yield number, json.loads(decode(line, path))
+                        yield number, json.loads(decode(line, f"{path}, line {number}"))
                     except json.JSONDecodeError as error:
                         raise JourneyError(
                             f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"

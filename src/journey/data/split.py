@@ -60,7 +60,7 @@ def scramble(x: np.ndarray) -> np.ndarray:
 
 
 def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct values in order, and each value's rank among them, by one sort (np.unique took five times as long)."""
+    """The distinct values in order, and each value's rank among them; one sort, a fifth of the time of np.unique."""
     order = np.argsort(values)
     ordered = values[order]
     new = np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]

@@ -20,38 +20,37 @@ from journey.tokenizer.formats import Tokenizer
 
 MAX_NEW_TOKENS = 64
 CONVENTION = (
-    "nats of the whole documented answer and its <|end|>, given the question in the chat format: with its passage, with "
-    "the passage of another held-out question, and with none; a passage that does not fit loses its end"
+    "nats of the whole documented answer and its <|end|>, given the question in the chat format: with its passage, "
+    "with the passage of another held-out question, and with none; a passage that does not fit loses its end"
 )
 
 
 def answer_losses(
     model: GPT, tokenizer: Tokenizer, questions: Sequence[Question], seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Each question's {"id", "named", "tokens", "right", "shuffled", "none"}, by `CONVENTION`; `tokens` are the answer's.
+    """Each question's {"id", "named", "tokens", "right", "shuffled", "none"}, by `CONVENTION`.
 
-    A question that does not fit the context even without a passage is left out.
+    `tokens` are the answer's. A question that does not fit the context even without a passage is left out.
     """
-    asked, rows, masks = [], [], []
+    limit = model.config.n_ctx + 1
+    asked, rows, known = [], [], []
     for question, other in zip(questions, other_passages(questions, seed), strict=True):
         passages = (question.passage, other, "")
-        rendered = [
-            _render(replace(question, passage=p), tokenizer, model.config.n_ctx + 1) for p in passages
-        ]
-        if len(rendered[-1][0]) <= model.config.n_ctx + 1:
+        rendered = [_render(replace(question, passage=p), tokenizer, limit) for p in passages]
+        if len(rendered[-1][0]) <= limit:
             asked.append(question)
             rows += [ids for ids, _ in rendered]
-            masks += [np.array(mask[1:], dtype=bool) for _, mask in rendered]
-    losses = token_nats(model, rows)
-    nats = [float(loss[mask].sum()) for loss, mask in zip(losses, masks, strict=True)]
+            known += [mask.index(1) for _, mask in rendered]  # the answer comes last
+    losses = token_nats(model, rows, known)
+    right, shuffled, none = ([float(loss.sum()) for loss in losses[k::3]] for k in range(3))
     return [
         {
             "id": question.id,
             "named": question.named,
-            "tokens": int(masks[3 * i].sum()),
-            "right": nats[3 * i],
-            "shuffled": nats[3 * i + 1],
-            "none": nats[3 * i + 2],
+            "tokens": len(losses[3 * i]),
+            "right": right[i],
+            "shuffled": shuffled[i],
+            "none": none[i],
         }
         for i, question in enumerate(asked)
     ]
@@ -74,9 +73,7 @@ def endings(
     """Each question's greedy answer without a passage, {"id", "ended", "tokens", "text"}: `ended` when the model itself
     wrote <|end|> or <|endoftext|> within `max_new_tokens` (half the context at most). Prompts too long are left out."""
     max_new_tokens = min(max_new_tokens, model.config.n_ctx // 2)
-    prompts = [
-        chat.encode_prompt(question_messages(q, with_passage=False)[:-1], tokenizer) for q in questions
-    ]
+    prompts = [chat.encode_prompt(question_messages(q, with_passage=False)[:-1], tokenizer) for q in questions]
     asked = [i for i, ids in enumerate(prompts) if len(ids) + max_new_tokens <= model.config.n_ctx]
     completions = generate(
         model,
@@ -99,8 +96,10 @@ def endings(
 def samples(
     model: GPT, tokenizer: Tokenizer, prompts: Sequence[tuple[str, str]], seed: int = 0
 ) -> list[dict[str, str]]:
-    """{"prompt", "kind", "text"} for each (kind, prompt): kind "text" is gone on with, "chat" is answered. Temperature
-    0.8, top-k 50, 64 tokens; the same seed and prompts draw alike from every model."""
+    """{"prompt", "kind", "text"} of each (kind, prompt): a "text" is gone on with, a "chat" answered. Temperature 0.8,
+    top-k 50, 64 tokens (half the context at most); the same seed and prompts draw alike from every model. A prompt too
+    long loses its beginning."""
+    max_new_tokens = min(MAX_NEW_TOKENS, model.config.n_ctx // 2)
     ids = [
         [tokenizer.bos, *tokenizer.encode(prompt)]
         if kind == "text"
@@ -109,8 +108,8 @@ def samples(
     ]
     completions = generate(
         model,
-        ids,
-        max_new_tokens=MAX_NEW_TOKENS,
+        [row[-(model.config.n_ctx - max_new_tokens) :] for row in ids],
+        max_new_tokens=max_new_tokens,
         stop=tokenizer.stop,
         sampling=Sampling(temperature=0.8, top_k=50, seed=seed),
     )
@@ -126,9 +125,7 @@ def _render(question: Question, tokenizer: Tokenizer, limit: int) -> tuple[list[
         ids, mask = chat.render(question_messages(question, with_passage=bool(question.passage)), tokenizer)
         if len(ids) <= limit or not question.passage:
             return ids, mask
-        question = replace(
-            question, passage=question.passage[: -(len(ids) - limit)]
-        )  # a token is a character or more
+        question = replace(question, passage=question.passage[: -(len(ids) - limit)])  # a token is a character or more
 
 
 def _text(ids: Sequence[int], tokenizer: Tokenizer) -> str:

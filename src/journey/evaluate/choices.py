@@ -17,14 +17,14 @@ CONVENTION = (
 def score(model: GPT, tokenizer: Tokenizer, choices: Sequence[Choice]) -> list[dict[str, Any]]:
     """Each item's {"id", "gold", "logprobs", "picked", "picked_norm"}: ln p of every option, and the option it picks
     by that and by that per character (the first of equals). A context too long loses its beginning."""
-    rows, n_predicted = [], []
+    rows, known = [], []
     for choice in choices:
         for option in choice.options:
             context, continuation = encode_pair(tokenizer, choice.context, option)
-            rows.append((context + continuation)[-(model.config.n_ctx + 1) :])
-            n_predicted.append(len(continuation))
-    losses = token_nats(model, rows)
-    logprobs = iter([-float(nats[-n:].sum()) for nats, n in zip(losses, n_predicted, strict=True)])
+            row = (context + continuation)[-(model.config.n_ctx + 1) :]
+            rows.append(row)
+            known.append(max(1, len(row) - len(continuation)))
+    logprobs = (-float(nats.sum()) for nats in token_nats(model, rows, known))
     items = []
     for choice in choices:
         scores = [next(logprobs) for _ in choice.options]

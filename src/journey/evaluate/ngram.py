@@ -46,17 +46,13 @@ class KneserNey:
             if k == order:
                 ngrams, counts = raw, raw_counts
             else:
-                suffixes = (
-                    self.levels[0].ngrams % vocab_size**k
-                )  # each different longer n-gram is one continuation
+                suffixes = self.levels[0].ngrams % vocab_size**k  # each different longer n-gram is one continuation
                 begins = raw // vocab_size ** (k - 1) == mark
                 ngrams, place = np.unique(np.concatenate([suffixes, raw[begins]]), return_inverse=True)
                 weights = np.concatenate([np.ones(len(suffixes), np.int64), raw_counts[begins]])
                 counts = np.bincount(place, weights).astype(np.int64)
             if not len(ngrams):
-                raise JourneyError(
-                    f"an n-gram model of order {order} needs longer documents than these {len(ids)} ids"
-                )
+                raise JourneyError(f"an n-gram model of order {order} needs longer documents than these {len(ids)} ids")
             self.levels.insert(0, self._level(ngrams, counts))
 
     def nats(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -69,12 +65,8 @@ class KneserNey:
             context, known = _find(level.contexts, keys // self.vocab_size)
             ngram, seen = _find(level.ngrams, keys)
             discounted = np.where(seen, level.counts[ngram] - level.discount, 0)
-            interpolated = (discounted + level.discount * level.followers[context] * p) / level.totals[
-                context
-            ]
-            p = np.where(
-                valid & known, interpolated, p
-            )  # a context never seen leaves the word to the lower order
+            interpolated = (discounted + level.discount * level.followers[context] * p) / level.totals[context]
+            p = np.where(valid & known, interpolated, p)  # a context never seen leaves the word to the lower order
         predicted = ids != self.mark
         predicted[:1] = False
         return np.where(predicted, -np.log(p), 0.0)
@@ -82,18 +74,14 @@ class KneserNey:
     def _keys(self, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k-gram that ends at each position as one integer (T,), and whether the document holds it (T,)."""
         positions = np.arange(len(ids))
-        starts = np.maximum.accumulate(
-            np.where(ids == self.mark, positions, 0)
-        )  # where each id's document begins
+        starts = np.maximum.accumulate(np.where(ids == self.mark, positions, 0))  # where each id's document begins
         keys = np.zeros(len(ids), np.int64)
         for back in range(k - 1, -1, -1):
             keys = keys * self.vocab_size + np.roll(ids, back)  # what the roll wraps around is not valid
         return keys, (positions - starts >= k - 1) & (ids != self.mark)
 
     def _level(self, ngrams: np.ndarray, counts: np.ndarray) -> Level:
-        contexts, first = np.unique(
-            ngrams // self.vocab_size, return_index=True
-        )  # sorted, so a context's lie together
+        contexts, first = np.unique(ngrams // self.vocab_size, return_index=True)  # sorted, so a context's lie together
         once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
         # Without a single n-gram seen once the estimate would be 0 and leave nothing for unseen words: KenLM's fallback.
         discount = once / (once + 2 * twice) if once else 0.5

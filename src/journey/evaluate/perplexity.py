@@ -14,7 +14,7 @@ from journey.model.gpt import GPT
 from journey.tokenizer.formats import Tokenizer
 
 MAX_BYTES = 2048
-_LOGITS_AT_ONCE = 2**24  # 64 MB in fp32; bigger batches are no faster on a CPU
+_TOKENS_AT_ONCE = 2048
 
 
 def score(
@@ -22,12 +22,11 @@ def score(
 ) -> list[dict[str, Any]]:
     """Each document's {"id", "nats", "bytes", "tokens"}: -ln p of its text, by the rules of `convention`."""
     encoded = encode(tokenizer, documents, max_bytes)
-    pieces = [
-        (i, *window) for i, (ids, _) in enumerate(encoded) for window in windows(ids, model.config.n_ctx)
-    ]
+    pieces = [(i, *window) for i, (ids, _) in enumerate(encoded) for window in windows(ids, model.config.n_ctx)]
     nats = np.zeros(len(encoded))
-    for (i, _, known), losses in zip(pieces, token_nats(model, [row for _, row, _ in pieces]), strict=True):
-        nats[i] += losses[known:].sum()
+    losses = token_nats(model, [row for _, row, _ in pieces], [known for _, _, known in pieces])
+    for (i, _, _), loss in zip(pieces, losses, strict=True):
+        nats[i] += loss.sum()
     return _items(documents, encoded, nats)
 
 
@@ -48,9 +47,7 @@ def convention(n_ctx: int, max_bytes: int = MAX_BYTES) -> str:
     )
 
 
-def encode(
-    tokenizer: Tokenizer, documents: Sequence[Document], max_bytes: int
-) -> list[tuple[list[int], int]]:
+def encode(tokenizer: Tokenizer, documents: Sequence[Document], max_bytes: int) -> list[tuple[list[int], int]]:
     """Each document's ids behind the document mark, and its bytes; the text is cut at `max_bytes`, between characters."""
     raw = [document.text.encode() for document in documents]
     texts = [data[:max_bytes].decode(errors="ignore") for data in raw]
@@ -59,44 +56,56 @@ def encode(
 
 
 def windows(ids: Sequence[int], n_ctx: int) -> Iterator[tuple[Sequence[int], int]]:
-    """Rows of at most n_ctx + 1 ids (the last is only predicted), and how many predictions of each were already scored."""
-    scored = start = 0
-    while scored < len(ids) - 1:
+    """Rows of at most n_ctx + 1 ids (the last is only predicted), each with how many of its first ids are known:
+    the document mark, and in later windows all that an earlier one has predicted."""
+    end, start = 1, 0  # ids[:end] are known
+    while end < len(ids):
         row = ids[start : start + n_ctx + 1]
-        yield row, scored - start
-        scored = start + len(row) - 1
+        yield row, end - start
+        end = start + len(row)
         start += max(1, n_ctx // 2)
 
 
 @torch.inference_mode()
-def token_nats(model: GPT, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """-ln p of every id of each row (at most n_ctx + 1 ids) given those before it in the row: len(row) - 1 numbers."""
+def token_nats(model: GPT, rows: Sequence[Sequence[int]], known: Sequence[int]) -> list[np.ndarray]:
+    """-ln p of each row's ids (n_ctx + 1 at most) given those before them, but for its first `known` (1 or more) ids."""
     result: list[np.ndarray] = [np.zeros(0)] * len(rows)
-    for batch, ids in batches(model, rows):
-        logits = model(ids[:, :-1])  # (B, T, V)
-        losses = (
-            F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none").double().cpu().numpy()
-        )  # (B, T)
-        for i, row in zip(batch, losses, strict=True):
-            result[i] = row[: len(rows[i]) - 1]
+    for places, ids, wanted in batches(model, rows, known):
+        x, targets = model.hidden(ids[:, :-1])[wanted], ids[:, 1:][wanted]  # (N, C), (N,)
+        losses = [
+            F.cross_entropy(model.head(part), target, reduction="none")
+            for part, target in zip(x.split(chunk(model)), targets.split(chunk(model)), strict=True)
+        ]
+        each = torch.cat(losses).double().cpu().numpy()  # (N,)
+        for i, row in zip(places, np.split(each, wanted.sum(1).cumsum(0).tolist()[:-1]), strict=True):
+            result[i] = row
     return result
 
 
-def batches(model: GPT, rows: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor]]:
-    """Rows of two ids or more as (their places, ids (B, T + 1)), rows of like length together, on the model's device.
-
-    Rows are filled up at the right, where a causal model cannot see; the caller drops what is predicted there.
-    """
-    order = sorted((i for i in range(len(rows)) if len(rows[i]) > 1), key=lambda i: -len(rows[i]))
+def batches(
+    model: GPT, rows: Sequence[Sequence[int]], known: Sequence[int]
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Rows of like length together: their places in `rows`, their ids (B, T + 1), and at which of the T positions a wanted
+    prediction is made (B, T): one of an id that is neither among the row's first `known` nor filled up at its right,
+    where a causal model cannot see. Rows that want nothing are left out."""
     device = next(model.parameters()).device
+    order = sorted((i for i in range(len(rows)) if len(rows[i]) > known[i]), key=lambda i: -len(rows[i]))
     while order:
         T = len(rows[order[0]]) - 1
-        B = max(1, _LOGITS_AT_ONCE // (T * model.config.vocab_size))
-        batch, order = order[:B], order[B:]
-        ids = torch.zeros(len(batch), T + 1, dtype=torch.int64)
-        for b, i in enumerate(batch):
+        B = max(1, _TOKENS_AT_ONCE // T)
+        places, order = order[:B], order[B:]
+        ids = torch.zeros(len(places), T + 1, dtype=torch.int64)
+        for b, i in enumerate(places):
             ids[b, : len(rows[i])] = torch.tensor(rows[i])
-        yield batch, ids.to(device)
+        first = torch.tensor([[known[i] - 1] for i in places])
+        end = torch.tensor([[len(rows[i]) - 1] for i in places])
+        wanted = (first <= torch.arange(T)) & (torch.arange(T) < end)
+        yield places, ids.to(device), wanted.to(device)
+
+
+def chunk(model: GPT) -> int:
+    """For how many positions to make logits at a time: 4 MB of them stay in a CPU's cache."""
+    return max(64, 2**20 // model.config.vocab_size)
 
 
 def _items(

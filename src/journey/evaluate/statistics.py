@@ -98,8 +98,12 @@ def _bootstrap(
     table = _columns(columns)  # (k, n)
     n = table.shape[1]
     rng = np.random.default_rng(SEED)
-    sums = np.empty((len(columns), RESAMPLES))
-    for resample in range(RESAMPLES):
-        sums[:, resample] = table @ np.bincount(rng.integers(n, size=n), minlength=n)
+    at_once = max(1, 2**21 // n)  # resamples: 16 MB of drawn places
+    parts = []
+    for rows in np.array_split(np.arange(RESAMPLES), -(-RESAMPLES // at_once)):
+        drawn = rng.integers(n, size=(len(rows), n)) + n * np.arange(len(rows))[:, None]  # (R, n)
+        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)  # how often each item was drawn
+        parts.append(table @ counts.T)  # (k, R)
+    sums = np.concatenate(parts, axis=1)  # (k, RESAMPLES)
     low, high = np.quantile(statistic(sums), [0.025, 0.975])
     return Estimate(float(statistic(table.sum(1))), float(low), float(high), n, unit, convention)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from journey.data.sources import Document
-from journey.evaluate.perplexity import MAX_BYTES, batches, encode, windows
+from journey.evaluate.perplexity import MAX_BYTES, batches, chunk, encode, windows
 from journey.model.gpt import GPT
 from journey.tokenizer.formats import Tokenizer
 
@@ -47,17 +47,13 @@ def kl(
     """Each document's mean KL(parent ‖ child) in nats per token, {"id", "nats", "tokens"}: over the whole next-token
     distribution, at the positions and in the windows that `perplexity.score` counts."""
     encoded = [ids for ids, _ in encode(tokenizer, documents, max_bytes)]
-    pieces = [(d, *window) for d, ids in enumerate(encoded) for window in windows(ids, parent.config.n_ctx)]
+    pieces = [(i, *window) for i, ids in enumerate(encoded) for window in windows(ids, parent.config.n_ctx)]
     totals = np.zeros(len(encoded))
-    for batch, ids in batches(parent, [row for _, row, _ in pieces]):
-        log_p = F.log_softmax(parent(ids[:, :-1]), dim=-1)  # (B, T, V)
-        log_q = F.log_softmax(child(ids[:, :-1]), dim=-1)
-        divergence = (
-            F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1).double().cpu().numpy()
-        )  # (B, T)
-        for i, row_divergence in zip(batch, divergence, strict=True):
-            document, row, known = pieces[i]
-            totals[document] += row_divergence[known : len(row) - 1].sum()
+    for places, ids, wanted in batches(parent, [row for _, row, _ in pieces], [known for _, _, known in pieces]):
+        x, y = (model.hidden(ids[:, :-1])[wanted].split(chunk(parent)) for model in (parent, child))  # (N, C) in parts
+        parts = [_kl(parent.head(a), child.head(b)) for a, b in zip(x, y, strict=True)]
+        documents_of = torch.tensor([pieces[i][0] for i in places]).repeat_interleave(wanted.sum(1).cpu())  # (N,)
+        np.add.at(totals, documents_of.numpy(), torch.cat(parts).double().cpu().numpy())
     return [
         {"id": document.id, "nats": float(total) / max(1, len(ids) - 1), "tokens": len(ids) - 1}
         for document, ids, total in zip(documents, encoded, totals, strict=True)
@@ -75,19 +71,22 @@ def cka(
     everywhere and often the longest. The plain estimate: it leans towards 1 unless tokens far outnumber n_embd.
     """
     n_ctx = parent.config.n_ctx
+    # batches() wants predictions: a row's last id is only predicted, so one more makes all of the window's be read.
     rows = [[*ids[:n_ctx], tokenizer.bos] for ids, _ in encode(tokenizer, documents, max_bytes)]
     moments = [Moments() for _ in range(parent.config.n_layer + 1)]
-    for batch, ids in batches(parent, rows):
+    for _, ids, text in batches(parent, rows, [2] * len(rows)):
         before: dict = {}
         after: dict = {}
-        parent(ids[:, :-1], trace=before)
-        child(ids[:, :-1], trace=after)
-        lengths = torch.tensor([len(rows[i]) - 1 for i in batch], device=ids.device)
-        positions = torch.arange(ids.shape[1] - 1, device=ids.device)
-        text = (positions > 0) & (positions < lengths[:, None])  # (B, T)
+        parent.hidden(ids[:, :-1], trace=before)
+        child.hidden(ids[:, :-1], trace=after)
         for layer, moment in enumerate(moments):
             moment.add(before["resid", layer][text], after["resid", layer][text])
     return [moment.cka() for moment in moments]
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p ‖ q) in nats of logits p and q (N, V), (N,)."""
+    return F.kl_div(q.log_softmax(-1), p.log_softmax(-1), reduction="none", log_target=True).sum(-1)
 
 
 class Moments:
@@ -108,7 +107,6 @@ class Moments:
         """‖cov(x, y)‖² / (‖cov(x)‖ ‖cov(y)‖)."""
         x, y, xy, xx, yy = self.sums
         cross, own_x, own_y = (
-            (product - torch.outer(a, b) / self.n).norm()
-            for product, a, b in ((xy, x, y), (xx, x, x), (yy, y, y))
+            (product - torch.outer(a, b) / self.n).norm() for product, a, b in ((xy, x, y), (xx, x, x), (yy, y, y))
         )
         return float(cross**2 / (own_x * own_y))

@@ -17,8 +17,8 @@ from journey.tokenizer.formats import Tokenizer
 PERIOD = 48
 _SEQUENCES_AT_ONCE = 8
 CONVENTION = (
-    "the document mark, then random ordinary tokens, each different, twice; losses are nats per token of a copy, without "
-    "its first token, which nothing announces; head scores are mean attention probabilities: induction from a "
+    "the document mark, then random ordinary tokens, each different, twice; losses are nats per token of a copy, "
+    "without its first token, which nothing announces; head scores are mean attention probabilities: induction from a "
     "token of the second copy to the token after its first occurrence, duplicate to that occurrence itself, previous "
     "from every token to the one before it"
 )
@@ -50,7 +50,7 @@ def repeat(model: GPT, tokenizer: Tokenizer, n: int = 32, seed: int = 0) -> dict
 
 
 def sequences(tokenizer: Tokenizer, n_ctx: int, n: int, seed: int) -> Tensor:
-    """n rows of the document mark and twice the same L random tokens, (n, 1 + 2L); L is 48 or what the context holds."""
+    """n rows of the document mark and twice the same L random tokens, (n, 1 + 2L); L is 48, less in a small context."""
     ordinary = np.setdiff1d(np.arange(tokenizer.vocab_size), list(tokenizer.special.values()))
     L = min(PERIOD, (n_ctx - 1) // 2)
     rng = np.random.default_rng(seed)

@@ -172,7 +172,10 @@ def fit(
 
 def write_model(model: "GPT", tokenizer: "Tokenizer", folder: Path) -> None:
     """The whole checkpoint: weights, config, tokenizer, chat template, generation settings."""
+    from journey.files import write_json
     from journey.model import huggingface
 
     huggingface.save(model, folder, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
     tokenizer.save(folder)
+    ids = {"bos_token_id": tokenizer.bos, "eos_token_id": [tokenizer.eos, tokenizer.bos], "pad_token_id": tokenizer.pad}
+    write_json(folder / "generation_config.json", ids)

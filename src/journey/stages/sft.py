@@ -178,17 +178,24 @@ def _fit(messages: Messages, tokenizer: "Tokenizer", limit: int) -> tuple[tuple[
 
 
 def _shorten(messages: Messages, excess: int) -> Messages | None:
-    """Without the oldest exchange, as a chat forgets; of the last one, with the end of its passage cut off."""
+    """Without the oldest exchange, as a chat forgets; of the last one, with the end of the text it is about cut off.
+
+    That text is the longer side of the last blank line: a passage before its question, or what an instruction is for.
+    """
     asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
     if len(asked) > 1:
         return messages[: asked[0]] + messages[asked[1] :]
     if not asked:
         return None
-    passage, _, question = messages[asked[0]]["content"].rpartition("\n\n")
-    if not passage:
+    before, blank, after = messages[asked[0]]["content"].rpartition("\n\n")
+    if not blank:
         return None
-    passage = passage[:-excess].rstrip()  # a token is rarely less than a character: too little is cut, and then more
-    content = f"{passage}\n\n{question}" if passage else question
+    # A token is rarely less than a character, so too little is cut, and then more.
+    if len(before) >= len(after):
+        before = before[:-excess].rstrip()
+    else:
+        after = after[:-excess].rstrip()
+    content = blank.join(part for part in (before, after) if part)
     return [*messages[: asked[0]], {"role": "user", "content": content}, *messages[asked[0] + 1 :]]
 
 

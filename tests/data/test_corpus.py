@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from journey.data import sources
+from journey.data.corpus import FEWEST, SPLITS, Corpus, build
+from journey.data.questions import summary
+from journey.data.sources import Document
+from journey.errors import JourneyError
+
+
+@pytest.fixture(scope="module")
+def documentation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of a tenth of the real documentation: that of the standard library alone."""
+    folder = tmp_path_factory.mktemp("docs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "PACKAGES", ())
+        build("installed-docs", folder, seed=0)
+    return folder
+
+
+def write(folder: Path, texts: list[str]) -> str:
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return str(path)
+
+
+def distinct_texts(n: int) -> list[str]:
+    return [f"Text {i} speaks of {i * 7} and of nothing else, " + "really " * (i % 5) + "nothing." for i in range(n)]
+
+
+def test_splits_hold_every_document_once(tmp_path: Path) -> None:
+    texts = distinct_texts(500)
+    facts = build(write(tmp_path, texts), tmp_path, dev=0.1, test=0.2, seed=0)
+    corpus = Corpus(tmp_path)
+    assert sorted(text for split in SPLITS for text in corpus.texts(split)) == sorted(texts)
+    assert {split: len(corpus.documents(split)) for split in SPLITS} == {"train": 350, "dev": 50, "test": 100}
+    assert corpus.name == "mine" and corpus.facts == facts
+    assert facts["bytes"] == sum(len(text.encode()) for text in texts)
+    assert corpus.questions("train") == [] == corpus.choices("test")
+
+
+def test_a_small_corpus_holds_out_more(tmp_path: Path) -> None:
+    build(write(tmp_path, distinct_texts(400)), tmp_path, dev=0.02, test=0.04, seed=0)
+    corpus = Corpus(tmp_path)
+    assert (len(corpus.documents("test")), len(corpus.documents("dev"))) == (60, 30)
+
+
+def test_duplicates_and_special_spellings_are_counted(tmp_path: Path) -> None:
+    texts = [*distinct_texts(100), "Text 0 speaks  of 0 and of nothing else, NOTHING.", "<|end|> is <|user|> text"]
+    facts = build(write(tmp_path, texts), tmp_path, seed=0)
+    assert (facts["documents"], facts["duplicates_dropped"], facts["special_spellings"]) == (101, 1, 2)
+    corpus = Corpus(tmp_path)
+    assert texts[-1] in [text for split in SPLITS for text in corpus.texts(split)]
+
+
+def test_max_bytes_keeps_a_random_part(tmp_path: Path) -> None:
+    texts = distinct_texts(500)
+    half = sum(map(len, texts)) // 2
+    facts = build(write(tmp_path, texts), tmp_path, seed=0, max_bytes=half)
+    assert half - 200 < facts["bytes"] <= half
+    kept = {d.id for split in SPLITS for d in Corpus(tmp_path).documents(split)}
+    assert any(int(id.split(":")[1]) > 450 for id in kept) and any(int(id.split(":")[1]) < 50 for id in kept)
+
+
+def test_same_input_same_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path, distinct_texts(200))
+    written = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        build(path, tmp_path / name, seed=3)
+        written.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("texts", [[], ["", "  \n"], ["the same"] * 99, distinct_texts(FEWEST - 1)])
+def test_too_little_text(tmp_path: Path, texts: list[str]) -> None:
+    with pytest.raises(JourneyError, match=r"mine.jsonl: \d documents that are not empty or repeated"):
+        build(write(tmp_path, texts), tmp_path)
+
+
+def test_impossible_shares(tmp_path: Path) -> None:
+    with pytest.raises(JourneyError, match="at most half together"):
+        build(write(tmp_path, distinct_texts(20)), tmp_path, dev=0.3, test=0.4)
+
+
+def test_documentation_has_headings(documentation: Path) -> None:
+    documents = {d.id: d.text for split in SPLITS for d in Corpus(documentation).documents(split)}
+    assert documents["json.JSONDecoder.raw_decode"].startswith(
+        "json.JSONDecoder.raw_decode(s, idx=0)\n\nDecode a JSON document from ``s``"
+    )
+    assert documents["statistics"].startswith("statistics\n\nBasic statistics module.")
+    assert not [id for id in documents if any(part.startswith("_") and part[1] != "_" for part in id.split("."))]
+
+
+def test_held_out_documentation_answers_no_training_question(documentation: Path) -> None:
+    corpus = Corpus(documentation)
+    trained = {question.answer for question in corpus.questions("train")}
+    train_ids = {document.id for document in corpus.documents("train")}
+    assert len(trained) > 500
+    for split in ("dev", "test"):
+        ids = {document.id for document in corpus.documents(split)}
+        asked = corpus.questions(split)
+        assert asked and not ids & train_ids
+        assert {question.id.split("#")[0] for question in asked} <= ids
+        assert not trained & {question.answer for question in asked}
+        assert {choice.id for choice in corpus.choices(split)} <= ids
+        assert not trained & {option for choice in corpus.choices(split) for option in choice.options}
+
+
+def test_nothing_held_out_is_half_known(documentation: Path) -> None:
+    """Counted again here with sets of tuples, on the texts as written."""
+    import re
+
+    def grams(text: str) -> set[tuple[str, ...]]:
+        words = re.findall(r"\w+", text.split("\n\n", 1)[1].lower())
+        return {tuple(words[i : i + 13]) for i in range(max(len(words) - 12, 1))}
+
+    corpus = Corpus(documentation)
+    known = set().union(*map(grams, corpus.texts("train")))
+    for split in ("dev", "test"):
+        shares = [len(grams(text) & known) / len(grams(text)) for text in corpus.texts(split)]
+        assert max(shares) <= 0.5
+        assert corpus.facts["splits"][split]["over_half_in_train"] == 0
+        assert corpus.facts["splits"][split]["in_train"] == pytest.approx(sum(shares) / len(shares), abs=1e-4)
+
+
+def test_line_separators_in_answers_survive(tmp_path: Path) -> None:
+    """U+2028 ends a line for str.splitlines(), and not in JSON lines."""
+    write_to = tmp_path / "corpus.json"
+    build(write(tmp_path, distinct_texts(50)), tmp_path)
+    assert write_to.exists()
+    question = {"id": "a", "question": "a\u2028b", "answer": "c", "passage": "d", "named": True}
+    (tmp_path / "questions-train.jsonl").write_text(json.dumps(question, ensure_ascii=False) + "\n")
+    assert Corpus(tmp_path).questions("train")[0].question == "a\u2028b"
+
+
+def test_a_document_carries_what_questions_need() -> None:
+    assert summary(Document("id", "text", "Return the sum of the items.")) == "Return the sum of the items."

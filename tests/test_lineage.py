@@ -1,0 +1,159 @@
+"""What the id is made of, and what is only written down."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from journey import lineage
+from journey.files import sha256_file
+from journey.lineage import node_id, source_version
+
+SOURCE = Path(lineage.__file__).parent
+MODELS = ("base", "coder", "chat")
+INPUTS = {
+    "stage": "pretrain",
+    "module": "journey.stages.pretrain",
+    "config": {"lr": 0.1, "data": "a/path"},
+    "parents": ["p"],
+    "data": {"data": "fingerprint"},
+    "seed": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stage": "continue"},
+        {"module": "journey.stages.text"},
+        {"config": {"lr": 0.2, "data": "a/path"}},
+        {"config": {"lr": 0.1, "data": "a/path", "clip": 1.0}},
+        {"parents": ["q"]},
+        {"parents": []},
+        {"data": {"data": "other"}},
+        {"seed": 1},
+    ],
+)
+def test_everything_that_goes_in_decides_the_id(change):
+    assert node_id(**INPUTS) != node_id(**INPUTS | change)
+
+
+def test_a_text_that_moved_keeps_its_id():
+    """What a path holds counts, and the path does not."""
+    moved = INPUTS | {"config": {"lr": 0.1, "data": "elsewhere"}}
+    assert node_id(**INPUTS) == node_id(**moved)
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A copy of our own source that `source_version` reads; returns edit(file, old, new) -> has the version changed?"""
+    shutil.copytree(SOURCE, tmp_path / "journey", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(lineage, "__file__", str(tmp_path / "journey" / "lineage.py"))
+
+    def version(module):
+        source_version.cache_clear()
+        return source_version(module)
+
+    def changed(module, file, old, new):
+        before = version(module)
+        path = tmp_path / "journey" / file
+        text = path.read_text()
+        assert old in text, f"{file} no longer holds {old!r}: this test needs another example"
+        path.write_text(text.replace(old, new))
+        after = version(module)
+        path.write_text(text)
+        return before != after
+
+    yield changed
+    source_version.cache_clear()
+
+
+PRETRAIN = "journey.stages.pretrain"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("stages/pretrain.py", "import math\n", "import math  # a comment\n\n\n"),
+        ("stages/pretrain.py", '"""Pre-training: ', '"""Another docstring: '),
+        ("train/schedule.py", '"""Share of the peak', '"""A part of the peak'),
+        ("stages/pretrain.py", '"""Sequences a step."""', '"""How many sequences a step has."""'),
+        ("train/loop.py", "total = 0.0\n", "total = (0.0)\n"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_change_an_id(source, file, old, new):
+    assert not source(PRETRAIN, file, old, new)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("stages/pretrain.py", "decay: float = 0.5", "decay: float = 0.4"),
+        ("train/schedule.py", "(step + 1) / up", "step / up"),
+        ("train/optimizers.py", "_ROUNDS = 5", "_ROUNDS = 6"),
+        ("data/stream.py", "permutation", "shuffle"),
+        ("model/layers.py", "import torch\n", "import torch\nX = 1\n"),
+        ("tokenizer/codec.py", "import", "import this, "),
+    ],
+)
+def test_code_changes_an_id_even_in_a_module_far_below(source, file, old, new):
+    assert source(PRETRAIN, file, old, new)
+
+
+@pytest.mark.parametrize("file", ["console.py", "runner.py", "report/page.py", "stages/sft.py", "stages/run.py"])
+def test_code_that_a_stage_does_not_compute_with_leaves_its_id(source, file):
+    text = (SOURCE / file).read_text()
+    assert not source(PRETRAIN, file, text, text + "\nX = 1\n")
+
+
+def test_the_lineage_says_everything(life):
+    ids = {life.node(name).id for name in ("prose", "code", "tokenizer", *MODELS)}
+    for name in MODELS:
+        found = life.node(name).lineage
+        assert {"packages", "python", "machine", "git_commit", "journey", "config", "metrics"} <= found.keys()
+        assert found["tokens"] > 0 and found["flops"] > 0 and found["seconds"] > 0 and found["peak_memory"] > 1e8
+        assert found["seed"] == 3 and re.fullmatch("[0-9a-f]{64}", found["tokenizer_hash"])
+        assert set(found["parents"]) < ids
+    assert life.node("base").lineage["data"]["data"]["id"] == life.node("prose").id
+    assert life.node("coder").lineage["data"].keys() == {"data", "replay_data"}
+    assert life.node("chat").lineage["data"]["conversations"]["fingerprint"]
+    assert len({life.node(name).lineage["tokenizer_hash"] for name in ("tokenizer", *MODELS)}) == 1
+
+
+def test_the_hashes_are_those_of_the_files(life):
+    for name in ("prose", "tokenizer", *MODELS):
+        node = life.node(name)
+        files = {p.relative_to(node.path).as_posix(): sha256_file(p) for p in node.path.rglob("*") if p.is_file()}
+        files.pop("lineage.json")
+        assert node.lineage["files"] == files
+        assert node.lineage["weights_sha256"] == files.get("model.safetensors")
+
+
+def test_the_card_names_the_base_model_and_how_it_was_used(life):
+    for name, base, relation in (("base", None, None), ("coder", "base", "finetune"), ("chat", "coder", "finetune")):
+        _, head, _ = (life.node(name).path / "README.md").read_text().split("---\n", 2)
+        card = yaml.safe_load(head)
+        assert (card.get("base_model"), card.get("base_model_relation")) == (base, relation)
+        assert card["library_name"] == "transformers"
+
+
+def test_a_node_says_nothing_about_who_made_it(life):
+    for name in ("prose", *MODELS):
+        text = json.dumps(life.node(name).lineage | {"config": None})
+        assert str(Path.home()) + "/" not in text
+
+
+def test_peak_memory_begins_anew_with_each_stage():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux can")
+    lineage.reset_peak_memory()
+    before = lineage.peak_memory()
+    big = np.ones(25_000_000)  # 200 MB
+    assert lineage.peak_memory() > before + 150e6
+    del big
+    lineage.reset_peak_memory()
+    assert lineage.peak_memory() < before + 50e6

@@ -1,0 +1,201 @@
+"""A recipe is checked before anything runs, and a mistake is told by its line."""
+
+import dataclasses
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from journey import recipe as recipes
+from journey.errors import JourneyError
+from journey.stages import STAGES, load
+
+GOOD = """\
+name: small
+seed: 1
+stages:
+  - name: docs
+    stage: text
+    with: {source: texts}
+  - name: tokenizer
+    stage: tokenizer
+    with:
+      data: docs
+      vocab_size: 512
+  - name: base
+    stage: pretrain
+    parents: [tokenizer]
+    with:
+      data: docs
+      tokens: 1_000
+      lr: 3e-4
+"""
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Reads a recipe given as text; its folder holds texts/."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+
+    def read(text, *settings):
+        (tmp_path / "small.yaml").write_text(text)
+        return recipes.read(tmp_path / "small.yaml", list(settings))
+
+    return read
+
+
+def complaint(read, text, *settings):
+    """What is said about a bad recipe: always one line."""
+    with pytest.raises(JourneyError) as error:
+        read(text, *settings)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_recipe_becomes_checked_steps(read):
+    made = read(GOOD)
+    assert (made.name, made.seed, [step.name for step in made.steps]) == ("small", 1, ["docs", "tokenizer", "base"])
+    base = made.step("base")
+    assert base.parents == ("tokenizer",) and base.texts == {"data": "docs"}
+    assert base.config.tokens == 1000 and base.config.lr == 3e-4 and base.config.n_layer == 4
+
+
+def test_the_recipe_that_comes_along_is_good():
+    made = recipes.read(recipes.find("pocket"))
+    assert [step.stage for step in made.steps] == ["text", "text", "tokenizer", "pretrain", "continue", "sft"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("stage: pretrain", "stage: pretrian", 14, 'unknown stage "pretrian", did you mean "pretrain"?'),
+        ("      tokens: 1_000", "      tokns: 1_000", 18, 'unknown key "tokns", did you mean "tokens"?'),
+        ("vocab_size: 512", "vocabsize: 512", 11, 'unknown key "vocabsize", did you mean "vocab_size"?'),
+        ("    parents: [tokenizer]", "    parent: [tokenizer]", 15, 'unknown key "parent", did you mean "parents"?'),
+        ("seed: 1", "sed: 1", 2, 'unknown key "sed", did you mean "seed"?'),
+        ("[tokenizer]", "[tokeniser]", 15, 'parent "tokeniser" is no stage above and no folder, did you mean "tokenizer"?'),
+        ("    parents: [tokenizer]\n", "", 13, '"base" needs one parent, a tokenizer: add parents: [NAME]'),
+        ("[tokenizer]", "[tokenizer, docs]", 13, '"base" needs one parent'),
+        ("    with: {source: texts}", "    parents: [tokenizer]", 6, "the stage text has no parents"),
+        ("tokens: 1_000", "tokens: many", 18, "tokens: must be a whole number, not 'many'"),
+        ("tokens: 1_000", "tokens: 1.5", 18, "tokens: must be a whole number, not 1.5"),
+        ("tokens: 1_000", "tokens: yes", 18, "tokens: must be a whole number, not True"),
+        ("lr: 3e-4", "lr: fast", 19, "lr: must be a number, not 'fast'"),
+        ("      data: docs\n      tokens", "      data: 5\n      tokens", 17, "data: must be text, not 5"),
+        ("lr: 3e-4", "optimizer: moon", 19, "must be one of muon, adamw, not 'moon', did you mean \"muon\"?"),
+        ("  - name: base", "  - name: docs", 13, 'the name "docs" is taken by a stage above'),
+        ("  - name: base", "  - name: ../base", 13, "name"),
+        ("  - name: base", "  - name: 7", 13, "name"),
+        ("seed: 1", "seed: one", 2, "seed must be a whole number, not 'one'"),
+        ("seed: 1", "seed: -1", 2, "seed must be a whole number"),
+        ("name: small", "name: a/b", 1, "name must be a word"),
+        ("name: small", "name: ..", 1, "name must be a word"),
+        ("seed: 1", "seed: [1", 3, "not valid YAML"),
+        ("seed: 1", "name: again", 2, "name stands here twice"),
+        ("    stage: pretrain\n", "", 13, "a stage needs a name and a stage"),
+        ("    with: {source: texts}", "    with: texts", 6, "with must be a mapping"),
+    ],
+)
+def test_a_mistake_is_told_by_its_line_and_the_nearest_word(read, old, new, line, said):
+    assert old in GOOD
+    message = complaint(read, GOOD.replace(old, new))
+    assert f"small.yaml:{line}:" in message and said in message
+
+
+@pytest.mark.parametrize("text", ["", "5", "- a", "name: x", "name: x\nstages: []", "name: x\nstages: {a: b}", "\tname: x"])
+def test_what_is_no_recipe_is_said_to_be_none(read, text):
+    assert "small.yaml" in complaint(read, text)
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    (tmp_path / "small.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(JourneyError, match="not UTF-8"):
+        recipes.read(tmp_path / "small.yaml")
+
+
+def test_a_recipe_that_is_not_there_names_those_that_are():
+    with pytest.raises(JourneyError, match='no recipe pockt, did you mean "pocket"'):
+        recipes.find("pockt")
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_in_a_recipe_it_is_read_or_refused_in_one_line(read, data):
+    """A line of the good recipe is dropped, repeated, or has a value replaced by something odd."""
+    lines = GOOD.splitlines()
+    at = data.draw(st.integers(0, len(lines) - 1))
+    odd = data.draw(st.sampled_from(["", "null", "[]", "{}", "5", "-1", "yes", ".nan", "a: b", "[a, b]", "é", "'", "*x", "!x y"]))
+    key = lines[at].partition(":")[0]
+    lines[at : at + 1] = data.draw(st.sampled_from([[], [lines[at]] * 2, [f"{key}: {odd}"], [f"  {lines[at]}"]]))
+    try:
+        made = read("\n".join(lines))
+    except JourneyError as error:
+        assert "\n" not in str(error) and "small.yaml" in str(error)
+    else:
+        assert made.steps
+
+
+def test_set_replaces_any_key(read):
+    settings = ["stages.base.tokens=200_000", "seed=7", "stages.base.with.family=gpt2", "stages.base.lr=1e-3"]
+    made = read(GOOD, *settings)
+    base = made.step("base").config
+    assert (made.seed, base.tokens, base.family, base.lr) == (7, 200_000, "gpt2", 1e-3)
+    assert dataclasses.replace(base, tokens=1000, family="qwen3", lr=3e-4) == read(GOOD).step("base").config
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("stages.base.tokns=5", 'unknown key "tokns", did you mean "tokens"?'),
+        ("stages.bas.tokens=5", 'no stage "bas", did you mean "base"?'),
+        ("tokens=5", "give seed=NUMBER or stages.NAME.KEY=VALUE"),
+        ("stages.base.tokens", "give seed=NUMBER or stages.NAME.KEY=VALUE"),
+        ("stages.base.tokens=lots", "tokens: must be a whole number"),
+        ("stages.base.parents=nobody", 'parent "nobody" is no stage above'),
+        ("", "give seed=NUMBER"),
+        ("stages.base.tokens=[1", "tokens: must be a whole number"),
+    ],
+)
+def test_a_bad_set_is_told(read, setting, said):
+    assert said in complaint(read, GOOD, setting)
+
+
+def test_a_text_that_no_step_makes_becomes_a_step_and_one_only(read, tmp_path):
+    """`--set stages.base.data=PATH` is all that it takes to train on one's own texts."""
+    (tmp_path / "mine").mkdir()
+    made = read(GOOD, "stages.base.data=mine")
+    assert [step.name for step in made.steps] == ["docs", "mine", "tokenizer", "base"]
+    assert made.step("mine").config.source == "mine" and made.step("base").texts == {"data": "mine"}
+    both = read(GOOD, "stages.base.data=mine", "stages.tokenizer.data=mine")
+    assert [step.name for step in both.steps].count("mine") == 1
+
+
+def test_the_name_of_a_source_that_a_step_reads_means_that_step(read):
+    made = read(GOOD, "stages.base.data=texts")
+    assert made.step("base").texts == {"data": "docs"}
+
+
+def test_questions_of_a_text_are_of_that_text(read):
+    """`installed-docs-qa` and `installed-docs` must be one split, or held-out answers would be trained on."""
+    text = GOOD.replace("{source: texts}", "{source: installed-docs}")
+    assert read(text, "stages.base.data=installed-docs-qa").step("base").texts == {"data": "docs"}
+
+
+def test_a_missing_stage_is_named(read):
+    with pytest.raises(JourneyError, match='no stage "bas" in the recipe, did you mean "base"'):
+        read(GOOD).step("bas")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_field_of_a_stage_has_a_default_and_every_default_its_type(stage):
+    _, config = load(stage)
+    made = config()
+    fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(config)}
+    text = {"name": "x", "stages": [{"name": "a", "stage": stage, "with": fields}]}
+    again = yaml.safe_load(yaml.safe_dump(text))["stages"][0]["with"]
+    import typing
+
+    hints = typing.get_type_hints(config)
+    assert {key: recipes._fit(value, hints[key]) for key, value in again.items()} == fields
