@@ -155,6 +155,13 @@ def test_streamed_text_is_the_decoded_text(ids):
     assert "".join(pieces) == TOKENIZER.decode(ids)
 
 
+def test_a_special_token_outside_the_byte_alphabet_is_spelled_out():
+    tokenizer = Tokenizer.from_merges([], specials=["<｜begin of sentence｜>"])
+    ids = [*tokenizer.encode("é"), tokenizer.vocab_size - 1, *tokenizer.encode("中")]
+    decoder = TextStream(tokenizer)
+    assert "".join(map(decoder.feed, ids)) == tokenizer.decode(ids) == "é<｜begin of sentence｜>中"
+
+
 @given(st.text())
 def test_no_piece_holds_half_a_character(text):
     decoder = TextStream(TOKENIZER)

@@ -6,6 +6,7 @@ The verbs are in `verbs.py`, imported only when one is called: `journey --help` 
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -88,12 +89,21 @@ def _call(verb: str, rest: list[str], as_json: bool) -> "Result | int":
     except BrokenPipeError:  # `journey tree | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        if _is_full_disk(error):
             return failed("the disk is full: free some space, and the same command goes on", bad_input=True)
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             return failed(f"not allowed to write {error.filename or ''}: choose another place", bad_input=True)
-        raise
+        if not as_json:
+            raise
+        traceback.print_exc()  # a mistake of ours: programs still get their object
+        return failed(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Also where a library written in Rust met it: safetensors' error has no number, it says `(os error 28)`."""
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return getattr(error, "errno", None) in numbers or any(f"(os error {n})" in str(error) for n in numbers)
 
 
 @contextmanager

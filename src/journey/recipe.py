@@ -1,6 +1,7 @@
 """A recipe is a life: a YAML list of stages, read and checked so that a mistake is told by its line."""
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -102,6 +103,8 @@ class _Document:
             made: dict[Any, Any] = {}
             for key_node, value_node in node.value:
                 key = key_node.value
+                if not isinstance(key, str):
+                    raise JourneyError(f"{self.path}:{key_node.start_mark.line + 1}: a key must be a word")
                 if key in made:
                     raise JourneyError(f"{self.path}:{key_node.start_mark.line + 1}: {key} stands here twice")
                 made[key] = self._build(value_node, (*path, key))
@@ -109,7 +112,10 @@ class _Document:
             return made
         if isinstance(node, yaml.SequenceNode):
             return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
-        return yaml.SafeLoader("").construct_object(node, deep=True)
+        try:
+            return yaml.SafeLoader("").construct_object(node, deep=True)
+        except ValueError as error:  # what looks like a date and is none
+            raise JourneyError(f"{self.path}:{node.start_mark.line + 1}: {node.value}: {error}") from None
 
     def at(self, path: tuple[Any, ...]) -> str:
         """`file:line` of a key, or of the nearest thing around it."""
@@ -132,7 +138,7 @@ class _Document:
             raise JourneyError(f'--set {setting}: give seed=NUMBER or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000')
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             value = text
         if len(parts) == 1:
             self.value[parts[0]] = value
@@ -150,18 +156,20 @@ class _Document:
         """The checked recipe."""
         assert isinstance(self.value, dict)
         name, seed = self.value.get("name", self.path.stem), self.value.get("seed", 0)
-        if not isinstance(name, str) or not name or "/" in name:
+        if not _is_word(name):
             raise JourneyError(f"{self.at(('name',))}: name must be a word; it names the workspace")
-        if not isinstance(seed, int):
-            raise JourneyError(f"{self.at(('seed',))}: seed must be a whole number, not {seed!r}")
+        if type(seed) is not int or seed < 0:
+            raise JourneyError(f"{self.at(('seed',))}: seed must be a whole number from 0, not {seed!r}")
         entries = self.value["stages"]
         names = [entry["name"] for entry in entries]
         steps = []
         for i, entry in enumerate(entries):
             at = ("stages", i)
+            if not _is_word(entry["name"]):
+                raise JourneyError(f"{self.at((*at, 'name'))}: name must be a word, not {entry['name']!r}; it names a folder")
             if names.index(entry["name"]) != i:
                 raise JourneyError(f'{self.at((*at, "name"))}: the name "{entry["name"]}" is taken by a stage above')
-            if entry["stage"] not in STAGES:
+            if str(entry["stage"]) not in STAGES:
                 hint = nearest(str(entry["stage"]), STAGES)
                 raise JourneyError(
                     f'{self.at((*at, "stage"))}: unknown stage "{entry["stage"]}"{hint} (there are: {", ".join(STAGES)})'
@@ -179,10 +187,9 @@ class _Document:
         if wanted is not None and (not isinstance(parents, list) or len(parents) != 1):
             raise JourneyError(f'{self.at(at)}: "{entry["name"]}" needs one parent, a {wanted}: add parents: [NAME]')
         for parent in parents:
-            if parent not in before and not Path(parent).is_dir():
-                raise JourneyError(
-                    f'{self.at((*at, "parents"))}: parent "{parent}" is no stage above and no folder{nearest(parent, before)}'
-                )
+            if parent not in before and not Path(str(parent)).is_dir():
+                hint = nearest(str(parent), before)
+                raise JourneyError(f'{self.at((*at, "parents"))}: parent "{parent}" is no stage above and no folder{hint}')
         return tuple(parents)
 
     def _config(self, entry: dict[str, Any], at: tuple[Any, ...]) -> Any:
@@ -196,6 +203,11 @@ class _Document:
             except ValueError as error:
                 raise JourneyError(f"{self.at((*at, 'with', key))}: {key}: {error}") from None
         return kind(**values)
+
+
+def _is_word(name: Any) -> bool:
+    """Letters, digits, `_`, `-` and `.`, and nothing that would lead out of its folder."""
+    return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) is not None
 
 
 def _fit(value: Any, kind: Any) -> Any:

@@ -202,7 +202,7 @@ def find_node(name: str, workspace: Path) -> Node:
             if not (workspace / entry["path"] / LINEAGE).exists():
                 raise JourneyError(f'"{name}" has not been made yet: `journey run --until {name}` makes it')
             return open_node(workspace / entry["path"])
-    made = [open_node(path.parent) for path in sorted((workspace / "nodes").glob(f"*/{LINEAGE}"))]
+    made = [open_node(path.parent) for path in sorted((workspace / "nodes").glob(f"[!.]*/{LINEAGE}"))]
     matches = [node for node in made if len(name) >= 4 and node.id.startswith(name)]
     if len(matches) == 1:
         return matches[0]

@@ -180,6 +180,8 @@ def chat(
     from journey.conversation import Conversation, chat_loop
     from journey.infer.sampling import Sampling
 
+    import readline  # noqa: F401  (gives `input` cursor keys and history)
+
     found, model, tokenizer = open_model(node, workspace)
     talk = Conversation(tokenizer, model.config.n_ctx, max_new_tokens, system)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
@@ -230,7 +232,7 @@ def doctor() -> Result:
     from journey.doctor import examine
 
     found = examine(print)
-    return Result(metrics=found["metrics"], ok=found["ok"], error=None if found["ok"] else "a check failed, see above")
+    return Result(metrics=found["metrics"], ok=found["ok"], error=found["error"])
 
 
 def stage_verb(name: str) -> Callable[..., Result]:

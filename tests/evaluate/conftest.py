@@ -61,3 +61,13 @@ def reference(node):
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(node, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="session")
+def wide_models(tokenizer, tmp_path_factory):
+    """A model with a context of 160, ours and as transformers opens it."""
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("wide")
+    huggingface.save(make_model("qwen3", tokenizer, 160, seed=1), folder)
+    return huggingface.load(folder), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

@@ -66,9 +66,11 @@ def test_picks_the_highest_and_the_highest_per_character(monkeypatch):
             return [ord(letter) for letter in text]
 
     model = SimpleNamespace(config=SimpleNamespace(n_ctx=9))
-    monkeypatch.setattr(
-        choices, "token_nats", lambda model, rows, known: [np.ones(len(r) - k) for r, k in zip(rows, known)]
-    )
+
+    def one_nat_each(model, rows, known):
+        return [np.ones(len(row) - k) for row, k in zip(rows, known, strict=True)]
+
+    monkeypatch.setattr(choices, "token_nats", one_nat_each)
     (item,) = choices.score(model, Letters(), [Choice("a", "q ", ("yes", "no"), 1)])  # one nat a letter, the space too
     assert item == {"id": "a", "gold": 1, "logprobs": [-4.0, -3.0], "picked": 1, "picked_norm": 0}
 

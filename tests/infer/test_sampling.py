@@ -12,12 +12,17 @@ from journey.infer.sampling import Sampling, restrict, row_generators, sample
 
 settings_ = settings(deadline=None, max_examples=100)
 logits_ = st.lists(
-    st.lists(st.floats(-30, 30, width=32) | st.integers(-2, 2), min_size=8, max_size=8),  # whole numbers tie
+    # Whole numbers tie, and eight equal ones reach a top_p of eighths exactly.
+    st.lists(st.floats(-30, 30, width=32) | st.integers(-2, 2), min_size=8, max_size=8) | st.just([1.0] * 8),
     min_size=1,
     max_size=3,
 ).map(lambda rows: torch.tensor(rows, dtype=torch.float32))
 sampling_ = st.builds(
-    Sampling, temperature=st.floats(0.1, 4), top_k=st.integers(0, 10), top_p=st.floats(0.01, 1), seed=st.integers(0, 9)
+    Sampling,
+    temperature=st.floats(0.1, 4),
+    top_k=st.integers(0, 10),
+    top_p=st.floats(0.01, 1) | st.integers(1, 8).map(lambda n: n / 8),
+    seed=st.integers(0, 9),
 )
 
 

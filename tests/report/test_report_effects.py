@@ -102,6 +102,7 @@ def test_answer_losses_are_per_token() -> None:
     before, after = measured(answers=answered(4, 4, 5)), measured("chat", answers=answered(2, 3, 1.5))
     fell = named(compare(before, after), "answer loss, right passage")
     assert fell.value == pytest.approx(-2) and fell.verdict == "clear"
+    assert (fell.here.value, fell.there.value) == (pytest.approx(2), pytest.approx(4))
     assert named(alone(after), "answer loss, right passage against shuffled").value == pytest.approx(-1)
     assert named(alone(after), "answer loss, right passage against none").verdict == "worse"
     read = named(alone(before), "answer loss, right passage against shuffled")

@@ -1,12 +1,14 @@
 """The files of a tokenizer, opened by what users trust."""
 
 import argparse
+import base64
 import inspect
 import json
 import os
 from pathlib import Path
 
 import pytest
+import tiktoken
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -110,6 +112,25 @@ def test_gpt2s_own_files_load(tmp_path: Path) -> None:
             tokenizer.eos  # noqa: B018
         with pytest.raises(JourneyError, match=r"has no <\|pad\|> token"):
             tokenizer.save(tmp_path)
+
+
+def test_a_tiktoken_token_that_no_merge_makes_is_still_used(tmp_path: Path) -> None:
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"abc": 256}
+    lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
+    (tmp_path / "some.tiktoken").write_bytes(b"".join(lines))
+    encoding = tiktoken.Encoding("some", pat_str=PATTERNS["llama3"], mergeable_ranks=ranks, special_tokens={})
+    tokenizer = Tokenizer.load(tmp_path / "some.tiktoken", "llama3")
+    for text in ("abc", "abc1abc", "abcd"):
+        assert tokenizer.encode(text) == encoding.encode_ordinary(text)
+
+
+def test_truncation_and_padding_in_a_file_are_put_off(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    backend = Backend.from_str(tokenizer.backend.to_str())
+    backend.enable_truncation(3)
+    backend.enable_padding(length=2)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.encode_batch(["a", "a b c d e"]) == tokenizer.encode_batch(["a", "a b c d e"])
 
 
 def test_damaged_files_are_named(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def parse(name: str, source: str) -> Module:
                     full = prefix + node.name
                     if not prefix:
                         module.defined.append(node.name)
-                    if is_private(node.name) and prefix:
+                    if prefix and is_private(node.name):
                         continue
                     document(node, full, in_class)
                     if isinstance(node, ast.ClassDef):
@@ -230,11 +230,8 @@ def parse(name: str, source: str) -> Module:
                     ]
             call = getattr(node, "value", None)
             if strings and isinstance(call, ast.Call):
-                target = (
-                    node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ""
-                )
-                entry = attached(call, target, name, strings)
-                if entry:
+                target = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+                if entry := attached(call, target, name, strings):
                     add(entry)
 
     doc = ast.get_docstring(tree, clean=False)
@@ -264,15 +261,12 @@ def collect(files: list[tuple[str, str]], processes: int, progress: Callable[[in
     """Parses (module name, path) pairs in `processes` workers; the result is in the order of the files."""
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     modules: list[Module] = []
-    pool = ThreadPoolExecutor(processes)
-    try:
+    with ThreadPoolExecutor(processes) as pool:
         for output in pool.map(work, batches):
             for line in output.splitlines():
                 item = json.loads(line)
                 modules.append(Module(**item | {"entries": [Entry(**entry) for entry in item["entries"]]}))
             progress(len(modules), len(files))
-    finally:
-        pool.shutdown(cancel_futures=True)  # progress may raise: do not read the rest first
     return modules
 
 

@@ -167,8 +167,8 @@ def another_sentence(document: Document) -> str:
 def choices(documents: Sequence[Document], taken: Iterable[Question], seed: int) -> list[Choice]:
     """One item for each document that has a question: its summary among three of other documents of the same split.
 
-    The others are of similar length (within 30 %), from the same package first; no two options are twins but for
-    names. The place of the right one is drawn from the seed.
+    The others are of similar length (within 30 %), from the same package first. No two are twins, since no two of the
+    questions are. The place of the right one is drawn from the seed.
     """
     answers = {question.id.removesuffix("#named"): question.answer for question in taken if question.named}
     pool = [(document, answers[document.id]) for document in documents if document.id in answers]
@@ -178,11 +178,7 @@ def choices(documents: Sequence[Document], taken: Iterable[Question], seed: int)
         near = [(d, a) for d, a in pool if 0.7 * len(answer) <= len(a) <= 1.3 * len(answer) and d is not document]
         rng.shuffle(near)
         near.sort(key=lambda other: not same_package(other[0], document))
-        options, forms = [answer], {shape(answer)}
-        for _, other in near:
-            if shape(other) not in forms and len(options) < 4:
-                options.append(other)
-                forms.add(shape(other))
+        options = [answer, *(other for _, other in near[:3])]
         if len(options) == 4:
             rng.shuffle(options)
             heading = document.text.partition("\n\n")[0]

@@ -89,4 +89,4 @@ def _device() -> "torch.device":
 def _where(device: "torch.device") -> str:
     import torch
 
-    return "GPU" if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return "GPU" if device.type == "cuda" else f"CPU, threads: {torch.get_num_threads()}"

@@ -83,7 +83,7 @@ class KneserNey:
     def _level(self, ngrams: np.ndarray, counts: np.ndarray) -> Level:
         contexts, first = np.unique(ngrams // self.vocab_size, return_index=True)  # sorted, so a context's lie together
         once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
-        # Without a single n-gram seen once the estimate would be 0 and leave nothing for unseen words: KenLM's fallback.
+        # With no n-gram seen just once the estimate would be 0 and leave nothing for unseen words: KenLM's fallback.
         discount = once / (once + 2 * twice) if once else 0.5
         followers = np.diff(np.append(first, len(ngrams)))
         return Level(ngrams, counts, contexts, np.add.reduceat(counts, first), followers, discount)

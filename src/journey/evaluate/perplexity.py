@@ -41,14 +41,14 @@ def score_ngram(
 def convention(n_ctx: int, max_bytes: int = MAX_BYTES) -> str:
     """How `score` counts, in words that belong beside the number."""
     return (
-        f"the first {max_bytes} bytes of each document; the document mark is given and every token of the text predicted; "
+        f"the first {max_bytes} bytes of each document; the document mark is given, every token of the text predicted; "
         f"windows of {n_ctx} tokens every {max(1, n_ctx // 2)}, each token scored once, in the first window that "
         "reaches it, later windows without a mark; divided by the UTF-8 bytes of the text"
     )
 
 
 def encode(tokenizer: Tokenizer, documents: Sequence[Document], max_bytes: int) -> list[tuple[list[int], int]]:
-    """Each document's ids behind the document mark, and its bytes; the text is cut at `max_bytes`, between characters."""
+    """Each document's ids behind the document mark, and its bytes; cut at `max_bytes`, between two characters."""
     raw = [document.text.encode() for document in documents]
     texts = [data[:max_bytes].decode(errors="ignore") for data in raw]
     ids = tokenizer.encode_batch(texts)
@@ -68,7 +68,7 @@ def windows(ids: Sequence[int], n_ctx: int) -> Iterator[tuple[Sequence[int], int
 
 @torch.inference_mode()
 def token_nats(model: GPT, rows: Sequence[Sequence[int]], known: Sequence[int]) -> list[np.ndarray]:
-    """-ln p of each row's ids (n_ctx + 1 at most) given those before them, but for its first `known` (1 or more) ids."""
+    """-ln p of each row's ids after its first `known` (at least 1), given all before; a row has n_ctx + 1 at most."""
     result: list[np.ndarray] = [np.zeros(0)] * len(rows)
     for places, ids, wanted in batches(model, rows, known):
         x, targets = model.hidden(ids[:, :-1])[wanted], ids[:, 1:][wanted]  # (N, C), (N,)
@@ -85,9 +85,9 @@ def token_nats(model: GPT, rows: Sequence[Sequence[int]], known: Sequence[int]) 
 def batches(
     model: GPT, rows: Sequence[Sequence[int]], known: Sequence[int]
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Rows of like length together: their places in `rows`, their ids (B, T + 1), and at which of the T positions a wanted
-    prediction is made (B, T): one of an id that is neither among the row's first `known` nor filled up at its right,
-    where a causal model cannot see. Rows that want nothing are left out."""
+    """Rows of like length together: their places in `rows`, their ids (B, T + 1), and which of the T positions predict
+    an id that is wanted (B, T): neither among its row's first `known` nor of the filling at its right, where a causal
+    model cannot see. Rows that want nothing are left out."""
     device = next(model.parameters()).device
     order = sorted((i for i in range(len(rows)) if len(rows[i]) > known[i]), key=lambda i: -len(rows[i]))
     while order:

@@ -13,6 +13,7 @@ import numpy as np
 
 from journey.errors import JourneyError
 
+Numbers = Sequence[float] | np.ndarray  # one an item, (n,)
 RESAMPLES = 2000
 SEED = 0
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -30,20 +31,20 @@ class Estimate:
     convention: str = ""
 
 
-def mean(items: Sequence[float], unit: str = "", convention: str = "") -> Estimate:
+def mean(items: Numbers, unit: str = "", convention: str = "") -> Estimate:
     """The mean of one number an item."""
     return _bootstrap([items, np.ones(len(items))], lambda s: s[0] / s[1], unit, convention)
 
 
-def ratio(num: Sequence[float], den: Sequence[float], unit: str = "", convention: str = "") -> Estimate:
+def ratio(num: Numbers, den: Numbers, unit: str = "", convention: str = "") -> Estimate:
     """Σnum / Σden over the items, as in bits per byte: a long document weighs more than a short one."""
     return _bootstrap([num, den], lambda s: s[0] / s[1], unit, convention)
 
 
 def difference(
-    after: Sequence[float],
-    before: Sequence[float],
-    per: Sequence[float] | None = None,
+    after: Numbers,
+    before: Numbers,
+    per: Numbers | None = None,
     unit: str = "",
     convention: str = "",
 ) -> Estimate:
@@ -52,15 +53,15 @@ def difference(
     return _bootstrap([after, before, den], lambda s: (s[0] - s[1]) / s[2], unit, convention)
 
 
-def change(after: Sequence[float], before: Sequence[float], unit: str = "", convention: str = "") -> Estimate:
+def change(after: Numbers, before: Numbers, unit: str = "", convention: str = "") -> Estimate:
     """Σafter / Σbefore - 1 on the same items: -0.1 means 10 % less. Of bits per byte too, for the bytes cancel."""
     return _bootstrap([after, before], lambda s: s[0] / s[1] - 1, unit, convention)
 
 
-def proportion(hits: Sequence[bool], unit: str = "", convention: str = "") -> Estimate:
+def proportion(hits: Sequence[bool] | np.ndarray, unit: str = "", convention: str = "") -> Estimate:
     """The share of items that hold, with Wilson's interval (1927): no resample of 150 hits in 150 holds a miss, so the
     bootstrap would call such a share certain, and Wilson says 97.5 % to 100 %."""
-    n, share = len(hits), float(np.mean(_columns([hits])))
+    n, share = len(hits), float(np.mean(_columns([np.asarray(hits, dtype=float)])))
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
     return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, unit, convention)
@@ -76,7 +77,7 @@ def verdict(low: float, high: float, better: str) -> str:
     return "clear" if (low > 0) == (better == "higher") else "worse"
 
 
-def _columns(columns: Sequence[Sequence[float]]) -> np.ndarray:
+def _columns(columns: Sequence[Numbers]) -> np.ndarray:
     """The columns as one float array (k, n). Columns of different length are different items: a ValueError."""
     if len({len(column) for column in columns}) != 1:
         raise ValueError(f"columns of different length: {[len(column) for column in columns]}")
@@ -89,7 +90,7 @@ def _columns(columns: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def _bootstrap(
-    columns: Sequence[Sequence[float]],
+    columns: Sequence[Numbers],
     statistic: Callable[[np.ndarray], np.ndarray],
     unit: str,
     convention: str,

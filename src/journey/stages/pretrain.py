@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
+from journey.files import write_json
 from journey.stages.run import Run, Stopped, corpus, metric, stage
 
 if TYPE_CHECKING:
@@ -110,9 +111,11 @@ def fit(
     import torch
 
     from journey.evaluate import perplexity
-    from journey.files import write_json
     from journey.train.loop import Loop, train
 
+    for name in ("batch_size", "accumulate", "evaluations"):
+        if getattr(config, name) < 1:
+            raise JourneyError(f"{name} is {getattr(config, name)}: it must be at least 1")
     T = model.config.n_ctx
     steps = config.tokens // (config.batch_size * T)
     if steps < 1:
@@ -172,7 +175,6 @@ def fit(
 
 def write_model(model: "GPT", tokenizer: "Tokenizer", folder: Path) -> None:
     """The whole checkpoint: weights, config, tokenizer, chat template, generation settings."""
-    from journey.files import write_json
     from journey.model import huggingface
 
     huggingface.save(model, folder, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)

@@ -34,4 +34,18 @@ def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
         max_bytes=config.max_bytes,
         progress=run.progress,
     )
-    return {"metrics": {key: metric(value) for key, value in facts.items() if isinstance(value, int | float)}}
+    test = facts["splits"]["test"]
+    return {
+        "metrics": {
+            "documents": metric(facts["documents"]),
+            "bytes": metric(facts["bytes"], "bytes"),
+            "duplicates_dropped": metric(facts["duplicates_dropped"], "documents"),
+            "special_spellings": metric(facts["special_spellings"], "", "special tokens spelled in the text, kept as text"),
+            "test_over_half_in_train": metric(
+                test["over_half_in_train"], "share", "test documents that share over half of their 13-grams with training"
+            ),
+            "test_in_train": metric(
+                test["in_train"], "share", "mean share of a test document's 13-grams that stand in training too"
+            ),
+        }
+    }

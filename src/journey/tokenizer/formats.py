@@ -120,6 +120,7 @@ class Tokenizer:
             "pad_token": PAD,
             # transformers 5 calls it extra_special_tokens, but reads this too; 4 reads only this.
             "additional_special_tokens": [token for token in self.special if token not in (BOS, EOS, PAD)],
+            # transformers 5 ignores these beside a tokenizer.json; other readers may not.
             "add_bos_token": False,
             "add_eos_token": False,
             "clean_up_tokenization_spaces": False,

@@ -1,6 +1,7 @@
 """The training loop: rows in, a better model out, and a state on disk from which a killed run goes on exactly."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from journey.errors import JourneyError
 from journey.files import publish, read_json
 from journey.model.gpt import GPT
 from journey.train.optimizers import Optimizers, make_optimizers
@@ -74,6 +76,8 @@ def train(
         batch = np.stack([rows.row(step * loop.batch_size + b) for b in range(loop.batch_size)])
         tokens = torch.from_numpy(batch.astype(np.int64)).to(device)  # (batch_size, T + 1)
         loss = accumulate_gradients(model, tokens, loop.accumulate, loop.mark)
+        if not math.isfinite(loss):
+            raise JourneyError(f"the loss is not a number at step {step + 1}: choose a smaller lr or muon_lr")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip)
         optimizers.step()
         line = {"step": step + 1, "tokens": (step + 1) * loop.batch_size * T, "loss": loss, "lr": loop.lr * share}

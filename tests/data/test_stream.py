@@ -1,0 +1,113 @@
+"""Every token once an epoch, the same row whenever it is asked for, and a mixture that keeps its share."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journey.data.stream import Mixture, TokenStream, encode_documents
+from journey.errors import JourneyError
+
+MARK = 0
+
+
+@st.composite
+def streams(draw):
+    """A stream of documents whose tokens are all different, so that each can be found again."""
+    lengths = draw(st.lists(st.integers(1, 12), min_size=2, max_size=12))
+    T = draw(st.integers(1, max(1, min(8, sum(lengths) - 1))))
+    ends = np.cumsum(lengths)
+    documents = [np.arange(end - n, end) for n, end in zip(lengths, ends, strict=True)]
+    return documents, TokenStream(documents, T, draw(st.integers(0, 3)))
+
+
+@given(streams(), st.integers(0, 3))
+def test_an_epoch_holds_every_token_once_but_for_a_rest_shorter_than_a_row(made, epoch):
+    documents, stream = made
+    n, T = stream.rows_per_epoch, stream.T
+    rows = [stream.row(i) for i in range(epoch * n, (epoch + 1) * n)]
+    assert all(len(row) == T + 1 for row in rows)
+    inputs = [token for row in rows for token in row[:-1]]
+    assert len(set(inputs)) == len(inputs) and set(inputs) <= set(range(len(stream)))
+    assert len(stream) - len(inputs) <= T
+    # Each row goes on where the one before ended: its last target is the next one's first input.
+    assert all(a[-1] == b[0] for a, b in zip(rows, rows[1:], strict=False))
+    # Documents stay whole: inside a row a token is followed by its own document's next one.
+    ends = {document[-1] for document in documents}
+    for row in rows:
+        assert all(b == a + 1 for a, b in zip(row, row[1:], strict=False) if a not in ends)
+
+
+@given(streams(), st.data())
+def test_a_row_depends_on_seed_and_number_alone(made, data):
+    """A resumed run asks a new stream for row i, in whatever order: it must be the row of the killed one."""
+    documents, stream = made
+    asked = data.draw(st.lists(st.integers(0, 5 * stream.rows_per_epoch), min_size=1, max_size=6))
+    first = [stream.row(i).tolist() for i in asked]
+    fresh = TokenStream(documents, stream.T, stream.seed)
+    assert [fresh.row(i).tolist() for i in reversed(asked)] == first[::-1]
+
+
+@given(streams(), st.integers(1, 30))
+def test_first_is_every_token_that_the_first_rows_hold(made, n_rows):
+    """The n-gram baseline must see what the model saw: no more, no less."""
+    _, stream = made
+    found = stream.first(n_rows)
+    n, T = stream.rows_per_epoch, stream.T
+    expected = []
+    for i in range(n_rows):
+        row = stream.row(i).tolist()
+        expected += row if i % n == 0 else row[1:]
+    assert found.tolist() == expected
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    documents = [np.full(4, i) for i in range(50)]
+    streams = [TokenStream(documents, 4, seed) for seed in (0, 0, 1)]
+    a, b, c = (np.concatenate([s.row(i)[:-1] for i in range(40)]).tolist() for s in streams)
+    n = streams[0].rows_per_epoch
+    second = np.concatenate([streams[0].row(n + i)[:-1] for i in range(40)]).tolist()
+    assert a == b and a != c and a != second
+
+
+def test_too_little_text_for_one_row_is_said():
+    with pytest.raises(JourneyError, match="the training text has 8 tokens, too few for one row of 8"):
+        TokenStream([np.arange(8)], 8, 0)
+    assert TokenStream([np.arange(9)], 8, 0).rows_per_epoch == 1
+
+
+class Numbered:
+    """Row i is i itself."""
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    def row(self, i):
+        return self.sign * (i + 1)
+
+
+@given(st.integers(0, 99).map(lambda percent: percent / 100), st.integers(1, 400))
+def test_a_mixture_keeps_its_share_at_every_length_and_skips_no_row(share, n):
+    mixture = Mixture(Numbered(1), Numbered(-1), share)
+    rows = [mixture.row(i) for i in range(n)]
+    replayed = [-row for row in rows if row < 0]
+    assert replayed == list(range(1, len(replayed) + 1))
+    assert [row for row in rows if row > 0] == list(range(1, n - len(replayed) + 1))
+    exact = Fraction(str(share)) * n
+    assert exact - 1 <= len(replayed) <= exact
+
+
+def test_a_quarter_is_every_fourth_row():
+    mixture = Mixture(Numbered(1), Numbered(-1), 0.25)
+    assert [mixture.row(i) < 0 for i in range(8)] == [False, False, False, True] * 2
+
+
+def test_documents_are_encoded_behind_their_mark():
+    shown = []
+    texts = ["ab", "", "c"] * 1000
+    found = encode_documents(texts, lambda batch: [[ord(c) for c in t] for t in batch], MARK, lambda *a: shown.append(a))
+    assert [ids.tolist() for ids in found[:3]] == [[MARK, 97, 98], [MARK], [MARK, 99]]
+    assert len(found) == 3000 and found[0].dtype == np.int32
+    assert shown == [(2048, 3000, "documents"), (3000, 3000, "documents")]

@@ -1,0 +1,206 @@
+"""The loop's silent bugs, each with its test: accumulation that is no big batch, documents that see each other, a
+resumed run that is not the same run."""
+
+import copy
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from journey.data.stream import TokenStream
+from journey.errors import JourneyError
+from journey.model.config import GPTConfig
+from journey.model.gpt import GPT
+from journey.train import loop as module
+from journey.train.loop import Loop, accumulate_gradients, train
+
+V, T, MARK = 50, 16, 0
+LOOP = Loop(
+    steps=12,
+    batch_size=4,
+    accumulate=1,
+    optimizer="muon",
+    lr=1e-2,
+    muon_lr=0.02,
+    weight_decay=0.1,
+    warmup=0.1,
+    decay=0.5,
+    clip=1.0,
+    eval_every=4,
+    mark=MARK,
+)
+
+
+@pytest.fixture(params=["qwen3", "gpt2"])
+def model(request):
+    torch.manual_seed(0)
+    made = GPT(GPTConfig.make(request.param, V, T, 2, 32, n_head=2))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5)  # far from uniform, so that a wrong mean or mask shows
+    return made
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    return TokenStream([np.array([MARK, *rng.integers(1, V, rng.integers(2, 12))]) for _ in range(60)], T, seed=1)
+
+
+def batch(rows, n):
+    return torch.from_numpy(np.stack([rows.row(i) for i in range(n)]).astype(np.int64))  # (n, T + 1)
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_accumulation_is_one_big_batch(model, rows, parts):
+    tokens = batch(rows, 8)
+    big = accumulate_gradients(model, tokens, 1, MARK)
+    expected = gradients(model)
+    model.zero_grad()
+    assert accumulate_gradients(model, tokens, parts, MARK) == pytest.approx(big, abs=1e-6)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-5)
+
+
+def test_the_loss_is_the_mean_over_all_targets_by_hand(model, rows):
+    tokens = batch(rows, 4)
+    losses = []
+    for row in tokens:
+        starts = [i for i in range(T) if row[i] == MARK or i == 0]
+        for start, end in zip(starts, [*starts[1:], T], strict=True):
+            logits = model(row[None, start:end])[0].log_softmax(-1)  # each document alone
+            losses += [-logits[i, row[start + i + 1]].item() for i in range(end - start)]
+    assert len(losses) == 4 * T
+    assert accumulate_gradients(model, tokens, 1, MARK) == pytest.approx(np.mean(losses), abs=1e-5)
+
+
+def test_a_packed_document_never_sees_another(model):
+    """Change the first document, and nothing of the second changes: not its logits, not where its gradient goes."""
+    first, other, second = [MARK, 5, 6, 7], [MARK, 9, 8, 20], [MARK, 11, 12, 13, 14]
+    a, b = (torch.tensor([doc + second]) for doc in (first, other))
+    seen = [(ids == MARK).cumsum(1) for ids in (a, b)]
+    here, there = (model(ids, documents=documents)[0, len(first) :] for ids, documents in zip((a, b), seen, strict=True))
+    alone = model(torch.tensor([second]))[0]
+    torch.testing.assert_close(here, there, atol=0, rtol=0)
+    torch.testing.assert_close(here, alone, atol=1e-5, rtol=1e-5)
+    # and the test can fail: without the document numbers the second one does change
+    assert (model(a)[0, len(first) :] - model(b)[0, len(first) :]).abs().max() > 1e-3
+
+
+def test_the_loop_keeps_packed_documents_apart(model):
+    """The same through the loop's own door: the loss of the second document sends no gradient to the first's tokens."""
+    first, second = [MARK, 5, 6, 7], [MARK, *range(11, 24)]
+    tokens = torch.tensor([[*first, *second]])[:, : T + 1]
+    losses = []
+    for start in (first, [MARK, 9, 8, 20]):
+        model.zero_grad()
+        tokens[0, : len(first)] = torch.tensor(start)
+        losses.append(accumulate_gradients(model, tokens, 1, MARK) * T)
+    # Both losses hold the second document's; the first document's own losses are computed alone.
+    own = [model(torch.tensor([d]), torch.tensor([[*d[1:], MARK]])).item() * 4 for d in (first, [MARK, 9, 8, 20])]
+    assert losses[0] - own[0] == pytest.approx(losses[1] - own[1], abs=1e-4)
+
+
+def run(model, rows, loop, state, stop_after=None):
+    shown = []
+    history = train(
+        model,
+        rows,
+        loop,
+        state=state,
+        evaluate=lambda model: {"dev_loss": 0.5},
+        progress=lambda done, total, **numbers: shown.append((done, total, numbers)),
+        stopping=lambda: stop_after is not None and len(shown) >= stop_after - 1,
+    )
+    return history, shown
+
+
+def test_the_history_has_a_line_for_each_step(model, rows, tmp_path):
+    history, shown = run(model, rows, LOOP, tmp_path / "state")
+    assert [line["step"] for line in history] == list(range(1, 13))
+    assert [line["tokens"] for line in history] == [4 * T * step for step in range(1, 13)]
+    assert [line["step"] for line in history if "dev_loss" in line] == [4, 8, 12]
+    assert all({"loss", "lr", "grad_norm"} <= line.keys() for line in history)
+    assert history[0]["loss"] > history[-1]["loss"]
+    assert shown[-1][:2] == (12 * 4 * T, 12 * 4 * T)
+
+
+def test_the_last_step_is_scored_even_where_it_falls_between(model, rows, tmp_path):
+    history, _ = run(model, rows, dataclasses.replace(LOOP, eval_every=5), tmp_path / "state")
+    assert [line["step"] for line in history if "dev_loss" in line] == [5, 10, 12]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("stops", [[5], [1, 2, 3], [11]])
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(model, rows, tmp_path, optimizer, stops):
+    loop = dataclasses.replace(LOOP, optimizer=optimizer, accumulate=2)
+    again = copy.deepcopy(model)
+    expected, _ = run(model, rows, loop, tmp_path / "whole")
+    for stop in stops:
+        history, _ = run(copy.deepcopy(again), rows, loop, tmp_path / "state", stop_after=stop)
+        assert history is None
+    resumed = copy.deepcopy(again)
+    with torch.no_grad():  # what was in memory is lost: all of it must come from the disk
+        for p in resumed.parameters():
+            p.add_(1)
+    history, shown = run(resumed, rows, loop, tmp_path / "state")
+    assert history == expected
+    assert len(shown) == 12 - sum(stops)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_kill_while_saving_leaves_the_state_before(model, rows, tmp_path, monkeypatch):
+    """Half a state stands only under a name that nobody reads."""
+    monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
+    start, state = copy.deepcopy(model), tmp_path / "state"
+    expected, _ = run(copy.deepcopy(start), rows, LOOP, tmp_path / "whole")
+    publish, calls = module.publish, []
+
+    def killed(folder, final):
+        calls.append(final)
+        if len(calls) == 6:
+            (folder / "history.json").write_text("[{")
+            raise KeyboardInterrupt
+        publish(folder, final)
+
+    monkeypatch.setattr(module, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(copy.deepcopy(start), rows, LOOP, state)
+    assert sorted(path.name for path in state.iterdir()) == ["step-000000005", "unfinished"]
+    monkeypatch.setattr(module, "publish", publish)
+    assert run(start, rows, LOOP, state)[0] == expected
+
+
+def test_only_the_newest_state_is_kept(model, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
+    run(model, rows, LOOP, tmp_path / "state")
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000000012"]
+    assert len(json.loads((tmp_path / "state" / "step-000000012" / "history.json").read_text())) == 12
+
+
+def test_gradients_are_clipped_to_the_norm(model, rows, tmp_path, monkeypatch):
+    norms = []
+
+    def step(self):
+        norms.append(torch.cat([p.grad.flatten() for o in self.all for g in o.param_groups for p in g["params"]]).norm())
+        for p in (p for o in self.all for g in o.param_groups for p in g["params"]):
+            p.grad = None
+
+    monkeypatch.setattr(module.Optimizers, "step", step)
+    history, _ = run(model, rows, dataclasses.replace(LOOP, clip=0.1, steps=3), tmp_path / "state")
+    assert all(line["grad_norm"] > 0.2 for line in history)
+    assert all(norm == pytest.approx(0.1, rel=1e-3) for norm in norms)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_in_one_line(model, rows, tmp_path):
+    loop = dataclasses.replace(LOOP, lr=1e30, muon_lr=1e30)
+    with pytest.raises(JourneyError, match="not a number") as error:
+        run(model, rows, loop, tmp_path / "state")
+    assert "\n" not in str(error.value)
