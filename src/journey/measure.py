@@ -129,9 +129,16 @@ def prompts(documents: Mapping[str, Sequence[Any]], asked: Sequence[Any]) -> lis
     # Named ones from memory, the one that names nothing with its passage: without it, no one could know.
     answered = [("chat", question_messages(q, with_passage=not q.named)[0]["content"]) for q in chats]
     n = 6 - len(answered)
-    # A document from each corpus in turn, its first line (of documentation: the name and its parameters).
-    turns = [d for row in zip(*(list(held_out)[:n] for held_out in documents.values()), strict=False) for d in row]
-    return [("text", document.text.split("\n\n")[0][:120]) for document in turns[:n]] + answered
+    # From each corpus in turn, and from all over it: neighbours in a corpus are of one package.
+    spread = [[held_out[len(held_out) * i // n] for i in range(min(n, len(held_out)))] for held_out in documents.values()]
+    turns = [document for row in zip(*spread, strict=False) for document in row]
+    return [("text", _beginning(document.text)) for document in turns[:n]] + answered
+
+
+def _beginning(text: str) -> str:
+    """A document's heading with the blank line after it (of documentation: name and parameters), or its first words."""
+    heading, blank, _ = text[:160].partition("\n\n")
+    return heading + blank if blank else text[:60].rpartition(" ")[0] or text[:60]
 
 
 def _baselines(

@@ -11,6 +11,7 @@ import pytest
 
 from journey import report
 from journey.errors import JourneyError
+from journey.report import charts
 from journey.report.chapters import induction
 from journey.report.claims import CAME_OUT, DID_NOT, PARTLY, claims
 from journey.report.effects import compare, effects
@@ -205,3 +206,12 @@ def test_numbers_as_people_write_them() -> None:
         "1\u00a0h\u00a005\u00a0min",
     )
     assert big(1_350_144) == "1.35\u00a0million" and big(18_200) == "18,200" and big(9.33e12) == "9.33\u00a0trillion"
+
+
+def test_curves_show_every_point_and_thin_by_means() -> None:
+    steep = charts.curves([charts.Curve("loss", [(0, 9.0), (1, 2.0), (2, 1.9)], 0)], title="t", x_unit="x", y_unit="y")
+    heights = [float(y) for y in re.findall(r'class="hit" cx="[\d.]+" cy="([\d.-]+)"', steep)]
+    assert len(heights) == 3 and min(heights) >= 30 and heights == sorted(heights)  # falling, none cut off at the top
+    many = [(float(i), float(i % 2)) for i in range(1001)]
+    thin = charts._thin(many)
+    assert len(thin) == charts.MAX_POINTS and all(0.3 < y < 0.7 for _, y in thin)

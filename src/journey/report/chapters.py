@@ -83,7 +83,14 @@ def choices(life: Life) -> str:
                 agree,
             ]
         )
-    head = ["Model", "acc, %", "acc_norm, %", "lm-eval acc, %", "lm-eval acc_norm, %", "same outcome"]
+    head = [
+        "Model",
+        "acc,&nbsp;%",
+        "acc_norm,&nbsp;%",
+        "lm&#8209;eval acc,&nbsp;%",
+        "lm&#8209;eval acc_norm,&nbsp;%",
+        "same outcome",
+    ]
     caption = f"Our scorer and lm-eval on the same {len(items[stages[0]]):,} items"
     numbers = table(caption, head, rows, style="numbers")
     return _figures([_figure(chart, "Share of held-out functions whose own summary was picked."), numbers])
@@ -153,7 +160,7 @@ def induction(stage: Stage, effect: Effect) -> str:
     if best < 0.3:
         return (
             f"{name}: the second copy is easier ({change}), but {strongest}: too little to call it an induction head. "
-            "Something of the first copy is used; how, these scores do not show."
+            "The first copy may be used, or later places may just be easier: these scores do not show which."
         )
     return f"{name} has an induction head: the second copy is easier ({change}), and {strongest}."
 

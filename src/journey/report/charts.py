@@ -79,10 +79,8 @@ def curves(
     """Lines over one pair of axes; each point says its numbers when pointed at."""
     lines = [Curve(c.label, _thin(c.points), c.colour, c.faint) for c in lines]
     xs = [x for c in lines for x, _ in c.points]
-    # The first points of a loss curve are many times the last: the axis follows the rest, and the line leaves it.
-    ys = sorted(y for c in lines for _, y in c.points)
-    values = [mark for mark, _ in marks]
-    low, high = y_range or (min([*ys, *values]), max([ys[floor(0.97 * (len(ys) - 1))], *values]))
+    ys = [y for c in lines for _, y in c.points] + [mark for mark, _ in marks]
+    low, high = y_range or (min(ys), max(ys))
     yt = _ticks(low, high, 5)
     xt = [float(i) for i in range(int(min(xs)), int(max(xs)) + 1)] if x_whole else _ticks(min(0.0, *xs), max(xs), 4)
     left, right, top, bottom = 46.0, 14.0, 30.0, height - 44.0
@@ -100,13 +98,13 @@ def curves(
         parts.append(_line(left, y(value), WIDTH - right, y(value), "mark"))
         parts.append(_text(WIDTH - right, y(value) - 5, name, "name", "end"))
     for c in lines:
-        path = " ".join(f"{x(px):.1f},{max(y(py), top - 6):.1f}" for px, py in c.points)
+        path = " ".join(f"{x(px):.1f},{y(py):.1f}" for px, py in c.points)
         style = "curve faint" if c.faint else "curve"
         parts.append(f'<g class="s{c.colour}"><polyline class="{style}" points="{path}"/>')
         size = 3.5 if len(c.points) <= 40 and not c.faint else 0
         for px, py in c.points:
             said = escape(f"{c.label}: {number(py, y_unit)} at {number(px, x_unit, decimals=_decimals(px))}")
-            where = f'cx="{x(px):.1f}" cy="{max(y(py), top - 6):.1f}"'
+            where = f'cx="{x(px):.1f}" cy="{y(py):.1f}"'
             parts.append(f'<circle class="hit" {where} r="6"><title>{said}</title></circle>')
             parts.append(f'<circle {where} r="{size}"/>' if size else "")
         parts.append("</g>")
@@ -174,8 +172,8 @@ def _tick(value: float, ticks: Sequence[float]) -> str:
 
 def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """At most MAX_POINTS, each the mean of its neighbours: of a noisy loss the mean is what there is to see."""
-    size = ceil(len(points) / MAX_POINTS)
-    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    k = min(len(points), MAX_POINTS)
+    groups = [points[i * len(points) // k : (i + 1) * len(points) // k] for i in range(k)]
     return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
 
 

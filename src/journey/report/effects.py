@@ -247,7 +247,7 @@ def _answer_loss(before: Measurement, after: Measurement, passage: str) -> Effec
     ours, theirs = [a[passage] for a, _ in pairs], [b[passage] for _, b in pairs]
     return _effect(
         after,
-        f"answer loss, {passage} passage",
+        f"answer loss, {'right' if passage == 'right' else 'no'} passage",
         f"Are the documented answers easier for it than for {before['name']}, {words}?",
         difference(ours, theirs, [a["tokens"] for a, _ in pairs], "nats/token"),
         "lower",

@@ -20,7 +20,7 @@ def page(life: Life) -> str:
     found = effects([s.measurement for s in life.models], {s.lineage["id"]: s.lineage for s in life.done})
     notes = Notes()
     expected = claims(life, found)
-    promises = f"<h2>What was expected, and what came out</h2>{claim_list(expected, notes)}" if expected else ""
+    promises = claim_list(expected, notes) if expected else '<p class="nothing">Nothing to compare yet.</p>'
     firsts = {s.kind: s.name for s in reversed(life.stages)}
     stages = "".join(section(life, s, firsts[s.kind] == s.name, found, notes) for s in life.stages)
     measured = _chapters(life, found, notes)
@@ -31,7 +31,7 @@ def page(life: Life) -> str:
         f"<title>{escape(life.recipe)}: what each stage changed</title>"
         f"<style>{STYLE.read_text(encoding='utf-8')}</style></head><body>"
         f"{headline(life, found)}{_contents(life)}<main>"
-        f'<section id="expected">{promises}</section>'
+        f'<section id="expected"><h2>What was expected, and what came out</h2>{promises}</section>'
         f'<section id="stages"><h2>The stages, one by one</h2>{stages}</section>'
         f"{measured}"
         f'<section id="lineage"><h2>Lineage</h2><p>{words.LINEAGE}</p>{nodes(life)}</section>'

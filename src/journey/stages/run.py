@@ -207,7 +207,7 @@ def inputs_of(config: Any, text_ids: dict[str, str]) -> dict[str, str]:
     from journey.data.sources import fingerprint
 
     raw = [field.name for field in dataclasses.fields(config) if field.metadata.get("source")]
-    return text_ids | {name: fingerprint(getattr(config, name)) for name in raw}
+    return text_ids | {name: fingerprint(getattr(config, name)) for name in raw if getattr(config, name)}
 
 
 def _make_texts(config: Any, run: Run) -> None:

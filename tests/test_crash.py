@@ -1,0 +1,201 @@
+"""Killed at any instant, a life goes on where it was and ends as if nothing had happened.
+
+The lives run in processes forked from one that has imported everything, each the leader of a group that is killed whole:
+what is killed is then work, and not ten times the import of torch.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from journey.files import sha256_file
+from journey.stages.run import Stopped
+
+STAGES = ("prose", "code", "tokenizer", "base", "coder", "chat")
+MODELS = ("base", "coder", "chat")
+HEAVY = ["torch", "trl", "transformers", "datasets", "pyarrow.parquet", "journey.train.loop", "journey.stages.sft"]
+
+# Every step is saved, so that a kill finds the training between two saved states, and in the middle of saving one.
+CODE = """
+import os, sys
+os.setsid()
+os.dup2(os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+import journey.train.loop, journey.stages.sft
+journey.train.loop._SAVE_EVERY = journey.stages.sft._SAVE_EVERY = 0.0
+sys.argv = ["journey", *{arguments!r}]
+from journey.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Forks a ready process for each life."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(HEAVY)
+    return context
+
+
+class Running:
+    """A life at work in a process of its own."""
+
+    def __init__(self, server, life, workspace):
+        self.workspace = workspace
+        self.log = workspace.parent / f"{workspace.name}.log"
+        arguments = ["run", str(life.recipe), "--workspace", str(workspace)]
+        code = CODE.format(log=str(self.log), arguments=arguments)
+        self.process = server.Process(target=exec, args=(code, {"__name__": "life"}))
+        self.process.start()
+
+    def kill(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # not yet the leader of its group, or just finished
+            self.process.kill()
+        self.process.join()
+
+    def wait_for(self, pattern):
+        """Until a path in the workspace is there."""
+        while not any(self.workspace.glob(pattern)):
+            assert self.process.is_alive(), self.log.read_text()
+            time.sleep(0.002)
+
+    def finish(self):
+        self.process.join()
+        return self.process.exitcode
+
+
+def assert_whole(workspace):
+    """Nothing half-written stands under a name that anyone reads."""
+    for folder in (workspace / "nodes").glob("[!.]*"):
+        lineage = json.loads((folder / "lineage.json").read_text())
+        files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+        files.pop("lineage.json")
+        assert {name: sha256_file(path) for name, path in files.items()} == lineage["files"]
+    for name in ("plan.json", "measurements/*/measurement.json"):
+        for path in workspace.glob(name):
+            json.loads(path.read_text())
+    for state in workspace.glob("nodes/.work-*/state/**/step-*"):
+        names = {path.name for path in state.iterdir()}
+        assert names >= {"state.safetensors", "history.json"} or names >= {"trainer_state.json", "model.safetensors"}
+
+
+def assert_same_life(workspace, life):
+    """The ids, the weights and the losses of the uninterrupted life, and nothing left over."""
+    found = {name: next((workspace / "nodes").glob(f"{name}-*")) for name in STAGES}
+    assert {path.name for path in (workspace / "nodes").iterdir()} == {path.name for path in found.values()}
+    for name in STAGES:
+        ours, theirs = (json.loads((p / "lineage.json").read_text()) for p in (found[name], life.node(name).path))
+        assert ours["id"] == theirs["id"] and ours["metrics"] == theirs["metrics"]
+        assert ours["weights_sha256"] == theirs["weights_sha256"]
+    for name in MODELS:
+        ours, theirs = json.loads((found[name] / "history.json").read_text()), life.history(name)
+        assert [line.keys() for line in ours] == [line.keys() for line in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            assert a == pytest.approx(b, abs=1e-6)
+        paths = [place / "measurements" / life.node(name).id / "measurement.json" for place in (workspace, life.workspace)]
+        a, b = (json.loads(path.read_text()) | {"seconds": 0} for path in paths)
+        assert a == b
+    assert not list(workspace.rglob("*.tmp"))
+    assert (workspace / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_kill_9_at_ten_random_moments_then_the_same_life(life, server, tmp_path):
+    rng = random.Random(11)
+    start = time.monotonic()
+    whole = Running(server, life, tmp_path / "whole")
+    assert whole.finish() == 0, whole.log.read_text()
+    seconds = time.monotonic() - start
+    assert_same_life(whole.workspace, life)
+
+    kills, lives = 0, 1
+    while kills < 10:
+        running = Running(server, life, tmp_path / f"killed-{lives}")
+        running.process.join(timeout=rng.uniform(0.02, 0.25) * seconds)
+        if running.process.is_alive():
+            running.kill()
+            kills += 1
+            assert_whole(running.workspace)
+        else:  # it came through: the rest of the kills is for another one
+            assert running.finish() == 0, running.log.read_text()
+            assert_same_life(running.workspace, life)
+            lives += 1
+    last = Running(server, life, tmp_path / f"killed-{lives}")
+    assert last.finish() == 0, last.log.read_text()
+    assert_same_life(last.workspace, life)
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_of_each_training(life, server, tmp_path):
+    """What chance may miss: each of the three models is killed with some steps saved, and does not begin anew."""
+    workspace = tmp_path / "workspace"
+    # After this state has been seen, and for the second kill of each not a state of the run before.
+    moments = [".work-*/state/training/step-0000000*5", ".work-*/state/training/step-00000001*", ".work-*/state/step-00000000[3-9]"]
+    for name, moment in zip(MODELS, moments, strict=True):
+        running = Running(server, life, workspace)
+        running.wait_for(f"nodes/{moment}")
+        running.kill()
+        made = {path.name.split("-")[0] for path in (workspace / "nodes").glob("[!.]*")}
+        assert made == set(STAGES[: STAGES.index(name)]), f"killed in {made}, not in {name}"
+        assert_whole(workspace)
+    last = Running(server, life, workspace)
+    assert last.finish() == 0, last.log.read_text()
+    assert_same_life(workspace, life)
+    # The first of the killed trainings went on from its state: fewer steps were left than there are.
+    text = last.log.read_text()
+    assert text.count("base: pretrain") == 2 and text.count("base: measured") == 1
+
+
+@pytest.mark.parametrize(("name", "moment"), [("coder", "state/training/step-*"), ("chat", "state/step-*")])
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(copy, life, server, name, moment):
+    """Also: while it runs, a second run is refused, by the number of the first."""
+    for later in MODELS[MODELS.index(name) :]:
+        shutil.rmtree(copy.node(later).path)
+    running = Running(server, copy, copy.workspace)
+    running.wait_for(f"nodes/.work-*/{moment}")
+    second = Running(server, copy, copy.workspace)
+    second.log = second.log  # one log for both
+    assert second.finish() == 2
+    assert f"is in use by `journey run {copy.recipe}" in running.log.read_text()
+    assert f"(process {running.process.pid}, since" in running.log.read_text()
+    os.kill(running.process.pid, signal.SIGINT)
+    assert running.finish() == 1
+    said = running.log.read_text()
+    assert "stopping at the next safe point" in said and "stopped, and all work is saved" in said
+    assert f"`journey run {copy.recipe} --workspace {copy.workspace}` goes on from here" in said
+    assert "Traceback" not in said
+    assert_whole(copy.workspace)
+    assert list((copy.workspace / "nodes").glob(f".work-*/{moment}"))
+    again = Running(server, copy, copy.workspace)
+    assert again.finish() == 0, again.log.read_text()
+    assert_same_life(copy.workspace, life)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_stage_killed_between_its_renames_is_made_again(copy, journey, monkeypatch, life, again):
+    """`--from` puts a new node where an old one stands: for an instant there is none, and a kill then loses nothing."""
+    from journey import files
+
+    if not again:
+        shutil.rmtree(copy.node("coder").path)
+    replace = os.replace
+
+    def killed(a, b):
+        if "coder-" in str(b) and str(a).endswith("node"):
+            raise Stopped
+        replace(a, b)
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    arguments = ["run", copy.recipe, "--workspace", copy.workspace, "--until", "coder"]
+    assert journey(*arguments, *(["--from", "coder"] if again else [])).code == 1
+    monkeypatch.undo()
+    assert not list((copy.workspace / "nodes").glob("coder-*"))
+    assert journey(*arguments).code == 0
+    assert copy.node("coder").lineage["weights_sha256"] == life.node("coder").lineage["weights_sha256"]
