@@ -21,9 +21,12 @@ import pytest
 from journey.checkpoint import Node, open_node
 from journey.cli import main
 
-THINGS = "array file matrix reader index value server thread window buffer model token parser list queue".split()
-DEEDS = "reads writes sorts returns copies merges closes counts splits checks".split()
-KINDS = "small empty sorted shared local nested open finished random hidden".split()
+THINGS = (
+    "array", "file", "matrix", "reader", "index", "value", "server", "thread",
+    "window", "buffer", "model", "token", "parser", "list", "queue",
+)  # fmt: skip
+DEEDS = ("reads", "writes", "sorts", "returns", "copies", "merges", "closes", "counts", "splits", "checks")
+KINDS = ("small", "empty", "sorted", "shared", "local", "nested", "open", "finished", "random", "hidden")
 
 RECIPE = """\
 name: tiny
@@ -78,7 +81,9 @@ class Life:
     output: Output | None = None
 
     def node(self, name: str) -> Node:
-        return next(open_node(path) for path in (self.workspace / "nodes").iterdir() if path.name.startswith(f"{name}-"))
+        return next(
+            open_node(path) for path in (self.workspace / "nodes").iterdir() if path.name.startswith(f"{name}-")
+        )
 
     def history(self, name: str) -> list[dict]:
         return json.loads((self.node(name).path / "history.json").read_text())
@@ -90,7 +95,8 @@ def sentence(rng: random.Random) -> str:
 
 
 def function(rng: random.Random) -> str:
-    return f"def {rng.choice(DEEDS)}_{rng.choice(THINGS)}_{rng.randrange(1000)}(x):\n    return x + {rng.randrange(1000)}\n"
+    name = f"{rng.choice(DEEDS)}_{rng.choice(THINGS)}_{rng.randrange(1000)}"
+    return f"def {name}(x):\n    return x + {rng.randrange(1000)}\n"
 
 
 def write_lines(path: Path, records: list[dict]) -> None:
@@ -104,7 +110,9 @@ def write_life(folder: Path) -> Life:
     rng = random.Random(7)
     prose = [" ".join(sentence(rng) for _ in range(rng.randrange(3, 8))) for _ in range(400)]
     code = ["\n".join(function(rng) for _ in range(rng.randrange(2, 6))) for _ in range(200)]
-    asked = [(f"What does the {a} do with the {b}?", f"The {a} {rng.choice(DEEDS)} the {b}.") for a in THINGS for b in THINGS]
+    asked = [
+        (f"What does the {a} do with the {b}?", f"The {a} {rng.choice(DEEDS)} the {b}.") for a in THINGS for b in THINGS
+    ]
     write_lines(texts / "prose.jsonl", [{"text": text} for text in prose])
     write_lines(texts / "code.jsonl", [{"text": text} for text in code])
     write_lines(texts / "asked.jsonl", [{"question": question, "answer": answer} for question, answer in asked])

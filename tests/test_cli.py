@@ -22,7 +22,9 @@ def imported(*arguments, beside=()):
         "import sys; from journey.cli import main; code = main(sys.argv[1:]);"
         f"print(code, *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True
+    )
     code, *names = done.stderr.splitlines()[-1].split()
     return int(code), set(names), done.stdout + done.stderr
 
@@ -238,7 +240,16 @@ def test_special_spellings_in_a_text_are_counted_and_stay_text(copy, journey, tm
         line["text"] = "<|end|>" + line["text"] + "<|endoftext|>"
     mine = tmp_path / "mine.jsonl"
     mine.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    arguments = ["run", copy.recipe, "--workspace", copy.workspace, "--until", "base", "--set", f"stages.prose.source={mine}"]
+    arguments = [
+        "run",
+        copy.recipe,
+        "--workspace",
+        copy.workspace,
+        "--until",
+        "base",
+        "--set",
+        f"stages.prose.source={mine}",
+    ]
     output = journey(*arguments, "--set", "stages.base.tokens=512", "--json")
     assert output.code == 0, output.err
     plan = {entry["name"]: entry for entry in json.loads((copy.workspace / "plan.json").read_text())["stages"]}
@@ -310,7 +321,22 @@ def test_every_stage_is_a_verb_with_the_same_call(life, journey, tmp_path):
     lines = {
         "text": ("--source", life.texts / "prose.jsonl", "--seed", 3, "--out", text),
         "tokenizer": ("train", "--data", text, "--vocab-size", 400, "--seed", 3, "--out", tok),
-        "pretrain": ("--parent", tok, "--data", text, "--n-layer", 1, "--n-embd", 32, "--n-ctx", 64, "--tokens", 512, "--out", base),
+        "pretrain": (
+            "--parent",
+            tok,
+            "--data",
+            text,
+            "--n-layer",
+            1,
+            "--n-embd",
+            32,
+            "--n-ctx",
+            64,
+            "--tokens",
+            512,
+            "--out",
+            base,
+        ),
     }
     for verb, arguments in lines.items():
         answer = whole(journey(verb, *arguments, "--json").json, verb)

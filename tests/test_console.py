@@ -19,7 +19,9 @@ class Clock:
         monkeypatch.setattr(console.time, "monotonic", lambda: self.now)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (42, "0:42"), (725, "12:05"), (59.6, "1:00"), (11045, "3:04:05")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00"), (42, "0:42"), (725, "12:05"), (59.6, "1:00"), (11045, "3:04:05")]
+)
 def test_seconds_as_a_person_reads_them(seconds, text):
     assert clock(seconds) == text
 

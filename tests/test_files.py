@@ -29,7 +29,11 @@ def test_sha256_of_a_file(tmp_path):
 
 
 def test_digest_is_of_the_value_and_not_of_the_order_of_its_keys():
-    assert digest({"b": 1, "a": "ü"}) == digest({"a": "ü", "b": 1}) == hashlib.sha256('{"a":"ü","b":1}'.encode()).hexdigest()
+    assert (
+        digest({"b": 1, "a": "ü"})
+        == digest({"a": "ü", "b": 1})
+        == hashlib.sha256('{"a":"ü","b":1}'.encode()).hexdigest()
+    )
 
 
 @given(VALUES, VALUES)

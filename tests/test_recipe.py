@@ -73,7 +73,12 @@ def test_the_recipe_that_comes_along_is_good():
         ("vocab_size: 512", "vocabsize: 512", 11, 'unknown key "vocabsize", did you mean "vocab_size"?'),
         ("    parents: [tokenizer]", "    parent: [tokenizer]", 14, 'unknown key "parent", did you mean "parents"?'),
         ("seed: 1", "sed: 1", 2, 'unknown key "sed", did you mean "seed"?'),
-        ("[tokenizer]", "[tokeniser]", 14, 'parent "tokeniser" is no stage above and no folder, did you mean "tokenizer"?'),
+        (
+            "[tokenizer]",
+            "[tokeniser]",
+            14,
+            'parent "tokeniser" is no stage above and no folder, did you mean "tokenizer"?',
+        ),
         ("    parents: [tokenizer]\n", "", 12, '"base" needs one parent, a tokenizer: add parents: [NAME]'),
         ("[tokenizer]", "[tokenizer, docs]", 12, '"base" needs one parent'),
         ("    with: {source: texts}", "    parents: [tokenizer]", 6, "the stage text has no parents"),
@@ -102,7 +107,9 @@ def test_a_mistake_is_told_by_its_line_and_the_nearest_word(read, old, new, line
     assert f"small.yaml:{line}:" in message and said in message
 
 
-@pytest.mark.parametrize("text", ["", "5", "- a", "name: x", "name: x\nstages: []", "name: x\nstages: {a: b}", "\tname: x"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "- a", "name: x", "name: x\nstages: []", "name: x\nstages: {a: b}", "\tname: x"]
+)
 def test_what_is_no_recipe_is_said_to_be_none(read, text):
     assert "small.yaml" in complaint(read, text)
 
@@ -118,12 +125,30 @@ def test_a_recipe_that_is_not_there_names_those_that_are():
         recipes.find("pockt")
 
 
-ODD = ("", "null", "[]", "{}", "5", "[5]", "[[]]", "-1", "yes", ".nan", "2024-99-99", "? [a]", "a: b", "[a]", "'", "*x", "!x y")
+ODD = (
+    "",
+    "null",
+    "[]",
+    "{}",
+    "5",
+    "[5]",
+    "[[]]",
+    "-1",
+    "yes",
+    ".nan",
+    "2024-99-99",
+    "? [a]",
+    "a: b",
+    "[a]",
+    "'",
+    "*x",
+    "!x y",
+)
 
 
 @pytest.mark.parametrize("at", range(len(GOOD.splitlines())))
 def test_whatever_stands_in_a_line_the_recipe_is_read_or_refused_in_one_line(read, at):
-    """A line of the good recipe is dropped, repeated, pushed to the right, or has its value replaced by something odd."""
+    """A line of the good recipe is dropped, repeated, pushed right, or has its value replaced by something odd."""
     lines = GOOD.splitlines()
     key = lines[at].partition(":")[0]
     for instead in ([], [lines[at]] * 2, [f"  {lines[at]}"], *([f"{key}: {odd}"] for odd in ODD)):

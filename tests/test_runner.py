@@ -97,7 +97,9 @@ def test_a_second_run_does_nothing_and_says_so(copy, journey):
 
 def test_a_changed_stage_runs_again_with_what_follows_and_the_rest_stays(copy, journey):
     before = stamps(copy.workspace)
-    output = journey("run", copy.recipe, "--workspace", copy.workspace, "--set", "stages.chat.max_examples=16", "--json")
+    output = journey(
+        "run", copy.recipe, "--workspace", copy.workspace, "--set", "stages.chat.max_examples=16", "--json"
+    )
     assert output.code == 0 and output.json["made"] == ["chat"]
     after = stamps(copy.workspace)
     assert before.items() < after.items() and len(after) == len(before) + 1  # the old chat stays too
@@ -149,7 +151,10 @@ def test_every_model_is_measured_on_every_text(life):
 def test_every_model_has_the_same_items(life):
     """So that any two nodes can be compared item by item."""
     items = [
-        [(item["id"], item["bytes"]) for item in measure.read(life.node(n), life.workspace)["bits_per_byte"]["code"]["items"]]
+        [
+            (item["id"], item["bytes"])
+            for item in measure.read(life.node(n), life.workspace)["bits_per_byte"]["code"]["items"]
+        ]
         for n in ("base", "coder", "chat")
     ]
     assert items[0] == items[1] == items[2] and len(items[0]) > 10
@@ -234,7 +239,15 @@ BRIEF = ("--set", "stages.base.tokens=512")
 
 def run_limited(life, workspace, until, limit):
     """A run in a process of its own that may not make a file larger than `limit` bytes."""
-    command = [sys.executable, "-c", "from journey.cli import entry; entry()", "run", life.recipe, "--workspace", workspace]
+    command = [
+        sys.executable,
+        "-c",
+        "from journey.cli import entry; entry()",
+        "run",
+        life.recipe,
+        "--workspace",
+        workspace,
+    ]
     return subprocess.run(
         [*map(str, command), "--until", until, *BRIEF, "--json"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
@@ -290,7 +303,7 @@ def test_a_node_is_found_by_name_by_the_beginning_of_its_id_and_by_path(life):
 
 
 def test_a_node_that_is_not_there_is_told(life, copy, tmp_path):
-    with pytest.raises(JourneyError, match='no node "bas" in .*, did you mean "base"'):
+    with pytest.raises(JourneyError, match=r'no node "bas" in .*, did you mean "base"'):
         runner.find_node("bas", life.workspace)
     with pytest.raises(JourneyError, match="no journey in"):
         runner.find_node("base", tmp_path)

@@ -1,6 +1,7 @@
 """Every token once an epoch, the same row whenever it is asked for, and a mixture that keeps its share."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -33,11 +34,11 @@ def test_an_epoch_holds_every_token_once_but_for_a_rest_shorter_than_a_row(made,
     assert len(set(inputs)) == len(inputs) and set(inputs) <= set(range(len(stream)))
     assert len(stream) - len(inputs) <= T
     # Each row goes on where the one before ended: its last target is the next one's first input.
-    assert all(a[-1] == b[0] for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a[-1] == b[0] for a, b in pairwise(rows))
     # Documents stay whole: inside a row a token is followed by its own document's next one.
     ends = {document[-1] for document in documents}
     for row in rows:
-        assert all(b == a + 1 for a, b in zip(row, row[1:], strict=False) if a not in ends)
+        assert all(b == a + 1 for a, b in pairwise(row) if a not in ends)
 
 
 @given(streams(), st.data())
@@ -55,7 +56,7 @@ def test_first_is_every_token_that_the_first_rows_hold(made, n_rows):
     """The n-gram baseline must see what the model saw: no more, no less."""
     _, stream = made
     found = stream.first(n_rows)
-    n, T = stream.rows_per_epoch, stream.T
+    n = stream.rows_per_epoch
     expected = []
     for i in range(n_rows):
         row = stream.row(i).tolist()
@@ -107,7 +108,9 @@ def test_a_quarter_is_every_fourth_row():
 def test_documents_are_encoded_behind_their_mark():
     shown = []
     texts = ["ab", "", "c"] * 1000
-    found = encode_documents(texts, lambda batch: [[ord(c) for c in t] for t in batch], MARK, lambda *a: shown.append(a))
+    found = encode_documents(
+        texts, lambda batch: [[ord(c) for c in t] for t in batch], MARK, lambda *a: shown.append(a)
+    )
     assert [ids.tolist() for ids in found[:3]] == [[MARK, 97, 98], [MARK], [MARK, 99]]
     assert len(found) == 3000 and found[0].dtype == np.int32
     assert shown == [(2048, 3000, "documents"), (3000, 3000, "documents")]

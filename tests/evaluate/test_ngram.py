@@ -96,7 +96,13 @@ def test_contexts_do_not_cross_documents():
     alone = model.nats([MARK, 3, 4])
     after_another = model.nats([MARK, 0, 1, 2, MARK, 3, 4])
     np.testing.assert_array_equal(after_another[-3:], alone)
-    assert model.nats([3, 4])[0] == 0  # a stream cut in the middle of a document: the first id is only context
+
+
+def test_a_stream_cut_in_the_middle_of_a_document():
+    texts = [[0, 1, 2, 0, 1, 0], [3, 4, 5, 0, 1], [0, 1, 2]]
+    plain, cut = PlainKneserNey(texts, 3), [0, 1, 2, 5, 2]  # its last id followed by its first is a known context
+    expected = [0.0, *(-math.log(plain.p(cut[i], tuple(cut[max(0, i - 2) : i]))) for i in range(1, len(cut)))]
+    np.testing.assert_allclose(KneserNey(stream(texts), 3, V, MARK).nats(cut), expected, rtol=1e-10)
 
 
 def test_an_id_never_seen_has_a_finite_cost():

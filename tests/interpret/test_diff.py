@@ -109,6 +109,7 @@ def test_cka_ignores_rotation_scale_and_shift():
 def test_obstacles_are_named(pair, other, tokenizer):
     parent, child = pair
     assert diff.obstacle(parent, child, tokenizer, tokenizer) == ""
-    assert "different shapes" in diff.obstacle(parent, other, tokenizer, tokenizer)
+    assert "they have different shapes: " in diff.obstacle(parent, other, tokenizer, tokenizer)
+    assert "n_layer 3 and 2" in diff.obstacle(parent, other, tokenizer, tokenizer)
     longer = Tokenizer.from_merges(bpe.train(bpe.count_words(["aaa bbb aaa bbb abab"]), 268, len(SPECIALS)))
     assert diff.obstacle(parent, child, tokenizer, longer) == "they have different tokenizers"

@@ -351,6 +351,12 @@ def test_order_puts_like_lengths_together_and_shuffles_the_batches():
     assert abs(np.corrcoef(np.arange(len(batches)), batches.mean(1))[0, 1]) < 0.3
 
 
+def test_order_puts_the_batch_that_is_not_full_last():
+    batches = np.split(np.array(order(list(range(20)), 8, 1, seed=0)), [8, 16])
+    assert sorted(sorted(batch) for batch in batches[:2]) == [list(range(8)), list(range(8, 16))]
+    assert sorted(batches[2]) == [16, 17, 18, 19]
+
+
 # Going on
 
 

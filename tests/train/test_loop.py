@@ -86,7 +86,9 @@ def test_a_packed_document_never_sees_another(model):
     first, other, second = [MARK, 5, 6, 7], [MARK, 9, 8, 20], [MARK, 11, 12, 13, 14]
     a, b = (torch.tensor([doc + second]) for doc in (first, other))
     seen = [(ids == MARK).cumsum(1) for ids in (a, b)]
-    here, there = (model(ids, documents=documents)[0, len(first) :] for ids, documents in zip((a, b), seen, strict=True))
+    here, there = (
+        model(ids, documents=documents)[0, len(first) :] for ids, documents in zip((a, b), seen, strict=True)
+    )
     alone = model(torch.tensor([second]))[0]
     torch.testing.assert_close(here, there, atol=0, rtol=0)
     torch.testing.assert_close(here, alone, atol=1e-5, rtol=1e-5)
@@ -189,7 +191,9 @@ def test_gradients_are_clipped_to_the_norm(model, rows, tmp_path, monkeypatch):
     norms = []
 
     def step(self):
-        norms.append(torch.cat([p.grad.flatten() for o in self.all for g in o.param_groups for p in g["params"]]).norm())
+        norms.append(
+            torch.cat([p.grad.flatten() for o in self.all for g in o.param_groups for p in g["params"]]).norm()
+        )
         for p in (p for o in self.all for g in o.param_groups for p in g["params"]):
             p.grad = None
 

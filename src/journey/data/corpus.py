@@ -59,6 +59,8 @@ def build(
     shingles = Shingles([document.body for document in documents])
     where = assign([d.id for d in documents], shingles, dev=max(dev, floor / 2), test=max(test, floor), seed=seed)
     splits = {split: [documents[i] for i in np.flatnonzero(where == split)] for split in SPLITS}
+    if not all(splits.values()):
+        raise JourneyError(f"{source}: its {n} documents are too much alike to hold some out; give others or more")
     facts: dict[str, Any] = {
         "name": NAMES.get(source, Path(source).name.split(".")[0]),
         "source": source,

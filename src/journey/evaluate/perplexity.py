@@ -14,7 +14,7 @@ from journey.model.gpt import GPT
 from journey.tokenizer.formats import Tokenizer
 
 MAX_BYTES = 2048
-_TOKENS_AT_ONCE = 2048
+_TOKENS_AT_ONCE = 1024  # of 1.4 M parameters on one AVX2 core: 512 to 1,024 are fastest, 4,096 take half as long again
 
 
 def score(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ def obstacle(parent: GPT, child: GPT, parent_tokenizer: Tokenizer, child_tokeniz
     """Why the two cannot be compared number by number, in words; empty when they can."""
     if parent_tokenizer.hash != child_tokenizer.hash:
         return "they have different tokenizers"
-    if replace(parent.config, tied=child.config.tied) != child.config:
-        return f"they have different shapes: {parent.config} and {child.config}"
-    return ""
+    before, after = asdict(parent.config), asdict(child.config)
+    other = [f"{key} {before[key]} and {after[key]}" for key in before if key != "tied" and before[key] != after[key]]
+    return f"they have different shapes: {', '.join(other)}" if other else ""
 
 
 def weights(parent: GPT, child: GPT) -> list[dict[str, Any]]:

@@ -19,9 +19,9 @@ class Continue(Training):
     """Share of the rows that come from replay_data."""
     tokens: int = 250_000
     """How many tokens to train on, replayed ones included."""
-    lr: float = 1.5e-3
+    lr: float = 0.01
     """AdamW's peak learning rate: half of pre-training's, so that less is overwritten."""
-    muon_lr: float = 0.01
+    muon_lr: float = 0.005
     """Muon's peak learning rate, halved likewise."""
 
 

@@ -31,9 +31,9 @@ class Training:
     """Work a step's sequences through in this many equal parts (same result, less memory)."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon for the matrices of the blocks with AdamW for the rest, or AdamW for all."""
-    lr: float = 3e-3
-    """AdamW's peak learning rate."""
-    muon_lr: float = 0.02
+    lr: float = 0.02
+    """AdamW's peak learning rate (beside Muon it moves embeddings and norms alone; for everything, take 3e-3)."""
+    muon_lr: float = 0.01
     """Muon's peak learning rate."""
     weight_decay: float = 0.1
     """AdamW's, on matrices only."""

@@ -48,7 +48,7 @@ class SFT:
     """Conversations a step."""
     accumulate: int = 1
     """Work a step's conversations through in this many equal parts (same result, less memory)."""
-    lr: float = 1e-3
+    lr: float = 2e-3
     """Peak learning rate of AdamW."""
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises; after it, it falls to zero."""

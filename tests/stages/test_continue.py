@@ -1,0 +1,82 @@
+"""Going on: from the parent's weights, with some of the old text against forgetting."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from journey.checkpoint import Node
+from journey.errors import JourneyError
+from journey.model import huggingface
+from journey.stages.continue_ import Continue, continue_
+from journey.stages.run import Run
+
+SMALL = Continue(tokens=1_024, evaluations=1)
+
+
+def run(life, folder):
+    return Run(folder, seed=3, texts={"data": life.node("code"), "replay_data": life.node("prose")})
+
+
+def test_the_new_text_is_learned_and_the_old_one_watched(life):
+    history = life.history("coder")
+    code = [line["dev_bits_per_byte"] for line in history if "dev_bits_per_byte" in line]
+    assert code[-1] < code[0]
+    assert {"dev_bits_per_byte_replay", "dev_perplexity_replay"} <= history[-1].keys()
+    metrics = life.node("coder").lineage["metrics"]
+    assert metrics["dev_bits_per_byte"]["value"] == history[-1]["dev_bits_per_byte"]
+
+
+def test_it_begins_with_the_parents_weights(life, tmp_path):
+    """With a rate of nothing, the child is its parent."""
+    still = dataclasses.replace(SMALL, lr=0.0, muon_lr=0.0)
+    child = continue_(life.node("base"), still, run(life, tmp_path / "coder"))
+    a, b = (huggingface.load(node.path).state_dict() for node in (life.node("base"), child))
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_replay_keeps_the_old_text_better(life, tmp_path):
+    def forgotten(replay, name):
+        config = dataclasses.replace(SMALL, tokens=4_096, replay=replay)
+        node = continue_(life.node("base"), config, run(life, tmp_path / name))
+        model = huggingface.load(node.path).eval()
+        from journey.data.corpus import Corpus
+        from journey.evaluate import perplexity
+        from journey.tokenizer.formats import Tokenizer
+
+        scores = perplexity.score(model, Tokenizer.load(node.path), Corpus(life.node("prose").path).documents("dev"))
+        return sum(score["nats"] for score in scores)
+
+    assert forgotten(0.5, "with") < forgotten(0.0, "without")
+
+
+def test_without_replay_the_old_text_is_not_needed(life, tmp_path):
+    config = dataclasses.replace(SMALL, replay=0.0, replay_data="")
+    node = continue_(life.node("base"), config, Run(tmp_path / "coder", texts={"data": life.node("code")}))
+    assert "dev_bits_per_byte_replay" not in node.lineage["metrics"]
+    assert node.lineage["data"].keys() == {"data"}
+
+
+@pytest.mark.parametrize("replay", [-0.1, 1.0, 1.5])
+def test_a_share_that_is_none_is_told(life, tmp_path, replay):
+    with pytest.raises(JourneyError, match="it is a share of the rows"):
+        continue_(life.node("base"), dataclasses.replace(SMALL, replay=replay), run(life, tmp_path / "coder"))
+
+
+def test_replay_needs_its_text(life, tmp_path):
+    config = dataclasses.replace(SMALL, replay_data="")
+    with pytest.raises(JourneyError, match="replay needs replay_data"):
+        continue_(life.node("base"), config, Run(tmp_path / "coder", texts={"data": life.node("code")}))
+
+
+def test_a_parent_from_elsewhere_is_as_good(life, tmp_path):
+    """A Hugging Face folder without a lineage: the id of its files stands for it."""
+    import shutil
+
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(life.node("base").path, elsewhere)
+    (elsewhere / "lineage.json").unlink()
+    child = continue_(str(elsewhere), SMALL, run(life, tmp_path / "coder"))
+    ours = continue_(life.node("base"), SMALL, run(life, tmp_path / "ours"))
+    assert child.parents == [Node(elsewhere).id] != ours.parents
+    assert child.lineage["weights_sha256"] == ours.lineage["weights_sha256"]

@@ -1,0 +1,88 @@
+"""The text stage: three splits that do not know each other."""
+
+import json
+
+import pytest
+
+from journey.data.corpus import Corpus
+from journey.errors import JourneyError
+from journey.stages.run import Run
+from journey.stages.text import Text, text
+
+
+def write(path, texts):
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in texts))
+    return str(path)
+
+
+def test_the_splits_hold_each_document_once(life):
+    corpus = Corpus(life.node("prose").path)
+    splits = {split: corpus.texts(split) for split in ("train", "dev", "test")}
+    every = [document for texts in splits.values() for document in texts]
+    assert len(every) == len(set(every)) == 400
+    assert len(splits["dev"]) >= 20 and len(splits["test"]) >= 40
+
+
+def test_the_lineage_has_the_fingerprint_of_what_was_read(life):
+    from journey.data.sources import fingerprint
+
+    source = life.node("prose").lineage["data"]["source"]
+    assert (
+        source["fingerprint"]
+        == fingerprint(str(life.texts / "prose.jsonl"))
+        == Corpus(life.node("prose").path).fingerprint
+    )
+
+
+def test_the_same_text_and_seed_is_the_same_split(life, tmp_path):
+    config = Text(source=str(life.texts / "prose.jsonl"))
+    again = text(None, config, Run(tmp_path / "again", seed=3))
+    other = text(None, config, Run(tmp_path / "other", seed=4))
+    assert again.id == life.node("prose").id != other.id
+    splits = [Corpus(node.path).texts("test") for node in (again, life.node("prose"), other)]
+    assert splits[0] == splits[1] != splits[2]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([], "0 documents"),
+        (["", "  \n"], "0 documents"),
+        (["the same words"] * 50, "1 document"),
+        ([f"word {i}" for i in range(9)], "9 documents"),
+    ],
+)
+def test_a_text_that_is_empty_after_filtering_is_told(tmp_path, texts, said):
+    source = write(tmp_path / "few.jsonl", texts)
+    with pytest.raises(JourneyError, match=said) as error:
+        text(None, Text(source=source), Run(tmp_path / "text"))
+    assert "\n" not in str(error.value) and "few.jsonl" in str(error.value)
+    assert not (tmp_path / "text").exists()
+
+
+def test_a_text_of_one_document_in_many_versions_has_nothing_to_hold_out(tmp_path):
+    """All are near duplicates, so all belong on one side: to be told here, and not as a division by zero later."""
+    words = [f"word{i}" for i in range(200)]
+    source = write(tmp_path / "versions.jsonl", [" ".join([*words, str(i)]) for i in range(60)])
+    with pytest.raises(JourneyError, match=r"versions\.jsonl") as error:
+        text(None, Text(source=source), Run(tmp_path / "text"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    with pytest.raises(JourneyError, match=r"bad\.jsonl, line 2"):
+        text(None, Text(source=str(tmp_path / "bad.jsonl")), Run(tmp_path / "text"))
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.9])
+def test_shares_that_are_none_are_told(life, tmp_path, share):
+    with pytest.raises(JourneyError, match="are shares of the documents"):
+        text(None, Text(source=str(life.texts / "prose.jsonl"), test=share), Run(tmp_path / "text"))
+
+
+def test_special_spellings_are_counted(tmp_path):
+    source = write(tmp_path / "marks.jsonl", [f"{i} some words <|end|> and <|user|> more {i * 7}" for i in range(100)])
+    node = text(None, Text(source=source), Run(tmp_path / "text"))
+    assert node.lineage["metrics"]["special_spellings"]["value"] == 200
+    assert any("<|end|>" in document for document in Corpus(node.path).texts("train"))

@@ -1,0 +1,71 @@
+"""The tokenizer stage: learned from the training split alone, and saved for everyone."""
+
+import collections
+
+import pytest
+from tokenizers import Tokenizer as Theirs
+from tokenizers import models, pre_tokenizers, trainers
+
+from journey.data.corpus import Corpus
+from journey.errors import JourneyError
+from journey.stages.run import Run
+from journey.stages.tokenizer import TokenizerConfig, tokenizer
+from journey.tokenizer.formats import SPECIALS, Tokenizer
+
+
+def run(life, folder):
+    return Run(folder, seed=3, texts={"data": life.node("prose")})
+
+
+def test_the_merges_are_those_of_tokenizers_on_the_training_split(life):
+    """On the training split: a tokenizer that has seen held-out text would compress it too well."""
+    import json
+
+    theirs = Theirs(models.BPE())
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400 - len(SPECIALS), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    theirs.train_from_iterator(Corpus(life.node("prose").path).texts("train"), trainer)
+    expected = json.loads(theirs.to_str())["model"]["merges"]
+    ours = json.loads((life.node("tokenizer").path / "tokenizer.json").read_text())["model"]["merges"]
+    assert [list(pair) for pair in ours] == [list(pair) for pair in expected]
+
+
+def test_the_vocabulary_is_as_large_as_asked(life):
+    made = Tokenizer.load(life.node("tokenizer").path)
+    assert made.vocab_size == 400 and len(made.special) == len(SPECIALS)
+    assert life.node("tokenizer").lineage["tokenizer_hash"] == made.hash
+
+
+def test_bytes_per_token_are_of_the_dev_split(life):
+    made, texts = Tokenizer.load(life.node("tokenizer").path), Corpus(life.node("prose").path).texts("dev")
+    counts = collections.Counter(
+        tokens=sum(map(len, made.encode_batch(texts))), bytes=sum(len(t.encode()) for t in texts)
+    )
+    value = life.node("tokenizer").lineage["metrics"]["bytes_per_token"]["value"]
+    assert value == counts["bytes"] / counts["tokens"]
+
+
+@pytest.mark.parametrize(("size", "said"), [(100_000, "too large for this corpus: at most"), (262, "too small")])
+def test_a_vocabulary_that_cannot_be_is_told(life, tmp_path, size, said):
+    with pytest.raises(JourneyError, match=said):
+        tokenizer(None, TokenizerConfig(vocab_size=size), run(life, tmp_path / "tok"))
+    assert not (tmp_path / "tok").exists()
+
+
+def test_the_largest_that_is_named_can_be_made(life, tmp_path):
+    import re
+
+    with pytest.raises(JourneyError) as error:
+        tokenizer(None, TokenizerConfig(vocab_size=100_000), run(life, tmp_path / "tok"))
+    most = int(re.search(r"at most (\d+)", str(error.value))[1])
+    node = tokenizer(None, TokenizerConfig(vocab_size=most), run(life, tmp_path / "tok"))
+    assert Tokenizer.load(node.path).vocab_size == most
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "llama3", "qwen2"])
+def test_every_pattern_comes_back(life, tmp_path, pattern):
+    node = tokenizer(None, TokenizerConfig(vocab_size=300, pattern=pattern), run(life, tmp_path / "tok"))
+    made = Tokenizer.load(node.path)
+    assert made.pattern == pattern and made.decode(made.encode("Straße 42, don't\n\n  x")) == "Straße 42, don't\n\n  x"
