@@ -36,13 +36,29 @@ def main() -> None:
     for stage in life.stages:
         print(f"{stage.name:<10} {stage.lineage['seconds']:7.1f} s  {stage.lineage['peak_memory'] / 1e9:.2f} GB")
     for effect in found:
-        print(f"{effect.stage:<8} {effect.name:<44} {effect.value:8.3f} [{effect.low:.3f}, {effect.high:.3f}] "
-              f"{effect.unit}, {effect.verdict} ({effect.compare})")
-    print(f"in all {seconds:.0f} s, {peak / 1e9:.2f} GB at most in one process; run again: {nothing:.1f} s; report {size:,} bytes")
-    numbers = [{"stage": e.stage, "name": e.name, "value": e.value, "low": e.low, "high": e.high, "verdict": e.verdict}
-               for e in found]
-    print(json.dumps({"seconds": seconds, "peak_memory": peak, "again_seconds": nothing, "report_bytes": size,
-                      "effects": numbers, "machine": surroundings()["machine"]}))
+        print(
+            f"{effect.stage:<8} {effect.name:<44} {effect.value:8.3f} [{effect.low:.3f}, {effect.high:.3f}] "
+            f"{effect.unit}, {effect.verdict} ({effect.compare})"
+        )
+    print(
+        f"in all {seconds:.0f} s, {peak / 1e9:.2f} GB at most in one process; run again: {nothing:.1f} s; report {size:,} bytes"
+    )
+    numbers = [
+        {"stage": e.stage, "name": e.name, "value": e.value, "low": e.low, "high": e.high, "verdict": e.verdict}
+        for e in found
+    ]
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "peak_memory": peak,
+                "again_seconds": nothing,
+                "report_bytes": size,
+                "effects": numbers,
+                "machine": surroundings()["machine"],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def main() -> None:
     print(f"ours          {our_rate:8,.0f} tokens/s")
     print(f"transformers  {their_rate:8,.0f} tokens/s")
     print(f"ours / transformers, median of {rounds} pairs: {ratio:.2f}")
-    print(json.dumps({"ours": our_rate, "transformers": their_rate, "ratio": ratio, "rounds": rounds, "machine": machine}))
+    print(
+        json.dumps({"ours": our_rate, "transformers": their_rate, "ratio": ratio, "rounds": rounds, "machine": machine})
+    )
 
 
 if __name__ == "__main__":

@@ -118,9 +118,7 @@ def test_the_prompt_is_the_longest_ending_that_fits(questions, n_ctx, system):
             conversation.prompt()
 
 
-@pytest.mark.parametrize(
-    ("n_ctx", "max_new_tokens", "system"), [(64, 64, None), (64, 62, "Be brief."), (64, 0, None)]
-)
+@pytest.mark.parametrize(("n_ctx", "max_new_tokens", "system"), [(64, 64, None), (64, 62, "Be brief."), (64, 0, None)])
 def test_no_room_is_said_at_once(n_ctx, max_new_tokens, system):
     with pytest.raises(JourneyError, match=r"shorter|at least 1"):
         Conversation(TOKENIZER, n_ctx, max_new_tokens, system)

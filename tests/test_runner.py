@@ -43,7 +43,7 @@ def test_in_an_empty_workspace_everything_is_to_be_made_and_planning_writes_noth
 @pytest.mark.parametrize(
     ("setting", "again"),
     [
-        ("stages.chat.lr=0.002", ["chat"]),
+        ("stages.chat.lr=0.00321", ["chat"]),
         ("stages.coder.tokens=3_000", ["coder", "chat"]),
         ("stages.base.lr=0.004", ["base", "coder", "chat"]),
         ("stages.tokenizer.vocab_size=401", ["tokenizer", "base", "coder", "chat"]),

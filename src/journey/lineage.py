@@ -19,7 +19,9 @@ PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "dataset
 _BESIDE = frozenset({"journey.console", "journey.errors", "journey.files", "journey.lineage", "journey.stages.run"})
 
 
-def node_id(stage: str, module: str, config: dict[str, Any], parents: list[str], data: dict[str, str], seed: int) -> str:
+def node_id(
+    stage: str, module: str, config: dict[str, Any], parents: list[str], data: dict[str, str], seed: int
+) -> str:
     """The id of what a stage makes from these inputs; `data` maps a config field to what it named: the id of a
     text node or the fingerprint of raw files, so that a path can change without changing the id."""
     return digest(

@@ -104,13 +104,18 @@ def _parts(
         harness.write_task(items, folder / "lm-eval")
         theirs = harness.run(node.path, folder / "lm-eval")
         ours = {item["id"]: item for item in scored}
-        agree = sum(int(ours[t["id"]]["picked_norm"] == ours[t["id"]]["gold"]) == t["acc_norm"] for t in theirs["items"])
+        agree = sum(
+            int(ours[t["id"]]["picked_norm"] == ours[t["id"]]["gold"]) == t["acc_norm"] for t in theirs["items"]
+        )
         checked = {"acc": theirs["acc"], "acc_norm": theirs["acc_norm"], "n": len(theirs["items"]), "agree": agree}
         yield "choices", {"items": scored, "convention": choices.CONVENTION, "harness": checked}
     for name, part in heads.repeat(model, tokenizer, seed=seed).items():
         yield name, part
     if asked:
-        yield "answers", {"items": answers.answer_losses(model, tokenizer, asked, seed), "convention": answers.CONVENTION}
+        yield (
+            "answers",
+            {"items": answers.answer_losses(model, tokenizer, asked, seed), "convention": answers.CONVENTION},
+        )
         ended = answers.endings(model, tokenizer, asked)
         yield "endings", {"items": ended, "limit": answers.MAX_NEW_TOKENS}
     yield "samples", answers.samples(model, tokenizer, prompts(documents, asked), seed)
@@ -133,7 +138,9 @@ def prompts(documents: Mapping[str, Sequence[Any]], asked: Sequence[Any]) -> lis
     answered = [("chat", question_messages(q, with_passage=not q.named)[0]["content"]) for q in chats]
     n = 6 - len(answered)
     # From each corpus in turn, and from all over it: neighbours in a corpus are of one package.
-    spread = [[held_out[len(held_out) * i // n] for i in range(min(n, len(held_out)))] for held_out in documents.values()]
+    spread = [
+        [held_out[len(held_out) * i // n] for i in range(min(n, len(held_out)))] for held_out in documents.values()
+    ]
     turns = [document for row in zip(*spread, strict=False) for document in row]
     return [("text", _beginning(document.text)) for document in turns[:n]] + answered
 
@@ -197,7 +204,9 @@ def summary(measurement: dict[str, Any]) -> dict[str, dict[str, Any]]:
     from journey.report import effects
 
     m = measurement
-    found = {f"bits_per_byte.{k}": effects.bits_per_byte(v["items"], v["convention"]) for k, v in m["bits_per_byte"].items()}
+    found = {
+        f"bits_per_byte.{k}": effects.bits_per_byte(v["items"], v["convention"]) for k, v in m["bits_per_byte"].items()
+    }
     for corpus, marks in m["baselines"].items():
         found |= {f"bits_per_byte.{corpus}.{k}": effects.bits_per_byte(marks[k]) for k in ("bigram", "trigram")}
     if "choices" in m:
@@ -207,7 +216,9 @@ def summary(measurement: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found["repeat.first"] = statistics.mean(m["repeat"]["first"], "nats/token")
     found["repeat.second"] = statistics.mean(m["repeat"]["second"], "nats/token")
     if "answers" in m:
-        found |= {f"answer_loss.{p}": effects.answer_loss(m["answers"]["items"], p) for p in ("right", "shuffled", "none")}
+        found |= {
+            f"answer_loss.{p}": effects.answer_loss(m["answers"]["items"], p) for p in ("right", "shuffled", "none")
+        }
         found["ends_by_itself"] = effects.ended(m["endings"]["items"])
     return {
         name: metric(e.value, e.unit, e.convention, low=e.low, high=e.high, n=e.n)
@@ -218,8 +229,11 @@ def summary(measurement: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _headline(measurement: dict[str, Any]) -> str:
     metrics = summary(measurement)
-    parts = [f"{key.split('.')[1]} {m['value']:.3f} bits/byte" for key, m in metrics.items() if key.count(".") == 1
-             and key.startswith("bits")]
+    parts = [
+        f"{key.split('.')[1]} {m['value']:.3f} bits/byte"
+        for key, m in metrics.items()
+        if key.count(".") == 1 and key.startswith("bits")
+    ]
     if "ends_by_itself" in metrics:
         parts.append(f"{metrics['ends_by_itself']['value']:.0f} % of answers end by themselves")
     return ", ".join(parts)

@@ -127,7 +127,9 @@ class _Document:
         for key in mapping:
             if key not in known:
                 hint = nearest(str(key), known)
-                raise JourneyError(f'{self.at((*path, key))}: unknown key "{key}"{hint} (there are: {", ".join(known)})')
+                raise JourneyError(
+                    f'{self.at((*path, key))}: unknown key "{key}"{hint} (there are: {", ".join(known)})'
+                )
 
     def set(self, setting: str) -> None:
         """Take `seed=1` or `stages.NAME.KEY=VALUE` (or `stages.NAME.with.KEY=VALUE`)."""
@@ -135,7 +137,9 @@ class _Document:
         parts = [part for part in key.split(".") if part != "with"]
         assert isinstance(self.value, dict)
         if not equals or not (parts in (["seed"], ["name"]) or (parts[0] == "stages" and len(parts) == 3)):
-            raise JourneyError(f'--set {setting}: give seed=NUMBER or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000')
+            raise JourneyError(
+                f"--set {setting}: give seed=NUMBER or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000"
+            )
         try:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError):
@@ -145,7 +149,9 @@ class _Document:
             return
         names = [entry["name"] for entry in self.value["stages"]]
         if parts[1] not in names:
-            raise JourneyError(f'--set {setting}: no stage "{parts[1]}"{nearest(parts[1], names)} (there are: {", ".join(names)})')
+            raise JourneyError(
+                f'--set {setting}: no stage "{parts[1]}"{nearest(parts[1], names)} (there are: {", ".join(names)})'
+            )
         entry = self.value["stages"][names.index(parts[1])]
         if parts[2] == "parents":
             entry["parents"] = value
@@ -166,7 +172,9 @@ class _Document:
         for i, entry in enumerate(entries):
             at = ("stages", i)
             if not _is_word(entry["name"]):
-                raise JourneyError(f"{self.at((*at, 'name'))}: name must be a word, not {entry['name']!r}; it names a folder")
+                raise JourneyError(
+                    f"{self.at((*at, 'name'))}: name must be a word, not {entry['name']!r}; it names a folder"
+                )
             if names.index(entry["name"]) != i:
                 raise JourneyError(f'{self.at((*at, "name"))}: the name "{entry["name"]}" is taken by a stage above')
             if str(entry["stage"]) not in STAGES:
@@ -175,7 +183,9 @@ class _Document:
                     f'{self.at((*at, "stage"))}: unknown stage "{entry["stage"]}"{hint} (there are: {", ".join(STAGES)})'
                 )
             config = self._config(entry, at)
-            steps.append(Step(entry["name"], entry["stage"], self._parents(entry, names[:i], at), config, {}, self.at(at)))
+            steps.append(
+                Step(entry["name"], entry["stage"], self._parents(entry, names[:i], at), config, {}, self.at(at))
+            )
         return Recipe(name, seed, tuple(_with_texts(steps)))
 
     def _parents(self, entry: dict[str, Any], before: list[str], at: tuple[Any, ...]) -> tuple[str, ...]:
@@ -183,13 +193,15 @@ class _Document:
         parents = [parents] if isinstance(parents, str) else parents
         wanted = STAGES[entry["stage"]][1]
         if wanted is None and parents:
-            raise JourneyError(f'{self.at((*at, "parents"))}: the stage {entry["stage"]} has no parents, it reads data')
+            raise JourneyError(f"{self.at((*at, 'parents'))}: the stage {entry['stage']} has no parents, it reads data")
         if wanted is not None and (not isinstance(parents, list) or len(parents) != 1):
             raise JourneyError(f'{self.at(at)}: "{entry["name"]}" needs one parent, a {wanted}: add parents: [NAME]')
         for parent in parents:
             if parent not in before and not Path(str(parent)).is_dir():
                 hint = nearest(str(parent), before)
-                raise JourneyError(f'{self.at((*at, "parents"))}: parent "{parent}" is no stage above and no folder{hint}')
+                raise JourneyError(
+                    f'{self.at((*at, "parents"))}: parent "{parent}" is no stage above and no folder{hint}'
+                )
         return tuple(parents)
 
     def _config(self, entry: dict[str, Any], at: tuple[Any, ...]) -> Any:

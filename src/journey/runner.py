@@ -133,7 +133,9 @@ def remaining(planned: list[Planned]) -> Cost:
     """Estimated seconds and bytes of what is still to be made, measuring included."""
     waiting = [item for item in planned if not item.done]
     measured = sum(item.cost.is_model for item in waiting)
-    return Cost(sum(item.cost.seconds for item in waiting) + MEASURING * measured, sum(item.cost.bytes for item in waiting))
+    return Cost(
+        sum(item.cost.seconds for item in waiting) + MEASURING * measured, sum(item.cost.bytes for item in waiting)
+    )
 
 
 def _check_disk(planned: list[Planned], workspace: Path) -> None:

@@ -18,7 +18,9 @@ from journey.errors import JourneyError
 from journey.stages import load
 from journey.stages.run import Run
 
-Workspace = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="the journey's folder (default: the one in ./journeys)")]
+Workspace = Annotated[
+    Path | None, tyro.conf.arg(metavar="DIR", help="the journey's folder (default: the one in ./journeys)")
+]
 
 
 @dataclasses.dataclass
@@ -148,7 +150,9 @@ def generate(
     ids = [tokenizer.bos, *tokenizer.encode(prompt)]
     room = model.config.n_ctx - len(ids)
     if room < 1:
-        raise JourneyError(f"the prompt has {len(ids)} tokens, the context is {model.config.n_ctx}: shorten it by {1 - room}")
+        raise JourneyError(
+            f"the prompt has {len(ids)} tokens, the context is {model.config.n_ctx}: shorten it by {1 - room}"
+        )
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     limit = min(max_new_tokens, room)
     decoder, new = TextStream(tokenizer), list[int]()
@@ -177,10 +181,10 @@ def chat(
 
     journey chat chat
     """
+    import readline  # noqa: F401  (gives `input` cursor keys and history)
+
     from journey.conversation import Conversation, chat_loop
     from journey.infer.sampling import Sampling
-
-    import readline  # noqa: F401  (gives `input` cursor keys and history)
 
     found, model, tokenizer = open_model(node, workspace)
     talk = Conversation(tokenizer, model.config.n_ctx, max_new_tokens, system)
@@ -258,7 +262,9 @@ def stage_verb(name: str) -> Callable[..., Result]:
     verb.__annotations__ |= {
         "config": OmitArgPrefixes[config_class],  # type: ignore[misc, valid-type]
         "out": Annotated[Path, tyro.conf.arg(metavar="DIR", help="the folder to make")],
-        "parent": Annotated[str | None, tyro.conf.arg(metavar="NODE", help=f"the {needs} to start from" if needs else "none")],
+        "parent": Annotated[
+            str | None, tyro.conf.arg(metavar="NODE", help=f"the {needs} to start from" if needs else "none")
+        ],
         "workspace": Workspace,
     }
     return verb

@@ -464,7 +464,7 @@ def test_conversations_from_a_file(parents, tokenizer, tmp_path):
     (tmp_path / "chats.jsonl").write_text("\n".join(lines))
     run = new_run(tmp_path)
     run.corpora = {}
-    config = SFT(data="", conversations=str(tmp_path / "chats.jsonl"), max_examples=30)
+    config = SFT(data=str(tmp_path / "chats.jsonl"), max_examples=30)
     facts = stage.sft.body(Node(parents["qwen3"]), config, run)
     assert facts["metrics"]["conversations"]["value"] == 30
     assert "; 2 conversations of the dev split" in facts["metrics"]["dev_loss"]["convention"]

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console
 from journey.errors import JourneyError
-from journey.files import publish, read_json, write_json, write_text
+from journey.files import publish, read_json, sha256_file, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, surroundings
 
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus
 
+CONVERSATION_FILES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 _SAVE_CLOCK_EVERY = 5.0  # seconds
 
 
@@ -29,15 +30,24 @@ class Stopped(Exception):
     """The user asked to stop (Ctrl-C). What was done is saved; the same command goes on from there."""
 
 
-def corpus(default: str, help: str) -> Any:
-    """A config field that names a text: a stage of the recipe, a built-in source, a node's folder or a path."""
-    return dataclasses.field(default=default, metadata={"corpus": True, "help": help})
+def corpus(default: str, help: str, conversations: bool = False) -> Any:
+    """A config field that names a text: a stage of the recipe, a built-in source, a node's folder or a path; with
+    `conversations`, a file of them as well."""
+    return dataclasses.field(default=default, metadata={"corpus": True, "conversations": conversations, "help": help})
 
 
 def corpus_fields(config: Any) -> dict[str, str]:
     """Field name -> the text it names, for every corpus field of a config that is not empty."""
-    fields = [field.name for field in dataclasses.fields(config) if field.metadata.get("corpus")]
-    return {name: getattr(config, name) for name in fields if getattr(config, name)}
+    fields = [field for field in dataclasses.fields(config) if field.metadata.get("corpus")]
+    named = {field.name: getattr(config, field.name) for field in fields if not _raw(field, config)}
+    return {name: value for name, value in named.items() if value}
+
+
+def _raw(field: "dataclasses.Field[Any]", config: Any) -> bool:
+    """Whether a field names files that the stage reads as they are: a text's source, or a file of conversations."""
+    value = getattr(config, field.name)
+    conversations = field.metadata.get("conversations") and str(value).endswith(CONVERSATION_FILES)
+    return bool(value and (field.metadata.get("source") or conversations))
 
 
 def source_of(value: str) -> str:
@@ -206,8 +216,18 @@ def inputs_of(config: Any, text_ids: dict[str, str]) -> dict[str, str]:
     """What the config's fields that name data stand for: text nodes' ids, and the fingerprints of raw sources."""
     from journey.data.sources import fingerprint
 
-    raw = [field.name for field in dataclasses.fields(config) if field.metadata.get("source")]
-    return text_ids | {name: fingerprint(getattr(config, name)) for name in raw if getattr(config, name)}
+    inputs = dict(text_ids)
+    for field in dataclasses.fields(config):
+        if _raw(field, config):
+            value = getattr(config, field.name)
+            inputs[field.name] = fingerprint(value) if field.metadata.get("source") else _file_hash(value)
+    return inputs
+
+
+def _file_hash(path: str) -> str:
+    if not Path(path).is_file():
+        raise JourneyError(f"{path} does not exist: give the path of a file of conversations")
+    return sha256_file(Path(path))
 
 
 def _make_texts(config: Any, run: Run) -> None:

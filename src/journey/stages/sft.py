@@ -37,9 +37,11 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.ji
 class SFT:
     """Settings of the sft stage."""
 
-    data: str = corpus("installed-docs", "the documentation whose questions are trained on")
-    conversations: str = dataclasses.field(default="", metadata={"source": True})
-    """Conversations to train on as well: a .jsonl, .jsonl.gz, .json or .parquet file."""
+    data: str = corpus(
+        "installed-docs",
+        "the documentation whose questions are trained on, or a file of conversations (.jsonl, .jsonl.gz, .json, .parquet)",
+        conversations=True,
+    )
     max_examples: int | None = 5000
     """Train on no more conversations than this, chosen at random."""
     epochs: int = 1
@@ -113,18 +115,17 @@ def _read(config: SFT, run: Run) -> list[tuple[str, list[Messages]]]:
     from journey.data.conversations import load, question_messages
 
     rng = np.random.default_rng(run.seed)
-    train: list[Messages] = []
-    dev: list[Messages] = []
-    for text in run.corpora.values():
+    if text := run.corpora.get("data"):
+        if not text.questions("train"):
+            raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')
         # Both ways of asking: with the passage a model learns to read, without it to remember.
-        train += [question_messages(q, passage) for q in text.questions("train") for passage in (True, False)]
+        train = [question_messages(q, passage) for q in text.questions("train") for passage in (True, False)]
         asked = _shuffled(text.questions("dev"), rng)[:_DEV_QUESTIONS]
-        dev += [question_messages(q, passage) for q in asked for passage in (True, False)]
-    if config.conversations:
-        theirs = _shuffled(load(Path(config.conversations)), rng)
+        dev = [question_messages(q, passage) for q in asked for passage in (True, False)]
+    else:
+        theirs = _shuffled(load(Path(config.data)), rng)
         held_out = min(2 * _DEV_QUESTIONS, math.ceil(len(theirs) / 20))
-        train += theirs[held_out:]
-        dev += theirs[:held_out]
+        train, dev = theirs[held_out:], theirs[:held_out]
     return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)]
 
 

@@ -40,9 +40,13 @@ def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
             "documents": metric(facts["documents"]),
             "bytes": metric(facts["bytes"], "bytes"),
             "duplicates_dropped": metric(facts["duplicates_dropped"], "documents"),
-            "special_spellings": metric(facts["special_spellings"], "", "special tokens spelled in the text, kept as text"),
+            "special_spellings": metric(
+                facts["special_spellings"], "", "special tokens spelled in the text, kept as text"
+            ),
             "test_over_half_in_train": metric(
-                test["over_half_in_train"], "share", "test documents that share over half of their 13-grams with training"
+                test["over_half_in_train"],
+                "share",
+                "test documents that share over half of their 13-grams with training",
             ),
             "test_in_train": metric(
                 test["in_train"], "share", "mean share of a test document's 13-grams that stand in training too"

@@ -109,7 +109,9 @@ def make_optimizers(model: nn.Module, name: str, lr: float, muon_lr: float, weig
     groups = [{"params": rest, "weight_decay": 0.0}]
     if name == "adamw":
         groups.append({"params": matrices, "weight_decay": weight_decay})
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), eps=1e-10, fused=True)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), eps=1e-10, fused=True)
+    ]
     if name == "muon":
         optimizers.append(Muon(matrices, lr=muon_lr))
     return Optimizers(optimizers, [[group["lr"] for group in o.param_groups] for o in optimizers])
