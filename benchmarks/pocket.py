@@ -41,7 +41,8 @@ def main() -> None:
             f"{effect.unit}, {effect.verdict} ({effect.compare})"
         )
     print(
-        f"in all {seconds:.0f} s, {peak / 1e9:.2f} GB at most in one process; run again: {nothing:.1f} s; report {size:,} bytes"
+        f"in all {seconds:.0f} s, {peak / 1e9:.2f} GB at most in one process; "
+        f"run again: {nothing:.1f} s; report {size:,} bytes"
     )
     numbers = [
         {"stage": e.stage, "name": e.name, "value": e.value, "low": e.low, "high": e.high, "verdict": e.verdict}

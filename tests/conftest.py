@@ -52,7 +52,7 @@ stages:
   - name: chat
     stage: sft
     parents: [coder]
-    with: {{data: "", conversations: {texts}/asked.jsonl, max_examples: 100}}
+    with: {{data: {texts}/asked.jsonl, max_examples: 100}}
 """
 STAGES = ("prose", "code", "tokenizer", "base", "coder", "chat")
 MODELS = ("base", "coder", "chat")

@@ -120,7 +120,7 @@ def test_the_lineage_says_everything(life):
         assert set(found["parents"]) < ids
     assert life.node("base").lineage["data"]["data"]["id"] == life.node("prose").id
     assert life.node("coder").lineage["data"].keys() == {"data", "replay_data"}
-    assert life.node("chat").lineage["data"]["conversations"]["fingerprint"]
+    assert life.node("chat").lineage["data"]["data"]["fingerprint"]
     assert len({life.node(name).lineage["tokenizer_hash"] for name in ("tokenizer", *MODELS)}) == 1
 
 

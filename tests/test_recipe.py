@@ -72,6 +72,12 @@ def test_the_recipe_that_comes_along_is_good():
         ("      tokens: 1_000", "      tokns: 1_000", 17, 'unknown key "tokns", did you mean "tokens"?'),
         ("vocab_size: 512", "vocabsize: 512", 11, 'unknown key "vocabsize", did you mean "vocab_size"?'),
         ("    parents: [tokenizer]", "    parent: [tokenizer]", 14, 'unknown key "parent", did you mean "parents"?'),
+        (
+            "    with:\n      data: docs\n      tokens",
+            "    wiht:\n      data: docs\n      tokens",
+            15,
+            'did you mean "with"?',
+        ),
         ("seed: 1", "sed: 1", 2, 'unknown key "sed", did you mean "seed"?'),
         (
             "[tokenizer]",

@@ -26,6 +26,7 @@ def test_the_layout_is_ruffs():
     run(sys.executable, "-m", "ruff", "format", "--check", "src", "tests")
 
 
+@pytest.mark.slow
 def test_the_types_fit():
     run(sys.executable, "-m", "mypy")
 

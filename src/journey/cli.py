@@ -153,6 +153,9 @@ def _parse(verb: str, rest: list[str]) -> "Result":
 
 
 def _manual(function: Callable[..., Any]) -> str:
+    """The docstring, each line a paragraph: else its examples would be filled into one."""
     import inspect
 
-    return (inspect.getdoc(function) or "") + "\n\n--json: the result as one JSON object, on the last line of stdout."
+    lines = (inspect.getdoc(function) or "").splitlines()
+    lines.append("--json: the result as one JSON object, on the last line of stdout.")
+    return "\n\n".join(line for line in lines if line)

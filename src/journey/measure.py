@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
 SPLIT = "test"
-DOCUMENTS, CHOICES, QUESTIONS = 400, 300, 200  # of each corpus at most, drawn by the recipe's seed
+DOCUMENTS, CHOICES, QUESTIONS = 400, 400, 200  # of each corpus at most, drawn by the recipe's seed
 COMPARED = 100  # of those documents, for what runs two models over whole distributions: it took most of the time
 _PARTS = 9
 T = TypeVar("T")
@@ -45,14 +45,14 @@ def read(node: Node, workspace: Path) -> dict[str, Any]:
 
 def measure(
     node: Node, parent: Node | None, texts: dict[str, Node], workspace: Path, console: Console, seed: int
-) -> bool:
-    """Measure a model on every text unless that is done; returns whether there was something to do."""
+) -> None:
+    """Measure a model on every text, unless that is done."""
     # The weights too: `--from` after an update of torch may bring others under the same id.
     models = [(model.id, model.lineage.get("weights_sha256")) for model in (node, parent) if model]
     key = digest([models, {name: text.id for name, text in texts.items()}, seed, source_version(__name__)])
     path = place(node, workspace)
     if path.exists() and read_json(path)["key"] == key:
-        return False
+        return
     console.begin(node.name, "measuring")
     start = time.monotonic()
     found: dict[str, Any] = {
@@ -72,7 +72,6 @@ def measure(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
     console.end(node.name, f"measured in {found['seconds']:.0f} s: {_headline(found)}")
-    return True
 
 
 def _parts(
@@ -109,8 +108,7 @@ def _parts(
         )
         checked = {"acc": theirs["acc"], "acc_norm": theirs["acc_norm"], "n": len(theirs["items"]), "agree": agree}
         yield "choices", {"items": scored, "convention": choices.CONVENTION, "harness": checked}
-    for name, part in heads.repeat(model, tokenizer, seed=seed).items():
-        yield name, part
+    yield from heads.repeat(model, tokenizer, seed=seed).items()
     if asked:
         yield (
             "answers",

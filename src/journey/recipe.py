@@ -179,9 +179,8 @@ class _Document:
                 raise JourneyError(f'{self.at((*at, "name"))}: the name "{entry["name"]}" is taken by a stage above')
             if str(entry["stage"]) not in STAGES:
                 hint = nearest(str(entry["stage"]), STAGES)
-                raise JourneyError(
-                    f'{self.at((*at, "stage"))}: unknown stage "{entry["stage"]}"{hint} (there are: {", ".join(STAGES)})'
-                )
+                where, known = self.at((*at, "stage")), ", ".join(STAGES)
+                raise JourneyError(f'{where}: unknown stage "{entry["stage"]}"{hint} (there are: {known})')
             config = self._config(entry, at)
             steps.append(
                 Step(entry["name"], entry["stage"], self._parents(entry, names[:i], at), config, {}, self.at(at))

@@ -79,8 +79,8 @@ def _needed(recipe: Recipe, name: str) -> set[str]:
     return needed
 
 
-def run(recipe: Recipe, planned: list[Planned], workspace: Path, console: Console) -> tuple[list[Node], bool]:
-    """Make what is not there, measure every model on every text; the nodes, and whether there was anything to do.
+def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Console) -> list[Node]:
+    """Make what is not there, measure every model on every text, and return the nodes.
 
     Errors: JourneyError when another run holds the workspace, it cannot be written, or the disk is too small.
     Raises `stages.run.Stopped` after Ctrl-C, with everything saved.
@@ -92,30 +92,25 @@ def run(recipe: Recipe, planned: list[Planned], workspace: Path, console: Consol
         _write_plan(recipe, planned, workspace)
         nodes: dict[str, Node] = {}
         texts: dict[str, Node] = {}
-        worked = False
-        for item in planned:
+        for number, item in enumerate(planned, 1):
             step = item.step
+            parent = next((nodes[name] if name in nodes else open_node(name) for name in step.parents), None)
             if item.done:
                 node = open_node(item.path)
             else:
-                console.begin(step.name, step.stage)
+                console.begin(step.name, f"{step.stage}, stage {number} of {len(planned)}")
                 function, _ = load(step.stage)
-                parents = [nodes[name] if name in nodes else open_node(name) for name in step.parents]
                 given = {field: nodes[name] for field, name in step.texts.items()}
-                node = function(
-                    parents[0] if parents else None,
-                    step.config,
-                    Run(item.path, recipe.seed, step.name, console, given, again=item.redo),
-                )
+                run = Run(item.path, recipe.seed, step.name, console, given, again=item.redo)
+                node = function(parent, step.config, run)
                 console.end(step.name, _summary(node))
-                worked = True
             nodes[step.name] = node
             if step.stage == "text":
                 texts[step.name] = node
             if node.is_model:
-                parent = next((nodes[name] for name in step.parents if name in nodes and nodes[name].is_model), None)
-                worked |= measure.measure(node, parent, texts, workspace, console, seed=recipe.seed)
-        return list(nodes.values()), worked
+                before = parent if parent and parent.is_model else None
+                measure.measure(node, before, texts, workspace, console, seed=recipe.seed)
+        return list(nodes.values())
 
 
 def _summary(node: Node) -> str:
@@ -159,7 +154,19 @@ def _write_plan(recipe: Recipe, planned: list[Planned], workspace: Path) -> None
         }
         for item in planned
     ]
-    write_json(workspace / PLAN, {"recipe": recipe.name, "seed": recipe.seed, "stages": stages})
+    plan = {"recipe": recipe.name, "seed": recipe.seed, "stages": stages}
+    if not (workspace / PLAN).exists() or read_json(workspace / PLAN) != plan:
+        write_json(workspace / PLAN, plan)
+
+
+def is_stale(page: Path, workspace: Path) -> bool:
+    """Whether a report is missing, or older than something that it is made from."""
+    sources = [
+        workspace / PLAN,
+        *workspace.glob("measurements/*/measurement.json"),
+        *workspace.glob(f"nodes/*/{LINEAGE}"),
+    ]
+    return not page.exists() or any(source.stat().st_mtime > page.stat().st_mtime for source in sources)
 
 
 @contextmanager

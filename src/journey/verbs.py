@@ -49,7 +49,7 @@ class Result:
 
 
 def run(
-    recipe: Positional[str] = "pocket",
+    recipe: Annotated[Positional[str], tyro.conf.arg(metavar="RECIPE", help="a name or a file")] = "pocket",
     /,
     workspace: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="where (default: ./journeys/<name>)")] = None,
     until: Annotated[str | None, tyro.conf.arg(metavar="STAGE", help="stop after this stage")] = None,
@@ -79,9 +79,9 @@ def run(
     if dry_run:
         ids = [{"name": i.step.name, "stage": i.step.stage, "id": i.id, "done": i.done} for i in planned]
         return Result(path=place, more={"nodes": ids, "seconds": round(cost.seconds), "bytes": round(cost.bytes)})
-    nodes, worked = runner.run(read, planned, place, make_console())
+    nodes = runner.make(read, planned, place, make_console())
     page = place / "report.html"
-    if worked or not page.exists():
+    if runner.is_stale(page, place):
         page = report.build(place)
         print(f"report: {page}", file=sys.stderr)
     else:
@@ -127,8 +127,8 @@ def report(workspace: Workspace = None) -> Result:
 
 
 def generate(
-    node: Positional[str],
-    prompt: Positional[str],
+    node: Annotated[Positional[str], tyro.conf.arg(metavar="NODE")],
+    prompt: Annotated[Positional[str], tyro.conf.arg(metavar="TEXT")],
     /,
     max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens")] = 100,
     temperature: Annotated[float, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.8,
@@ -167,9 +167,9 @@ def generate(
 
 
 def chat(
-    node: Positional[str],
+    node: Annotated[Positional[str], tyro.conf.arg(metavar="NODE")],
     /,
-    max_new_tokens: int = 64,
+    max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens an answer")] = 64,
     temperature: float = 0.7,
     top_k: int = 0,
     top_p: float = 0.95,
@@ -229,7 +229,7 @@ def diff(a: Positional[str], b: Positional[str], /, workspace: Workspace = None)
 
 
 def doctor() -> Result:
-    """Look at this machine and this installation: versions, cores, memory, GPU, a numerical self-check, what is missing.
+    """Look at machine and installation: versions, cores, memory, GPU, a numerical self-check, what is missing.
 
     journey doctor
     """

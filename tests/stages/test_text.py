@@ -1,11 +1,14 @@
 """The text stage: three splits that do not know each other."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from journey.data.corpus import Corpus
 from journey.errors import JourneyError
+from journey.lineage import peak_memory
 from journey.stages.run import Run
 from journey.stages.text import Text, text
 
@@ -79,6 +82,16 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
 def test_shares_that_are_none_are_told(life, tmp_path, share):
     with pytest.raises(JourneyError, match="are shares of the documents"):
         text(None, Text(source=str(life.texts / "prose.jsonl"), test=share), Run(tmp_path / "text"))
+
+
+def test_the_peak_memory_is_that_of_the_stage_and_not_of_what_was_before(life, tmp_path):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux can")
+    big = np.ones(50_000_000)  # 400 MB
+    del big
+    before = peak_memory()
+    node = text(None, Text(source=str(life.texts / "code.jsonl")), Run(tmp_path / "text"))
+    assert 10e6 < node.lineage["peak_memory"] < before - 200e6
 
 
 def test_special_spellings_are_counted(tmp_path):

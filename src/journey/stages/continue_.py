@@ -17,12 +17,12 @@ class Continue(Training):
     replay_data: str = corpus("installed-docs", "the text that the parent knows")
     replay: float = 0.25
     """Share of the rows that come from replay_data."""
-    tokens: int = 250_000
+    tokens: int = 300_000
     """How many tokens to train on, replayed ones included."""
-    lr: float = 0.01
-    """AdamW's peak learning rate: half of pre-training's, so that less is overwritten."""
-    muon_lr: float = 0.005
-    """Muon's peak learning rate, halved likewise."""
+    lr: float = 0.003
+    """AdamW's peak learning rate: a fraction of pre-training's, for more overwrites more of what is known."""
+    muon_lr: float = 0.001
+    """Muon's peak learning rate, lower likewise."""
 
 
 @stage

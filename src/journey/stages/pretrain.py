@@ -33,7 +33,7 @@ class Training:
     """muon for the matrices of the blocks with AdamW for the rest, or AdamW for all."""
     lr: float = 0.02
     """AdamW's peak learning rate (beside Muon it moves embeddings and norms alone; for everything, take 3e-3)."""
-    muon_lr: float = 0.01
+    muon_lr: float = 0.006
     """Muon's peak learning rate."""
     weight_decay: float = 0.1
     """AdamW's, on matrices only."""

@@ -39,7 +39,7 @@ class SFT:
 
     data: str = corpus(
         "installed-docs",
-        "the documentation whose questions are trained on, or a file of conversations (.jsonl, .jsonl.gz, .json, .parquet)",
+        "documentation whose questions are trained on, or a .jsonl, .jsonl.gz, .json or .parquet file of conversations",
         conversations=True,
     )
     max_examples: int | None = 5000
