@@ -64,8 +64,7 @@ class Running:
 
     def wait_for_training(self, node, steps):
         """Until so many steps of this node's training are saved."""
-        state = self.workspace / "nodes" / f".work-{node.id[:12]}" / "state"
-        while max((int(path.name[5:]) for path in saved(state)), default=0) < steps:
+        while max(map(step, saved(self.state(node))), default=0) < steps:
             assert self.process.is_alive(), self.log.read_text()
             time.sleep(0.002)
 
@@ -73,10 +72,25 @@ class Running:
         self.process.join()
         return self.process.exitcode
 
+    def finish_watching(self, node):
+        """The exit code, and which saved steps of this node's training were seen until then."""
+        seen = set()
+        while self.process.is_alive():
+            seen |= {step(path) for path in saved(self.state(node))}
+            time.sleep(0.002)
+        return self.process.exitcode, seen
+
+    def state(self, node):
+        return self.workspace / "nodes" / f".work-{node.id[:12]}" / "state"
+
 
 def saved(state):
     """The states that a training has saved: TRL's, or our loop's."""
     return [Path(root) / name for root, names, _ in os.walk(state) for name in names if re.fullmatch(r"step-\d+", name)]
+
+
+def step(path):
+    return int(path.name.removeprefix("step-"))
 
 
 def assert_whole(workspace):
@@ -178,9 +192,11 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(copy, life, server, n
     assert f"`journey run {copy.recipe} --workspace {copy.workspace}` goes on from here" in said
     assert "Traceback" not in said
     assert_whole(copy.workspace)
-    assert saved(copy.workspace / "nodes")
+    (stopped,) = map(step, saved(running.state(life.node(name))))
     again = Running(server, copy, copy.workspace)
-    assert again.finish() == 0, again.log.read_text()
+    code, seen = again.finish_watching(life.node(name))
+    assert code == 0, again.log.read_text()
+    assert min(seen) == stopped  # it went on; from the beginning it would have saved step 1 again
     assert_same_life(copy.workspace, life)
 
 

@@ -105,7 +105,16 @@ def test_a_changed_stage_runs_again_with_what_follows_and_the_rest_stays(copy, j
     assert before.items() < after.items() and len(after) == len(before) + 1  # the old chat stays too
     # and back: nothing has to be made
     output = journey("run", copy.recipe, "--workspace", copy.workspace, "--json")
-    assert output.json["made"] == [] and "nothing to do" in output.err
+    assert output.json["made"] == [] and stamps(copy.workspace) == after
+
+
+def test_a_report_that_a_kill_left_behind_is_written_by_the_next_run(copy, journey):
+    arguments = ("run", copy.recipe, "--workspace", copy.workspace)
+    page = copy.workspace / "report.html"
+    os.utime(measure.place(copy.node("chat"), copy.workspace))  # measured, and killed before the page was written
+    before = page.stat().st_mtime_ns
+    assert "nothing to do" not in journey(*arguments).err and page.stat().st_mtime_ns > before
+    assert "nothing to do" in journey(*arguments).err
 
 
 def test_from_gives_the_same_weights_again(copy, journey):
@@ -317,7 +326,9 @@ def test_a_beginning_of_several_ids_is_refused(copy):
     twin = base.path.with_name("twin")
     shutil.copytree(base.path, twin)
     lineage = json.loads((twin / "lineage.json").read_text())
-    (twin / "lineage.json").write_text(json.dumps(lineage | {"id": base.id[:10] + "0" * 54}))
+    (twin / "lineage.json").write_text(
+        json.dumps(lineage | {"id": base.id[:10] + ("1" if base.id[10] == "0" else "0") + base.id[11:]})
+    )
     with pytest.raises(JourneyError, match="the beginning of 2 ids: give more of it"):
         runner.find_node(base.id[:8], copy.workspace)
     assert runner.find_node(base.id[:12], copy.workspace).id == base.id

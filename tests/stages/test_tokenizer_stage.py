@@ -8,7 +8,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from journey.data.corpus import Corpus
 from journey.errors import JourneyError
-from journey.stages.run import Run
+from journey.stages.run import Run, Stopped
 from journey.stages.tokenizer import TokenizerConfig, tokenizer
 from journey.tokenizer.formats import SPECIALS, Tokenizer
 
@@ -69,3 +69,11 @@ def test_every_pattern_comes_back(life, tmp_path, pattern):
     node = tokenizer(None, TokenizerConfig(vocab_size=300, pattern=pattern), run(life, tmp_path / "tok"))
     made = Tokenizer.load(node.path)
     assert made.pattern == pattern and made.decode(made.encode("Straße 42, don't\n\n  x")) == "Straße 42, don't\n\n  x"
+
+
+def test_ctrl_c_is_heard_by_a_stage_that_saves_no_state(life, tmp_path):
+    stopping = run(life, tmp_path / "tok")
+    stopping.console.stopping = True
+    with pytest.raises(Stopped):
+        tokenizer(None, TokenizerConfig(vocab_size=400), stopping)
+    assert not (tmp_path / "tok").exists()

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 MEASURING = 25.0  # seconds to measure one pocket model on every text (docs/measurements.md)
-_EFFICIENCY = 0.25  # of the machine's matrix rate that training a pocket model reaches on CPU
+_EFFICIENCY = 0.3  # of the machine's matrix rate that training a pocket model reaches on CPU
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def fit(
             warmup=config.warmup,
             decay=config.decay,
             clip=config.clip,
-            eval_every=max(1, steps // config.evaluations),
+            eval_every=-(-steps // config.evaluations),
             mark=tokenizer.bos,
         ),
         state=run.scratch / "training",
