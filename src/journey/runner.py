@@ -33,18 +33,24 @@ class Planned:
     id: str
     path: Path
     cost: Cost
-    redo: bool = False
+    redo: bool = False  # make it although it stands
+    wanted: bool = True  # False: it comes after the stage that this run ends with
 
     @property
     def done(self) -> bool:
         """Whether the node stands, whole: a folder is put in place only when it is."""
         return (self.path / LINEAGE).exists() and not self.redo
 
+    @property
+    def waits(self) -> bool:
+        """Whether this run has to make it."""
+        return self.wanted and not self.done
+
 
 def plan(recipe: Recipe, workspace: Path, until: str | None = None, from_: str | None = None) -> list[Planned]:
     """What would be made, in order. Ids follow from what goes in, so nothing has to run to know them.
 
-    `until` ends the plan with that stage; `from_` makes that stage and all that follow from it anew.
+    `until` makes nothing that this stage does not need; `from_` makes that stage and all that follow from it anew.
     """
     wanted = _needed(recipe, until) if until else {step.name for step in recipe.steps}
     anew = {recipe.step(from_).name} if from_ else set()
@@ -52,8 +58,6 @@ def plan(recipe: Recipe, workspace: Path, until: str | None = None, from_: str |
     configs: dict[str, list[Any]] = {}
     planned = []
     for step in recipe.steps:
-        if step.name not in wanted:
-            continue
         function, _ = load(step.stage)
         parents = [ids[name] if name in ids else open_node(name).id for name in step.parents]
         texts = {field: ids[name] for field, name in step.texts.items()}
@@ -64,7 +68,7 @@ def plan(recipe: Recipe, workspace: Path, until: str | None = None, from_: str |
             anew.add(step.name)
         path = workspace / "nodes" / f"{step.name}-{id[:10]}"
         cost = estimate(step.stage, configs[step.name])
-        planned.append(Planned(step, id, path, cost, redo=step.name in anew))
+        planned.append(Planned(step, id, path, cost, redo=step.name in anew, wanted=step.name in wanted))
     return planned
 
 
@@ -93,6 +97,8 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
         nodes: dict[str, Node] = {}
         texts: dict[str, Node] = {}
         for number, item in enumerate(planned, 1):
+            if not item.wanted:
+                continue
             step = item.step
             parent = next((nodes[name] if name in nodes else open_node(name) for name in step.parents), None)
             if item.done:
@@ -126,7 +132,7 @@ def _summary(node: Node) -> str:
 
 def remaining(planned: list[Planned]) -> Cost:
     """Estimated seconds and bytes of what is still to be made, measuring included."""
-    waiting = [item for item in planned if not item.done]
+    waiting = [item for item in planned if item.waits]
     measured = sum(item.cost.is_model for item in waiting)
     return Cost(
         sum(item.cost.seconds for item in waiting) + MEASURING * measured, sum(item.cost.bytes for item in waiting)

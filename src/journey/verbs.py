@@ -73,7 +73,7 @@ def run(
     read = recipes.read(recipes.find(recipe), set)
     place = workspace or Path("journeys") / read.name
     planned = runner.plan(read, place, until, from_)
-    todo = [item for item in planned if not item.done]
+    todo = [item for item in planned if item.waits]
     cost = runner.remaining(planned)
     _print_plan(planned, place, cost)
     if dry_run:
@@ -90,12 +90,13 @@ def run(
 
 
 def _print_plan(planned: list[runner.Planned], place: Path, cost: runner.Cost) -> None:
-    waiting = [item for item in planned if not item.done]
+    waiting = [item for item in planned if item.waits]
     if not waiting:
         return
     print(f"{place}: {len(waiting)} of {len(planned)} stages to make", file=sys.stderr)
     for item in planned:
-        state = "done" if item.done else f"about {clock(item.cost.seconds)}, {item.cost.bytes / 1e6:,.0f} MB"
+        cost_ = f"about {clock(item.cost.seconds)}, {item.cost.bytes / 1e6:,.0f} MB"
+        state = cost_ if item.waits else "done" if item.done else "not asked for"
         print(f"  {item.step.name:<14} {item.step.stage:<10} {item.id[:10]}  {state}", file=sys.stderr)
     print(f"in all about {clock(cost.seconds)} and {cost.bytes / 1e6:,.0f} MB", file=sys.stderr)
 
