@@ -201,6 +201,8 @@ def eval(nodes: Positional[list[str]], /, workspace: Workspace = None) -> Result
     """
     from journey import measure
 
+    if not nodes:
+        raise JourneyError("name at least one node: `journey eval base`")
     place = home(workspace)
     summaries = {name: measure.summary(measure.read(runner.find_node(name, place), place)) for name in nodes}
     for name, metrics in summaries.items():
