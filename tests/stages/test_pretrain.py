@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 
@@ -129,3 +130,15 @@ def test_settings_that_cannot_work_are_told(life, tmp_path, change, said):
     with pytest.raises(JourneyError, match=said):
         pretrain(life.node("tokenizer"), dataclasses.replace(SMALL, **change), run(life, tmp_path / "base"))
     assert not (tmp_path / "base").exists()
+
+
+def test_a_model_is_no_text(life, tmp_path):
+    config = Pretrain(data=str(life.node("base").path), tokens=2_000)
+    with pytest.raises(JourneyError, match="is a pretrain node: data must be a text"):
+        pretrain(life.node("tokenizer"), config, Run(tmp_path / "base"))
+
+
+def test_the_card_says_what_it_was_made_from_and_its_numbers(life):
+    card = (life.node("coder").path / "README.md").read_text()
+    assert "base_model: base\nbase_model_relation: finetune\n" in card
+    assert re.search(r"^- dev bits per byte: \d\.\d+ \(dev split", card, re.MULTILINE)

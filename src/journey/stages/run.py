@@ -239,6 +239,8 @@ def _make_texts(config: Any, run: Run) -> None:
             continue
         if (Path(named) / LINEAGE).exists():
             run.texts[field] = open_node(named)
+            if run.texts[field].stage != "text":
+                raise JourneyError(f"{named} is a {run.texts[field].stage} node: {field} must be a text")
             continue
         wanted = Text(source=source_of(named))
         id = identify(text, wanted, [], {}, run.seed)
@@ -257,12 +259,14 @@ def _tokenizer_hash(folder: Path) -> str | None:
 
 def _card(lineage: dict[str, Any], parent: Node | None) -> str:
     """The model card: its metadata names the base model as the Hub's format wants it."""
-    relation = {"pretrain": None, "continue": "finetune", "sft": "finetune"}.get(lineage["stage"], "finetune")
     head = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    if parent is not None and parent.is_model and relation:
-        head += [f"base_model: {parent.name}", f"base_model_relation: {relation}"]
+    if parent is not None and parent.is_model:
+        head += [f"base_model: {parent.name}", "base_model_relation: finetune"]
     head += ["tags:", "- journey", f"- {lineage['stage']}", "---", ""]
-    metrics = [f"- {key}: {value}" for key, value in lineage["metrics"].items()]
+    metrics = []
+    for key, m in lineage["metrics"].items():
+        note = f" ({m['convention']})" if m["convention"] else ""
+        metrics.append(f"- {key.replace('_', ' ')}: {m['value']:,.6g} {m['unit']}".rstrip() + note)
     return "\n".join(
         [
             *head,
