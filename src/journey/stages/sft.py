@@ -220,8 +220,8 @@ def order(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> li
 def answer_nats(model: Any, inputs: dict[str, Any]) -> Any:
     """Summed cross-entropy of the trained tokens of a batch (B, T) padded on the right.
 
-    TRL projects every position on the vocabulary when there is no GPU; here only those that predict an answer are,
-    which trains 2.3 times as fast (benchmarks/sft_loss.py) (one in five tokens is an answer's). No attention mask is passed: attention is causal
+    TRL projects every position on the vocabulary when there is no GPU; here only those that predict an answer are (one
+    in five), which trains 2.3 times as fast (benchmarks/sft_loss.py). No attention mask is passed: attention is causal
     and the padding comes last, so nothing sees it.
     """
     import torch.nn.functional as F
