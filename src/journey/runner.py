@@ -14,7 +14,7 @@ from typing import Any
 
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console, clock
-from journey.errors import JourneyError
+from journey.errors import JourneyError, nearest
 from journey.files import read_json, write_json
 from journey.recipe import Recipe, Step
 from journey.stages import load
@@ -223,7 +223,5 @@ def find_node(name: str, workspace: Path) -> Node:
         return matches[0]
     if matches:
         raise JourneyError(f"{name} is the beginning of {len(matches)} ids: give more of it")
-    from journey.errors import nearest
-
     names = [entry["name"] for entry in stages]
     raise JourneyError(f'no node "{name}" in {workspace}{nearest(name, names)} (there are: {", ".join(names)})')

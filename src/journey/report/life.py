@@ -58,9 +58,6 @@ class Life:
         """The corpora that bits per byte were measured on, in the order of first sight."""
         return list(dict.fromkeys(c for s in self.models for c in s.measurement["bits_per_byte"]))
 
-    def of_kind(self, kind: str) -> list[Stage]:
-        return [s for s in self.done if s.kind == kind]
-
     def parent(self, stage: Stage) -> Stage | None:
         """The measured model that a stage went on from."""
         return next((s for s in self.models if s.name in stage.parents), None)

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 from collections.abc import Callable
-from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError, nearest
@@ -22,23 +21,13 @@ def load(name: str) -> tuple[Callable[..., Node], type]:
     """The stage's function and its config class. Errors: JourneyError for a name that is no stage."""
     if name not in STAGES:
         raise JourneyError(f'unknown stage "{name}"{nearest(name, STAGES)} (there are: {", ".join(STAGES)})')
-    module = importlib.import_module(module_of(name))
+    module = importlib.import_module(f"journey.stages.{_identifier(name)}")
     function = getattr(module, _identifier(name))
     config = function.body.__annotations__["config"]
     assert dataclasses.is_dataclass(config)
     return function, config  # type: ignore[return-value]
 
 
-def module_of(name: str) -> str:
-    """The module a stage stands in."""
-    return f"journey.stages.{_identifier(name)}"
-
-
 def _identifier(name: str) -> str:
     """`continue` is a word of Python's own."""
     return "continue_" if name == "continue" else name
-
-
-def defaults(config: type) -> dict[str, Any]:
-    """Every field of a config class that has a default, with it."""
-    return {f.name: f.default for f in dataclasses.fields(config) if f.default is not dataclasses.MISSING}
