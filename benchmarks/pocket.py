@@ -30,7 +30,9 @@ def main() -> None:
         subprocess.run(command, check=True)
         nothing = time.monotonic() - again
         life = Life.read(workspace)
-        found = effects.effects([s.measurement for s in life.models], {s.lineage["id"]: s.lineage for s in life.stages})
+        found = effects.effects(
+            [s.measurement for s in life.measured], {s.lineage["id"]: s.lineage for s in life.stages}
+        )
         size = (workspace / "report.html").stat().st_size
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     for stage in life.stages:

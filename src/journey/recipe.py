@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import yaml
 
+from journey.checkpoint import LINEAGE, open_node
 from journey.errors import JourneyError, nearest
+from journey.measure import Measuring
 from journey.stages import STAGES, load
 from journey.stages.run import corpus_fields, source_of
 
@@ -23,7 +25,7 @@ class Step:
     stage: str
     parents: tuple[str, ...]
     config: Any
-    texts: dict[str, str]  # config field -> the step that makes its text
+    given: dict[str, str]  # config field -> the step that makes the node it names, or that node's folder
     where: str = ""  # file and line, for errors
 
 
@@ -34,6 +36,7 @@ class Recipe:
     name: str
     seed: int
     steps: tuple[Step, ...]
+    measuring: Measuring
 
     def step(self, name: str) -> Step:
         """The step of a name. Errors: JourneyError naming the nearest."""
@@ -57,15 +60,28 @@ def find(name: str) -> Path:
     raise JourneyError(f"no recipe {name}{nearest(name, known)}: give a file, or one of {', '.join(known)}")
 
 
-def read(path: Path, settings: list[str] | None = None) -> Recipe:
-    """Read and check a recipe. `settings` are `stages.base.tokens=…` strings that replace keys.
+def read(path: Path, settings: list[str] | None = None, smoke: bool = False) -> Recipe:
+    """Read and check a recipe. `settings` are `stages.base.tokens=…` strings that replace keys; with `smoke` those
+    that the recipe itself lists under `smoke` come first.
 
     Errors: JourneyError naming the file, the line, and the nearest valid stage or key.
     """
     document = _Document(path)
+    if smoke:
+        document.set_smoke()
     for setting in settings or []:
-        document.set(setting)
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise JourneyError(f"--set {setting}: {_SETTING}")
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError):
+            value = text
+        document.set(key, value, f"--set {setting}")
     return document.recipe()
+
+
+_SETTING = "give seed=NUMBER, measure.KEY=NUMBER or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000"
 
 
 class _Document:
@@ -85,7 +101,10 @@ class _Document:
             raise JourneyError(f"{path}: not UTF-8 text (byte {error.start})") from None
         if not isinstance(self.value, dict):
             raise JourneyError(f"{path}: a recipe is a mapping with name, seed and stages")
-        self._only(self.value, ("name", "seed", "stages"), ())
+        self._only(self.value, ("name", "seed", "stages", "measure", "smoke"), ())
+        for key in ("measure", "smoke"):
+            if not isinstance(self.value.setdefault(key, {}), dict):
+                raise JourneyError(f"{self.at((key,))}: {key} must be a mapping of settings")
         stages = self.value.get("stages")
         if not isinstance(stages, list) or not stages:
             raise JourneyError(f"{self.at(('stages',))}: stages must be a list of at least one stage")
@@ -131,32 +150,33 @@ class _Document:
                     f'{self.at((*path, key))}: unknown key "{key}"{hint} (there are: {", ".join(known)})'
                 )
 
-    def set(self, setting: str) -> None:
-        """Take `seed=1` or `stages.NAME.KEY=VALUE` (or `stages.NAME.with.KEY=VALUE`)."""
-        key, equals, text = setting.partition("=")
+    def set_smoke(self) -> None:
+        """Make the small life that the recipe describes under `smoke`, to see in minutes that all of it works."""
+        assert isinstance(self.value, dict)
+        if not self.value["smoke"]:
+            raise JourneyError(f"{self.path}: this recipe has no smoke settings: run it as it is, or --set its keys")
+        self.value["name"] = f"{self.value.get('name', self.path.stem)}-smoke"  # never taken for the real life
+        for key, value in self.value["smoke"].items():
+            self.set(key, value, f"{self.at(('smoke', key))}: {key}")
+
+    def set(self, key: str, value: Any, where: str) -> None:
+        """Take `seed`, `measure.KEY` or `stages.NAME.KEY` (or `stages.NAME.with.KEY`); `where` opens an error."""
         parts = [part for part in key.split(".") if part != "with"]
         assert isinstance(self.value, dict)
-        if not equals or not (parts in (["seed"], ["name"]) or (parts[0] == "stages" and len(parts) == 3)):
-            raise JourneyError(
-                f"--set {setting}: give seed=NUMBER or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000"
-            )
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
-            value = text
-        if len(parts) == 1:
+        if len(parts) == 1 and parts[0] in ("seed", "name"):
             self.value[parts[0]] = value
-            return
-        names = [entry["name"] for entry in self.value["stages"]]
-        if parts[1] not in names:
-            raise JourneyError(
-                f'--set {setting}: no stage "{parts[1]}"{nearest(parts[1], names)} (there are: {", ".join(names)})'
-            )
-        entry = self.value["stages"][names.index(parts[1])]
-        if parts[2] == "parents":
-            entry["parents"] = value
+        elif len(parts) == 2 and parts[0] == "measure":
+            self.value["measure"][parts[1]] = value
+        elif len(parts) == 3 and parts[0] == "stages":
+            names = [entry["name"] for entry in self.value["stages"]]
+            if parts[1] not in names:
+                known = ", ".join(names)
+                raise JourneyError(f'{where}: no stage "{parts[1]}"{nearest(parts[1], names)} (there are: {known})')
+            entry = self.value["stages"][names.index(parts[1])]
+            place = entry if parts[2] == "parents" else entry["with"]
+            place[parts[2]] = value
         else:
-            entry["with"][parts[2]] = value
+            raise JourneyError(f"{where}: {_SETTING}")
 
     def recipe(self) -> Recipe:
         """The checked recipe."""
@@ -185,7 +205,10 @@ class _Document:
             steps.append(
                 Step(entry["name"], entry["stage"], self._parents(entry, names[:i], at), config, {}, self.at(at))
             )
-        return Recipe(name, seed, tuple(_with_texts(steps)))
+        measuring = self._fields(self.value["measure"], Measuring, ("measure",))
+        if low := [f"{key} is {n}" for key, n in dataclasses.asdict(measuring).items() if n < 2]:
+            raise JourneyError(f"{self.at(('measure',))}: {low[0]}: an interval needs at least 2")
+        return Recipe(name, seed, tuple(_with_texts(steps)), measuring)
 
     def _parents(self, entry: dict[str, Any], before: list[str], at: tuple[Any, ...]) -> tuple[str, ...]:
         parents = entry.get("parents", [])
@@ -205,14 +228,18 @@ class _Document:
 
     def _config(self, entry: dict[str, Any], at: tuple[Any, ...]) -> Any:
         _, kind = load(entry["stage"])
+        return self._fields(entry["with"], kind, (*at, "with"))
+
+    def _fields(self, mapping: dict[str, Any], kind: type, at: tuple[Any, ...]) -> Any:
+        """A dataclass of these values, each of the type that its field wants."""
         hints = typing.get_type_hints(kind)
-        self._only(entry["with"], tuple(hints), (*at, "with"))
+        self._only(mapping, tuple(hints), at)
         values = {}
-        for key, value in entry["with"].items():
+        for key, value in mapping.items():
             try:
                 values[key] = _fit(value, hints[key])
             except ValueError as error:
-                raise JourneyError(f"{self.at((*at, 'with', key))}: {key}: {error}") from None
+                raise JourneyError(f"{self.at((*at, key))}: {key}: {error}") from None
         return kind(**values)
 
 
@@ -229,6 +256,9 @@ def _fit(value: Any, kind: Any) -> Any:
             options = [str(option) for option in typing.get_args(kind)]
             raise ValueError(f"must be one of {', '.join(options)}, not {value!r}{nearest(str(value), options)}")
         return value
+    if origin is tuple:  # of any length, all of one type
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_fit(item, typing.get_args(kind)[0]) for item in items)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in typing.get_args(kind):
             return None
@@ -259,11 +289,13 @@ def _with_texts(steps: list[Step]) -> Iterator[Step]:
     texts = [step for step in steps if step.stage == "text"]
     names = {step.name for step in steps}
     rest = []
-    for step in steps:
+    for i, step in enumerate(steps):
         if step.stage == "text":
             continue
+        named = corpus_fields(step.config)
         fields = {}
-        for field, value in corpus_fields(step.config).items():
+        for field, value in corpus_fields(step.config, "text").items():
+            del named[field]
             if any(value == text.name for text in texts):
                 fields[field] = value
                 continue
@@ -274,9 +306,20 @@ def _with_texts(steps: list[Step]) -> Iterator[Step]:
                 made[source] = name
                 texts.append(Step(name, "text", (), Text(source=source), {}, step.where))
             fields[field] = made[source]
-        rest.append(dataclasses.replace(step, texts=fields))
+        kinds = {field.name: field.metadata.get("corpus") for field in dataclasses.fields(step.config)}
+        for field, value in named.items():
+            above = [other.name for other in steps[:i] if other.stage == kinds[field]]
+            if value not in above and not _is_node(value, kinds[field]):
+                wanted = f"no {kinds[field]} stage above and no file"
+                raise JourneyError(f'{step.where}: {field}: "{value}" is {wanted}{nearest(value, above)}')
+            fields[field] = value
+        rest.append(dataclasses.replace(step, given=fields))
     yield from texts
     yield from rest
+
+
+def _is_node(folder: str, stage: str | None) -> bool:
+    return (Path(folder) / LINEAGE).exists() and open_node(folder).stage == stage
 
 
 def _free_name(name: str, taken: set[str]) -> str:

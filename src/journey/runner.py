@@ -60,11 +60,11 @@ def plan(recipe: Recipe, workspace: Path, until: str | None = None, from_: str |
     for step in recipe.steps:
         function, _ = load(step.stage)
         parents = [ids[name] if name in ids else open_node(name).id for name in step.parents]
-        texts = {field: ids[name] for field, name in step.texts.items()}
-        id = identify(function, step.config, parents, texts, recipe.seed)
+        given = {field: ids[name] if name in ids else open_node(name).id for field, name in step.given.items()}
+        id = identify(function, step.config, parents, given, recipe.seed)
         ids[step.name] = id
         configs[step.name] = [step.config, *(c for name in step.parents for c in configs.get(name, []))]
-        if anew & {*step.parents, *step.texts.values()}:
+        if anew & {*step.parents, *step.given.values()}:
             anew.add(step.name)
         path = workspace / "nodes" / f"{step.name}-{id[:10]}"
         cost = estimate(step.stage, configs[step.name])
@@ -74,12 +74,13 @@ def plan(recipe: Recipe, workspace: Path, until: str | None = None, from_: str |
 
 def _needed(recipe: Recipe, name: str) -> set[str]:
     """A step and everything it is made from, and every text, on which each model is measured."""
+    names = {step.name for step in recipe.steps}
     needed: set[str] = {step.name for step in recipe.steps if step.stage == "text"}
     waiting = [recipe.step(name).name]
     while waiting:
         step = recipe.step(waiting.pop())
         needed.add(step.name)
-        waiting += [parent for parent in step.parents if any(parent == other.name for other in recipe.steps)]
+        waiting += names & {*step.parents, *step.given.values()}
     return needed
 
 
@@ -90,6 +91,7 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
     Raises `stages.run.Stopped` after Ctrl-C, with everything saved.
     """
     from journey import measure
+    from journey.report import summary
 
     with _alone(workspace), console.listening():
         _check_disk(planned, workspace)
@@ -100,23 +102,30 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
             if not item.wanted:
                 continue
             step = item.step
-            parent = next((nodes[name] if name in nodes else open_node(name) for name in step.parents), None)
+            parent = next((_node(name, nodes) for name in step.parents), None)
             if item.done:
                 node = open_node(item.path)
             else:
                 console.begin(step.name, f"{step.stage}, stage {number} of {len(planned)}")
                 function, _ = load(step.stage)
-                given = {field: nodes[name] for field, name in step.texts.items()}
+                given = {field: _node(name, nodes) for field, name in step.given.items()}
                 run = Run(item.path, recipe.seed, step.name, console, given, again=item.redo)
                 node = function(parent, step.config, run)
                 console.end(step.name, _summary(node))
             nodes[step.name] = node
             if step.stage == "text":
                 texts[step.name] = node
-            if node.is_model:
+            if node.is_model or node.stage in measure.BY_STAGE:
                 before = parent if parent and parent.is_model else None
-                measure.measure(node, before, texts, workspace, console, seed=recipe.seed)
+                found = measure.measure(node, before, texts, workspace, console, recipe.seed, recipe.measuring)
+                if found:
+                    console.end(node.name, f"measured in {found['seconds']:.0f} s: {summary.line(found) or 'nothing'}")
         return list(nodes.values())
+
+
+def _node(name: str, made: dict[str, Node]) -> Node:
+    """The node of a step above, or of a folder."""
+    return made[name] if name in made else open_node(name)
 
 
 def _summary(node: Node) -> str:
@@ -156,7 +165,7 @@ def _write_plan(recipe: Recipe, planned: list[Planned], workspace: Path) -> None
             "id": item.id,
             "path": str(item.path.relative_to(workspace)),
             "parents": list(item.step.parents),
-            "data": list(dict.fromkeys(item.step.texts.values())),
+            "data": list(dict.fromkeys(item.step.given.values())),
         }
         for item in planned
     ]
@@ -217,7 +226,7 @@ def find_node(name: str, workspace: Path) -> Node:
             if not (workspace / entry["path"] / LINEAGE).exists():
                 raise JourneyError(f'"{name}" has not been made yet: `journey run --until {name}` makes it')
             return open_node(workspace / entry["path"])
-    made = [open_node(path.parent) for path in sorted((workspace / "nodes").glob(f"[!.]*/{LINEAGE}"))]
+    made = made_nodes(workspace / "nodes")
     matches = [node for node in made if len(name) >= 4 and node.id.startswith(name)]
     if len(matches) == 1:
         return matches[0]
@@ -225,3 +234,32 @@ def find_node(name: str, workspace: Path) -> Node:
         raise JourneyError(f"{name} is the beginning of {len(matches)} ids: give more of it")
     names = [entry["name"] for entry in stages]
     raise JourneyError(f'no node "{name}" in {workspace}{nearest(name, names)} (there are: {", ".join(names)})')
+
+
+def last(stage: str, workspace: Path) -> str:
+    """The name of the last stage of a kind in a workspace's plan. Errors: JourneyError when there is none."""
+    names = [entry["name"] for entry in read_plan(workspace)["stages"] if entry["stage"] == stage]
+    if not names:
+        raise JourneyError(f"no {stage} in {workspace}: `journey {stage} --parent NODE --out DIR` makes one")
+    return names[-1]
+
+
+def parent_of(node: Node) -> Path | None:
+    """The folder of a node's parent, where it stands beside the node."""
+    return next((other.path for other in made_nodes(node.path.parent) if other.id in node.parents), None)
+
+
+def made_nodes(folder: Path) -> list[Node]:
+    """Every finished node in a folder of nodes."""
+    return [open_node(path.parent) for path in sorted(folder.glob(f"[!.]*/{LINEAGE}"))]
+
+
+def ancestors(node: Node) -> list[Node]:
+    """The node, what it was made from, and so on, nearest first, as far as they stand in the same folder."""
+    beside = {other.id: other for other in made_nodes(node.path.parent)}
+    found, waiting = {node.id: node}, [*node.parents]
+    while waiting:
+        if (id := waiting.pop(0)) in beside and id not in found:
+            found[id] = beside[id]
+            waiting += beside[id].parents
+    return list(found.values())

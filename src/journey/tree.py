@@ -6,6 +6,7 @@ from typing import Any
 from journey import measure, runner
 from journey.checkpoint import LINEAGE, open_node
 from journey.console import clock
+from journey.report import summary
 
 
 def entries(workspace: Path) -> list[dict[str, Any]]:
@@ -19,7 +20,7 @@ def entries(workspace: Path) -> list[dict[str, Any]]:
         node = open_node(path) if made else None
         metrics = dict(node.lineage["metrics"]) if node else {}
         if node and measure.place(node, workspace).exists():
-            metrics |= measure.summary(measure.read(node, workspace))
+            metrics |= summary.summary(measure.read(node, workspace))
         parents = [ids.get(name, name) for name in [*entry["parents"], *entry["data"]]]
         lineage = node.lineage if node else {}
         nodes.append(

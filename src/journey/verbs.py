@@ -56,6 +56,9 @@ def run(
     from_: Annotated[
         str | None, tyro.conf.arg(name="from", metavar="STAGE", help="make this stage and what follows anew")
     ] = None,
+    smoke: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="the small life that the recipe lists under `smoke`")
+    ] = False,
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="show the plan and stop")] = False,
     set: Annotated[
         tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="KEY=VALUE", help="change a key of the recipe")
@@ -65,12 +68,13 @@ def run(
 
     journey run                                      the pocket life
     journey run pocket --dry-run                     the plan, with time and disk
+    journey run my-gpt2 --smoke                      all of it with a few steps each, to see that it works
     journey run my.yaml --until base
     journey run --set stages.base.tokens=200_000 --set stages.base.data=my-texts/
     """
     from journey import report
 
-    read = recipes.read(recipes.find(recipe), set)
+    read = recipes.read(recipes.find(recipe), set, smoke)
     place = workspace or Path("journeys") / read.name
     planned = runner.plan(read, place, until, from_)
     todo = [item for item in planned if item.waits]
@@ -194,17 +198,71 @@ def chat(
     return Result(found.id)
 
 
+def ask(
+    question: Annotated[Positional[str], tyro.conf.arg(metavar="QUESTION")],
+    /,
+    index: Annotated[str | None, tyro.conf.arg(metavar="NODE", help="the index (default: the journey's last)")] = None,
+    node: Annotated[
+        str | None, tyro.conf.arg(metavar="NODE", help="who answers (default: the model that the index was made for)")
+    ] = None,
+    passages: Annotated[int, tyro.conf.arg(help="passages in the prompt, as far as they fit (0: none)")] = 1,
+    max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens")] = 64,
+    temperature: Annotated[float, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.0,
+    seed: int = 0,
+    workspace: Workspace = None,
+) -> Result:
+    """Answer a question from an index: retrieve passages, answer with them in the prompt, and show the sources.
+
+    journey ask "What does numpy.mean do?"
+    journey ask "Which function sorts a list in place?" --passages 0      from the weights alone
+    """
+    from journey.conversation import VISIBLE, TextStream
+    from journey.infer.sampling import Sampling
+    from journey.retrieve.answer import ask as retrieve
+    from journey.retrieve.index import Index
+
+    place = home(workspace, must=False)
+    found = runner.find_node(index or runner.last("index", place), place)
+    if found.stage != "index":
+        raise JourneyError(f'"{found.name}" is a {found.stage} node: --index wants one that `journey index` made')
+    made_for = runner.parent_of(found)
+    if not (node or made_for):
+        raise JourneyError(f"the model that {found.path} was made for does not stand beside it: name one with --node")
+    who, model, tokenizer = open_model(node or str(made_for), workspace)
+    own = (model, tokenizer) if made_for in (None, who.path) else open_model(str(made_for), workspace)[1:]
+    read = [data for made in runner.ancestors(who) for data in made.lineage.get("data", {}).values()]
+    seen = {data["id"] for data in read if "id" in data}
+    reply = retrieve(
+        question,
+        Index(found.path, *own),  # a question becomes a vector by the model that made the passages' vectors
+        model,
+        tokenizer,
+        passages=passages,
+        max_new_tokens=max_new_tokens,
+        seen=seen or None,
+    )
+    decoder, new = TextStream(tokenizer), list[int]()
+    for token in reply.stream(model, tokenizer, max_new_tokens, Sampling(temperature=temperature, seed=seed)):
+        new.append(token)
+        if token not in tokenizer.stop:
+            print(decoder.feed(token).translate(VISIBLE), end="", flush=True)
+    print(decoder.end())
+    print(f"\n{reply.text().translate(VISIBLE)}")
+    return Result(who.id, more=reply.json() | {"answer": tokenizer.decode([i for i in new if i not in tokenizer.stop])})
+
+
 def eval(nodes: Positional[list[str]], /, workspace: Workspace = None) -> Result:
     """Show what was measured at nodes on the test split, each number with its 95 % interval.
 
     journey eval base chat
     """
     from journey import measure
+    from journey.report import summary
 
     if not nodes:
         raise JourneyError("name at least one node: `journey eval base`")
     place = home(workspace)
-    summaries = {name: measure.summary(measure.read(runner.find_node(name, place), place)) for name in nodes}
+    summaries = {name: summary.summary(measure.read(runner.find_node(name, place), place)) for name in nodes}
     for name, metrics in summaries.items():
         print(name)
         for key, m in metrics.items():
@@ -226,6 +284,10 @@ def diff(a: Positional[str], b: Positional[str], /, workspace: Workspace = None)
     place = home(workspace)
     old, new = (measure.read(runner.find_node(name, place), place) for name in (a, b))
     effects = compare(old, new)
+    if not effects:
+        raise JourneyError(
+            f'nothing was measured at both "{a}" and "{b}": compare two models, as in journey diff base chat'
+        )
     for effect in effects:
         print(effect.line())
     return Result(new["node"], metrics={effect.name: effect.metric() for effect in effects})
@@ -280,6 +342,11 @@ def _stage_manual(name: str, function: Callable[..., Node]) -> str:
         "pretrain": "journey pretrain --parent tok --data my-texts/ --tokens 1000000 --out base",
         "continue": "journey continue --parent base --data my-code/ --replay-data my-texts/ --out coder",
         "sft": "journey sft --parent base --data questions.jsonl --out chat",
+        "pairs": "journey pairs --parent chat --data questions.jsonl --out pairs",
+        "dpo": "journey dpo --parent chat --data pairs --out preferred",
+        "quantize": "journey quantize --parent preferred --types f16 q8_0 q4_0 --out gguf",
+        "index": "journey index --parent preferred --data my-texts/ --out index",
+        "import": "journey import ckpt.pt --out mine",
     }
     return f"{function.__doc__}\n\n{examples[name]}"
 

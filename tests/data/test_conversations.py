@@ -1,5 +1,6 @@
 import gzip
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from journey.data.conversations import load, question_messages
+from journey.data.conversations import load, question_messages, split
 from journey.data.questions import Question
 from journey.errors import JourneyError
 
@@ -85,6 +86,34 @@ def test_the_passage_comes_before_the_question_in_one_turn() -> None:
     question = Question("id", "What?", "That.", "A passage.", True)
     assert question_messages(question, False) == exchange("What?", "That.")
     assert question_messages(question, True) == exchange("A passage.\n\nWhat?", "That.")
+
+
+def records(n: int, per_question: int = 1) -> list[list[dict[str, str]]]:
+    return [exchange(f"Q{i // per_question}", f"A{i}") for i in range(n)]
+
+
+@pytest.mark.parametrize(("n", "dev", "test"), [(3, 1, 1), (40, 2, 2), (1000, 50, 50), (9000, 128, 200)])
+def test_what_is_held_out(n: int, dev: int, test: int) -> None:
+    parts = split(records(n), seed=0)
+    assert list(parts) == ["train", "dev", "test"]
+    assert {name: len(part) for name, part in parts.items()} == {"train": n - dev - test, "dev": dev, "test": test}
+    assert sorted(m[1]["content"] for part in parts.values() for m in part) == sorted(f"A{i}" for i in range(n))
+
+
+def test_the_seed_draws() -> None:
+    assert split(records(200), 0) == split(records(200), 0) != split(records(200), 1)
+
+
+@pytest.mark.parametrize(("n", "per_question"), [(300, 7), (300, 100), (30, 10)])
+def test_conversations_that_begin_alike_stay_together(n: int, per_question: int) -> None:
+    parts = split(records(n, per_question), seed=0)
+    asked = [{messages[0]["content"] for messages in part} for part in parts.values()]
+    assert sum(map(len, asked)) == math.ceil(n / per_question) and all(asked)
+
+
+def test_too_few_questions_to_hold_some_out() -> None:
+    with pytest.raises(JourneyError, match="40 records ask 2 different questions: too few to hold some out"):
+        split(records(40, 20), seed=0)
 
 
 @pytest.mark.skipif(not DATA, reason="JOURNEY_DATA is not set")

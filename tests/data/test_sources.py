@@ -102,3 +102,9 @@ def test_code_is_without_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["json/decoder.py"].startswith("# Lib: json/decoder.py\n")
     assert "def raw_decode(self, s, idx=0):" in found["json/decoder.py"]
     assert "Decode a JSON document from" not in found["json/decoder.py"]
+
+
+def test_a_node_is_no_source(life):
+    """Its files are a text already split: read anew, what was held out would be trained on."""
+    with pytest.raises(JourneyError, match="is a node, not a text to read"):
+        sources.fingerprint(str(life.node("prose").path))

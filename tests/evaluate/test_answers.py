@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from journey.data.questions import Question
 from journey.evaluate import answers
+from journey.evaluate.agreement import f1
 
 HEAPPOP, DUMPS, RE = "Pops the smallest item.", "Serializes to <|end|> text.", "Regular expressions."
 QUESTIONS = [
@@ -86,6 +87,7 @@ def test_endings_are_the_greedy_text_of_transformers(wide_models, tokenizer):
             )[0, len(ids) :].tolist()
         ended = out[-1] in tokenizer.stop
         assert (item["id"], item["ended"], item["tokens"]) == (q.id, ended, len(out))
+        assert item["f1"] == pytest.approx(f1(item["text"], q.answer))
         assert item["text"] == tokenizer.decode(out[:-1] if ended else out)
 
 
@@ -97,7 +99,9 @@ def test_either_stop_token_ends_an_answer(wide, tokenizer, mark, monkeypatch):
         return logits
 
     monkeypatch.setattr(wide.head, "forward", always)
-    assert answers.endings(wide, tokenizer, QUESTIONS[:1]) == [{"id": "q0", "ended": True, "tokens": 1, "text": ""}]
+    assert answers.endings(wide, tokenizer, QUESTIONS[:1]) == [
+        {"id": "q0", "ended": True, "tokens": 1, "text": "", "f1": 0.0}
+    ]
 
 
 def test_samples_repeat_with_the_seed_and_fit(wide, tokenizer):

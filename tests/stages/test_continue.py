@@ -15,7 +15,7 @@ SMALL = Continue(tokens=1_024, evaluations=1)
 
 
 def run(life, folder):
-    return Run(folder, seed=3, texts={"data": life.node("code"), "replay_data": life.node("prose")})
+    return Run(folder, seed=3, given={"data": life.node("code"), "replay_data": life.node("prose")})
 
 
 def test_the_new_text_is_learned_and_the_old_one_watched(life):
@@ -52,7 +52,7 @@ def test_replay_keeps_the_old_text_better(life, tmp_path):
 
 def test_without_replay_the_old_text_is_not_needed(life, tmp_path):
     config = dataclasses.replace(SMALL, replay=0.0, replay_data="")
-    node = continue_(life.node("base"), config, Run(tmp_path / "coder", texts={"data": life.node("code")}))
+    node = continue_(life.node("base"), config, Run(tmp_path / "coder", given={"data": life.node("code")}))
     assert "dev_bits_per_byte_replay" not in node.lineage["metrics"]
     assert node.lineage["data"].keys() == {"data"}
 
@@ -66,7 +66,7 @@ def test_a_share_that_is_none_is_told(life, tmp_path, replay):
 def test_replay_needs_its_text(life, tmp_path):
     config = dataclasses.replace(SMALL, replay_data="")
     with pytest.raises(JourneyError, match="replay needs replay_data"):
-        continue_(life.node("base"), config, Run(tmp_path / "coder", texts={"data": life.node("code")}))
+        continue_(life.node("base"), config, Run(tmp_path / "coder", given={"data": life.node("code")}))
 
 
 def test_a_parent_from_elsewhere_is_as_good(life, tmp_path):

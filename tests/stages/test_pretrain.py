@@ -21,7 +21,7 @@ SMALL = Pretrain(n_layer=1, n_embd=32, n_ctx=64, tokens=2_048, evaluations=2)
 
 
 def run(life, folder, console=None, seed=3):
-    return Run(folder, seed=seed, texts={"data": life.node("prose")}, console=console or Console())
+    return Run(folder, seed=seed, given={"data": life.node("prose")}, console=console or Console())
 
 
 @pytest.mark.parametrize("family", ["qwen3", "llama", "gpt2"])

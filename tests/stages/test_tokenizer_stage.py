@@ -14,7 +14,7 @@ from journey.tokenizer.formats import SPECIALS, Tokenizer
 
 
 def run(life, folder):
-    return Run(folder, seed=3, texts={"data": life.node("prose")})
+    return Run(folder, seed=3, given={"data": life.node("prose")})
 
 
 def test_the_merges_are_those_of_tokenizers_on_the_training_split(life):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiktoken
 from tokenizers import Tokenizer as Backend
-from tokenizers import models, pre_tokenizers
+from tokenizers import models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from journey import chat
@@ -165,3 +165,58 @@ def test_another_kind_of_tokenizer_is_refused(tmp_path: Path) -> None:
         backend.save(str(tmp_path / "tokenizer.json"))
         with pytest.raises(JourneyError, match="no byte-level BPE with the split pattern of gpt2, llama3, qwen2"):
             Tokenizer.load(tmp_path)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="JOURNEY_DATA is not set")
+@pytest.mark.parametrize("form", ["", "gpt2.tiktoken"])
+def test_gpt2_with_chat_tokens_gives_the_ids_of_tiktoken(form: str, tmp_path: Path) -> None:
+    own = Tokenizer.load(DATA / "tokenizer" / "gpt2" / form)
+    chatty = own.with_chat_tokens()
+    chatty.save(tmp_path)
+    lines = (DATA / "tokenizer" / "gpt2" / "gpt2.tiktoken").read_bytes().splitlines()
+    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
+    theirs = tiktoken.Encoding("gpt2", pat_str=PATTERNS["gpt2"], mergeable_ranks=ranks, special_tokens={BOS: 50256})
+    opened = AutoTokenizer.from_pretrained(tmp_path)
+    for text in [*TEXTS, inspect.getsource(argparse)[:20_000]]:
+        assert theirs.encode_ordinary(text) == chatty.encode(text) == opened.encode(text)
+    assert chatty.encode("a<|user|>b<|endoftext|>") == theirs.encode_ordinary("a<|user|>b<|endoftext|>")
+    assert own.vocab_size == 50257 and (chatty.vocab_size, chatty.bos) == (50263, 50256)
+    assert sorted(chatty.special.values()) == list(range(50256, 50263))
+
+
+def test_chat_tokens_are_added_after_a_tokenizers_own(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Llama's and Qwen's have specials of their own, one of them a mark of ours, and put one before every text."""
+    assert tokenizer.with_chat_tokens().hash == tokenizer.hash  # nothing lacks
+    words = bpe.count_words([inspect.getsource(argparse)], tokenizer.pattern)
+    names = ["<|begin_of_text|>", "<|im_start|>", PAD]
+    own = Tokenizer.from_merges(bpe.train(words, 500, len(names)), tokenizer.pattern, names)
+    start = own.special["<|begin_of_text|>"]
+    own.backend.post_processor = processors.TemplateProcessing(
+        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", start)]
+    )
+    chatty = own.with_chat_tokens()
+    before, after = own.backend.get_vocab(), chatty.backend.get_vocab()
+    assert before.items() <= after.items() and chatty.pad == own.special[PAD]
+    assert sorted(after.values()) == list(range(500 + len(SPECIALS) - 1)) and chatty.vocab_size == len(after)
+    assert own.vocab_size == 500 and BOS not in own.special  # the one it was made of is as it was
+    chatty.save(tmp_path)
+    opened = AutoTokenizer.from_pretrained(tmp_path)
+    for text in TEXTS:
+        assert opened.encode(text) == chatty.encode(text) == own.encode(text)
+    assert chat.render([{"role": "user", "content": "a"}], chatty)[0] == [chatty.special["<|user|>"], *own.encode("a")]
+
+
+def test_gpt2s_files_as_the_hub_names_them(tmp_path: Path) -> None:
+    ids = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))} | {"ab": 256, BOS: 257}
+    for names in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        (folder / names[0]).write_text(json.dumps(ids))
+        with pytest.raises(JourneyError, match=f"{names[1]} does not exist: {names[0]} needs it"):
+            Tokenizer.load(folder)
+        (folder / names[1]).write_text("#version: 0.2\na b\n")
+        assert Tokenizer.load(folder).encode("ab") == [256]
+        for wrong in ("[]", '{"a": 0}'):
+            (folder / names[0]).write_text(wrong)
+            with pytest.raises(JourneyError, match="is not GPT-2's vocabulary"):
+                Tokenizer.load(folder)

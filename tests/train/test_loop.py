@@ -161,6 +161,7 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(model, rows, tmp_pat
 def test_a_kill_while_saving_leaves_the_state_before(model, rows, tmp_path, monkeypatch):
     """Half a state stands only under a name that nobody reads."""
     monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(module, "_SAVE_SHARE", 0)
     start, state = copy.deepcopy(model), tmp_path / "state"
     expected, _ = run(copy.deepcopy(start), rows, LOOP, tmp_path / "whole")
     publish, calls = module.publish, []
@@ -182,6 +183,7 @@ def test_a_kill_while_saving_leaves_the_state_before(model, rows, tmp_path, monk
 
 def test_only_the_newest_state_is_kept(model, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(module, "_SAVE_SHARE", 0)
     run(model, rows, LOOP, tmp_path / "state")
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000000012"]
     assert len(json.loads((tmp_path / "state" / "step-000000012" / "history.json").read_text())) == 12

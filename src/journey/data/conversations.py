@@ -1,17 +1,23 @@
 """Conversations from the schemas that instruction data comes in, as lists of {"role", "content"} messages."""
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from journey.chat import ROLES
+from journey.data.hub import local
 from journey.data.questions import Question
 from journey.data.sources import decode, json_lines, parquet_rows
 from journey.errors import JourneyError, nearest
 
 Messages = list[dict[str, str]]
+Item = TypeVar("Item")
 
+HELD_OUT = {"test": 200, "dev": 128}  # of a file at most, and at most a twentieth of it each
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "prompter": "user"}
 # The columns of a schema: what is asked, what it is asked about, what is answered. The first that fits is used.
@@ -38,7 +44,8 @@ def load(path: str | Path) -> list[Messages]:
 
 
 def records(path: Path) -> Iterator[tuple[str, object]]:
-    """(where it stands, record) of each record in a file."""
+    """(where it stands, record) of each record in a file, or in a file of the Hub (`data.hub`)."""
+    path = local(str(path))
     if not path.is_file():
         raise JourneyError(f"no such file: {path}; conversations come from {', '.join(ENDINGS)} files")
     if path.name.endswith((".jsonl", ".jsonl.gz")):
@@ -102,6 +109,32 @@ def text(record: dict[str, Any], column: str, where: str) -> str:
 
 def exchange(question: str, answer: str) -> Messages:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def first_question(messages: Messages) -> str:
+    """What the user says first: conversations that begin alike belong on one side of a split."""
+    return next((message["content"] for message in messages if message["role"] == "user"), "")
+
+
+def split(items: Sequence[Item], seed: int, question: Callable[[Any], str] = first_question) -> dict[str, list[Item]]:
+    """Conversations as "train", "dev" and "test", drawn by the seed; those with the same first question stay together.
+
+    Whoever trains on a file and whoever measures on it hold out the same. JourneyError when too few questions differ.
+    """
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(question(item), []).append(item)
+    if len(groups) < 3:
+        raise JourneyError(f"{len(items)} records ask {len(groups)} different questions: too few to hold some out")
+    wanted = {name: min(most, math.ceil(len(items) / 20)) for name, most in HELD_OUT.items()}
+    parts: dict[str, list[Item]] = {"train": [], "dev": [], "test": []}
+    alike = list(groups.values())
+    drawn = [alike[i] for i in np.random.default_rng((seed, 2)).permutation(len(alike))]
+    parts["train"] += drawn.pop()  # so that there is something to learn, however large the other groups are
+    for group in drawn:
+        where = next((name for name in ("test", "dev") if len(parts[name]) < wanted[name]), "train")
+        parts[where] += group
+    return parts
 
 
 def question_messages(question: Question, with_passage: bool) -> Messages:

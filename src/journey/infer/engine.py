@@ -63,7 +63,7 @@ def steps(
     sampling: Sampling,
     generators: list[np.random.Generator],
 ) -> Iterator[tuple[int, int]]:
-    """Pairs (row, id) in the order in which they are made: one batch, all its prompts in one prefill."""
+    """Pairs (row, id) in the order in which they are made: one batch, its prompts in one prefill, equal ones once."""
     n_ctx, device = model.config.n_ctx, model.embed.weight.device
     for prompt in prompts:
         if not prompt:
@@ -75,14 +75,18 @@ def steps(
     if not rows:
         return
 
-    lengths = torch.tensor([len(prompts[row]) for row in rows], device=device)
+    different = list(dict.fromkeys(tuple(prompts[row]) for row in rows))
+    lengths = torch.tensor([len(prompt) for prompt in different], device=device)
     longest = int(lengths.max())
-    cache = KVCache(model.config, len(rows), max(len(prompts[row]) + left[row] for row in rows), device)
+    cache = KVCache(model.config, len(different), max(len(prompts[row]) + left[row] for row in rows), device)
     # Padded on the right, where no query of the row looks.
-    padded = [prompts[row] + [0] * (longest - len(prompts[row])) for row in rows]
-    x = model.hidden(torch.tensor(padded, device=device), cache=cache)  # (B, T, C)
+    padded = [[*prompt, *[0] * (longest - len(prompt))] for prompt in different]
+    x = model.hidden(torch.tensor(padded, device=device), cache=cache)  # (different prompts, T, C)
     cache.truncate(lengths)
-    x = x[torch.arange(len(rows), device=device), lengths - 1]  # (B, C)
+    place = {prompt: i for i, prompt in enumerate(different)}
+    own = [place[tuple(prompts[row])] for row in rows]
+    cache.keep(own)  # several samples of a prompt each go on from a copy of its keys and values
+    x = x[torch.arange(len(different), device=device), lengths - 1][own]  # (B, C)
     while True:
         ids = sample(model.head(x), sampling, [generators[row] for row in rows])  # (B,)
         going = []

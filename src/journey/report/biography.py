@@ -9,12 +9,20 @@ from journey.files import read_json
 from journey.report import words
 from journey.report.charts import Curve, Mark, curves
 from journey.report.claims import main_text
-from journey.report.effects import Effect, bits_per_byte
+from journey.report.effect import Effect
+from journey.report.estimates import bits_per_byte, length_bias, score_gap
 from journey.report.life import Life, Stage
 from journey.report.lists import Notes, effect_list
-from journey.report.markup import MISSING, big, bytes_, duration, escape, estimate, join, number, table
+from journey.report.markup import MISSING, big, bytes_, duration, escape, estimate, folded, join, number, table
+from journey.report.provenance import record
 
 SPLITS = ("train", "dev", "test")
+BY_ITSELF = (  # effects that are no change from the model before: folded where there was one
+    "multiple choice, against chance",
+    "repeated random tokens",
+    "answer loss, right passage against shuffled",
+    "answer loss, right passage against none",
+)
 EXAMPLE = "numpy.linalg.norm(x, ord=None): Return the matrix or vector norm of x."
 
 
@@ -25,10 +33,18 @@ def section(life: Life, stage: Stage, first: bool, effects: Sequence[Effect], no
     if not stage.lineage:
         return f"{head}<p class='nothing'>This stage has not run yet.</p></section>"
     explained = f"<p>{words.STAGES[stage.kind]}</p>" if first and stage.kind in words.STAGES else ""
-    body = {"text": _text, "tokenizer": _tokenizer}.get(stage.kind, _model)(life, stage)
+    bodies = {"text": _text, "tokenizer": _tokenizer, "pairs": _pairs, "quantize": _facts, "index": _facts} | {
+        "import": _import
+    }
+    body = bodies.get(stage.kind, _model)(life, stage)
     own = [e for e in effects if e.stage == stage.name]
-    changed = f"<h4>What it changed</h4>{effect_list(own, notes)}" if own else ""
-    return f"{head}{explained}{body}{changed}{_settings(stage)}</section>"
+    by_itself = [e for e in own if life.parent(stage) and e.name in BY_ITSELF]
+    main = [e for e in own if e not in by_itself]
+    main.sort(key=lambda e: not e.name.startswith("preferences"))  # what its stage is for comes first
+    head_ = {"quantize": "What it cost", "index": "What it finds, and what that helps"}
+    changed = f"<h4>{head_.get(stage.kind, 'What it changed')}</h4>{effect_list(main, notes)}" if main else ""
+    changed += folded("And by itself, as every model is measured", effect_list(by_itself, notes)) if by_itself else ""
+    return f"{head}{explained}{body}{changed}{record(stage)}</section>"
 
 
 def split_fact(stage: Stage, split: str, key: str) -> Any:
@@ -97,7 +113,52 @@ def _pieces(stage: Stage) -> str:
     return f'<p class="pieces">{cut}</p><p class="caption">{counted}</p>'
 
 
+def pairs(stage: Stage, split: str) -> list[dict[str, Any]]:
+    """The preference pairs of a split: {"prompt", "chosen", "rejected", "chosen_score", "rejected_score", …}."""
+    path = stage.path / f"pairs-{split}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _import(life: Life, stage: Stage) -> str:
+    path = stage.path / "import.json"
+    facts = read_json(path) if path.exists() else {}
+    said = [f"Read from {escape(facts['format'])}."] if facts.get("format") else []
+    said += [f"{escape(line).capitalize()}." for line in facts.get("changed", [])]
+    if reason := facts.get("check", {}).get("unchecked"):
+        said.append(f"Logits not checked: {escape(reason)}.")
+    return _facts(life, stage) + "".join(f"<p>{sentence}</p>" for sentence in said)
+
+
+def _pairs(life: Life, stage: Stage) -> str:
+    found = {split: pairs(stage, split) for split in SPLITS}
+    rows = [
+        [split, f"{len(some):,}", estimate(score_gap(some)), estimate(length_bias(some))]
+        if len(some) > 1
+        else [split, f"{len(some):,}", MISSING, MISSING]
+        for split, some in found.items()
+    ]
+    head = ["Split", "pairs", "score, chosen less rejected", "words more in the chosen"]
+    counted = table("Pairs, and how their two answers differ, with 95 % intervals", head, rows, style="numbers")
+    shown = next((some[0] for some in (found["test"], found["train"]) if some), None)
+    return _facts(life, stage) + counted + (_example(shown) if shown else "")
+
+
+def _example(pair: dict[str, Any]) -> str:
+    """One pair as it is, so that the eye sees what a preference is."""
+    asked = "".join(escape(m["content"]) + "\n" for m in pair["prompt"]).strip()
+    answers = "".join(
+        f'<div class="sample"><h4>{key}, scored {number(pair[f"{key}_score"])}</h4>'
+        f'<pre dir="auto">{"".join(escape(m["content"]) for m in pair[key]) or "<i>(nothing)</i>"}</pre></div>'
+        for key in ("chosen", "rejected")
+    )
+    return f'<pre class="given" dir="auto">{asked}</pre><div class="side two">{answers}</div>'
+
+
 def _model(life: Life, stage: Stage) -> str:
+    return f"{_facts(life, stage)}{_curves(life, stage)}"
+
+
+def _facts(life: Life, stage: Stage) -> str:
     line, config = stage.lineage, _config(stage)
     facts = [
         ("read", f"{big(line.get('tokens'))} tokens" if line.get("tokens") else None),
@@ -108,7 +169,7 @@ def _model(life: Life, stage: Stage) -> str:
         ("shape", _shape(config)),
     ]
     cells = "".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in facts if value)
-    return f'<dl class="facts">{cells}</dl>{_curves(life, stage)}'
+    return f'<dl class="facts">{cells}</dl>'
 
 
 def _config(stage: Stage) -> dict[str, Any]:
@@ -131,11 +192,17 @@ def _curves(life: Life, stage: Stage) -> str:
     if len(history) < 2:
         return ""
     colour = life.colour(stage)
-    loss = Curve("training loss", _points(history, "loss"), colour)
-    chart = curves([loss], title=f"Training loss of {stage.name}", x_unit="tokens", y_unit="nats/token")
-    figures = [
-        f"<figure>{chart}<figcaption>Loss on the training text, means of neighbouring steps.</figcaption></figure>"
-    ]
+    figures = []
+    loss = "nats/pair" if stage.kind == "dpo" else "nats/token"
+    for key, name, unit, caption in (
+        ("loss", "training loss", loss, "Loss on the training text, means of neighbouring steps."),
+        ("dev_loss", "dev loss", loss, "Loss on the held-out dev split through training."),
+        ("dev_accuracy", "dev accuracy", "share of pairs", "Pairs of the dev split told apart through training."),
+    ):
+        if len(points := _points(history, key)) > 1:
+            title = f"{name.capitalize()} of {stage.name}"
+            chart = curves([Curve(name, points, colour)], title=title, x_unit="tokens", y_unit=unit)
+            figures.append(f"<figure>{chart}<figcaption>{caption}</figcaption></figure>")
     data = stage.lineage.get("data", {})
     named = {
         "dev_bits_per_byte": (main_text(stage), False),
@@ -155,34 +222,13 @@ def _curves(life: Life, stage: Stage) -> str:
         figures.append(
             f"<figure>{chart}<figcaption>Bits per byte on the dev split through training.{beside}</figcaption></figure>"
         )
-    if len(points := _points(history, "dev_loss")) > 1:
-        chart = curves(
-            [Curve("dev loss", points, colour)], title=f"Dev loss of {stage.name}", x_unit="tokens", y_unit="nats/token"
-        )
-        figures.append(
-            f"<figure>{chart}<figcaption>Loss of held-out answers (dev split) through training.</figcaption></figure>"
-        )
     return f'<div class="figures">{"".join(figures)}</div>'
 
 
 def _points(history: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [(h["tokens"], h[key]) for h in history if key in h]
+    return [(h["tokens"], h[key]) for h in history if key in h and "tokens" in h]
 
 
 def _marks(stage: Stage) -> list[Mark]:
     found = stage.measurement.get("baselines", {}).get(main_text(stage), {})
     return [(bits_per_byte(found[o]).value, o) for o in ("bigram", "trigram") if o in found]
-
-
-def _settings(stage: Stage) -> str:
-    config = stage.lineage.get("config", {})
-    if not config:
-        return ""
-    listed = "".join(
-        f"<div><dt>{escape(key)}</dt><dd>{escape(_value(value))}</dd></div>" for key, value in config.items()
-    )
-    return f'<h4>Settings</h4><dl class="settings">{listed}</dl>'
-
-
-def _value(value: Any) -> str:
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -1,13 +1,12 @@
 """SVG drawn in Python: small charts that read at 350 px as well as at 500, coloured by the page's own style sheet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
 
 from journey.evaluate.statistics import Estimate
-from journey.report.markup import escape, number
+from journey.report.markup import escape, number, places
+from journey.report.svg import WIDTH, line, scale, svg, text, tick, ticks
 
-WIDTH = 440
 MAX_POINTS = 160  # of one curve: more than its pixels can show
 
 
@@ -36,33 +35,34 @@ Mark = tuple[float, str]  # a number to compare with, and its name
 def dots(rows: Sequence[Dot], *, title: str, unit: str, marks: Sequence[Mark] = ()) -> str:
     """Dots with their 95 % whiskers on one axis, and dashed lines where the numbers to compare with stand."""
     ends = [end for row in rows for end in (row.estimate.low, row.estimate.high)] + [value for value, _ in marks]
-    ticks = _ticks(min(ends), max(ends), 4)
+    grid = ticks(min(ends), max(ends), 4)
     left = 22.0 + 7.6 * max(len(row.label) for row in rows)  # room for the labels
-    right, row_height = 62.0, 30
+    values = [number(r.estimate.value, decimals=places(r.estimate.low, r.estimate.high, r.estimate.unit)) for r in rows]
+    right, row_height = 20 + 7.6 * max(5, *map(len, values)), 30
     marks = sorted(marks)
     top = 10 + 15 * len(marks)
     bottom = top + row_height * len(rows)
-    x = _scale(ticks[0], ticks[-1], left, WIDTH - right)
-    parts = [_line(x(t), top, x(t), bottom, "grid") for t in ticks]
-    parts += [_text(x(t), bottom + 16, _tick(t, ticks), "tick", "middle") for t in ticks]
-    parts.append(_text((left + WIDTH - right) / 2, bottom + 34, unit, "axis", "middle"))
+    x = scale(grid[0], grid[-1], left, WIDTH - right)
+    parts = [line(x(t), top, x(t), bottom, "grid") for t in grid]
+    parts += [text(x(t), bottom + 16, tick(t, grid), "tick", "middle") for t in grid]
+    parts.append(text((left + WIDTH - right) / 2, bottom + 34, unit, "axis", "middle"))
     for i, (value, name) in enumerate(marks):
-        parts.append(_line(x(value), 10 + 15 * i, x(value), bottom, "mark"))
+        parts.append(line(x(value), 10 + 15 * i, x(value), bottom, "mark"))
         after = x(value) < WIDTH * 0.55
-        parts.append(_text(x(value) + (5 if after else -5), 19 + 15 * i, name, "name", "start" if after else "end"))
-    for i, row in enumerate(rows):
+        parts.append(text(x(value) + (5 if after else -5), 19 + 15 * i, name, "name", "start" if after else "end"))
+    for i, (row, value_) in enumerate(zip(rows, values, strict=True)):
         e, y = row.estimate, top + row_height * (i + 0.5)
         said = f"{row.label}: {number(e.value, e.unit)}, 95 % [{number(e.low)}, {number(e.high)}], n = {e.n:,}"
         parts.append(
             f'<g class="s{row.colour}"><title>{escape(said)}</title>'
-            + _line(x(e.low), y, x(e.high), y, "whisker")
-            + "".join(_line(x(end), y - 5, x(end), y + 5, "whisker") for end in (e.low, e.high))
+            + line(x(e.low), y, x(e.high), y, "whisker")
+            + "".join(line(x(end), y - 5, x(end), y + 5, "whisker") for end in (e.low, e.high))
             + f'<circle cx="{x(e.value):.1f}" cy="{y:.1f}" r="5"/></g>'
         )
-        parts.append(_text(left - 10, y + 4, row.label, "label", "end"))
-        parts.append(_text(WIDTH - right + 10, y + 4, number(e.value, decimals=_places(e.unit)), "value", "start"))
+        parts.append(text(left - 10, y + 4, row.label, "label", "end"))
+        parts.append(text(WIDTH - right + 10, y + 4, value_, "value", "start"))
     spoken = "; ".join(f"{row.label} {number(row.estimate.value, row.estimate.unit)}" for row in rows)
-    return _svg(f"{title}. {spoken}", bottom + 42, parts)
+    return svg(f"{title}. {spoken}", bottom + 42, parts)
 
 
 def curves(
@@ -81,22 +81,22 @@ def curves(
     xs = [x for c in lines for x, _ in c.points]
     ys = [y for c in lines for _, y in c.points] + [mark for mark, _ in marks]
     low, high = y_range or (min(ys), max(ys))
-    yt = _ticks(low, high, 5)
-    xt = [float(i) for i in range(int(min(xs)), int(max(xs)) + 1)] if x_whole else _ticks(min(0.0, *xs), max(xs), 4)
+    yt = ticks(low, high, 5)
+    xt = [float(i) for i in range(int(min(xs)), int(max(xs)) + 1)] if x_whole else ticks(min(0.0, *xs), max(xs), 4)
     left, right, top, bottom = 46.0, 14.0, 30.0, height - 44.0
     x, y = (
-        _scale(xt[0], max(xt[-1] if x_whole else max(xs), 1e-9), left, WIDTH - right),
-        _scale(yt[0], yt[-1], bottom, top),
+        scale(xt[0], max(xt[-1] if x_whole else max(xs), 1e-9), left, WIDTH - right),
+        scale(yt[0], yt[-1], bottom, top),
     )
     xt = [t for t in xt if t <= max(xs)] or xt
-    parts = [_line(left, y(t), WIDTH - right, y(t), "grid") for t in yt]
-    parts += [_text(left - 7, y(t) + 4, _tick(t, yt), "tick", "end") for t in yt]
-    parts += [_text(x(t), bottom + 17, _tick(t, xt), "tick", "middle") for t in xt]
-    parts.append(_text((left + WIDTH - right) / 2, height - 8, x_unit, "axis", "middle"))
-    parts.append(_text(4, 14, y_unit, "axis", "start"))
+    parts = [line(left, y(t), WIDTH - right, y(t), "grid") for t in yt]
+    parts += [text(left - 7, y(t) + 4, tick(t, yt), "tick", "end") for t in yt]
+    parts += [text(x(t), bottom + 17, tick(t, xt), "tick", "middle") for t in xt]
+    parts.append(text((left + WIDTH - right) / 2, height - 8, x_unit, "axis", "middle"))
+    parts.append(text(4, 14, y_unit, "axis", "start"))
     for value, name in marks:
-        parts.append(_line(left, y(value), WIDTH - right, y(value), "mark"))
-        parts.append(_text(WIDTH - right, y(value) - 5, name, "name", "end"))
+        parts.append(line(left, y(value), WIDTH - right, y(value), "mark"))
+        parts.append(text(WIDTH - right, y(value) - 5, name, "name", "end"))
     for c in lines:
         path = " ".join(f"{x(px):.1f},{y(py):.1f}" for px, py in c.points)
         style = "curve faint" if c.faint else "curve"
@@ -110,7 +110,7 @@ def curves(
         parts.append("</g>")
     legend = _legend(lines) if len(lines) > 1 else ""
     last = "; ".join(f"{c.label} ends at {number(c.points[-1][1], y_unit)}" for c in lines)
-    return legend + _svg(f"{title}. {last}", height, parts)
+    return legend + svg(f"{title}. {last}", height, parts)
 
 
 def whisker(value: float, low: float, high: float, reach: float, tone: str) -> str:
@@ -118,8 +118,8 @@ def whisker(value: float, low: float, high: float, reach: float, tone: str) -> s
 
     The numbers stand beside it, so it is hidden from screen readers.
     """
-    x = _scale(-reach, reach, 2, 118)
-    body = _line(60, 1, 60, 19, "zero") + _line(x(low), 10, x(high), 10, "whisker")
+    x = scale(-reach, reach, 2, 118)
+    body = line(60, 1, 60, 19, "zero") + line(x(low), 10, x(high), 10, "whisker")
     body += f'<circle cx="{x(value):.1f}" cy="10" r="4"/>'
     return f'<svg class="mini {tone}" viewBox="0 0 120 20" width="120" height="20" aria-hidden="true">{body}</svg>'
 
@@ -129,56 +129,11 @@ def _legend(lines: Sequence[Curve]) -> str:
     return f'<ul class="legend">{"".join(keys)}</ul>'
 
 
-def _svg(label: str, height: float, parts: Sequence[str]) -> str:
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(label)}">'
-        f"{''.join(parts)}</svg>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
-    return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, style: str, anchor: str) -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    return lambda value: start + (value - low) / (high - low) * (end - start)
-
-
-def _ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers that enclose low and high: steps of 1, 2 or 5 times a power of ten."""
-    if high <= low:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    raw = (high - low) / about
-    power = 10.0 ** floor(log10(raw))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
-    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
-
-
-def _tick(value: float, ticks: Sequence[float]) -> str:
-    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
-    if value == 0:
-        return "0"
-    if ticks[-1] >= 1e6:
-        return f"{value / 1e6:g}M"
-    if ticks[-1] >= 1e4:
-        return f"{value / 1e3:g}k"
-    return number(value, decimals=max(0, -floor(log10(step) + 1e-9)))
-
-
 def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """At most MAX_POINTS, each the mean of its neighbours: of a noisy loss the mean is what there is to see."""
     k = min(len(points), MAX_POINTS)
     groups = [points[i * len(points) // k : (i + 1) * len(points) // k] for i in range(k)]
     return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
-
-
-def _places(unit: str) -> int:
-    return 1 if unit in ("%", "points") else 2
 
 
 def _decimals(value: float) -> int:

@@ -1,27 +1,31 @@
-"""The first screen: what this is in one line, and the life as a row of stages with the one number each changed."""
+"""The first screen: what this is in one line, and the life as rows, each with the one number its stage changed."""
 
 from collections.abc import Sequence
 
 from journey.evaluate.statistics import Estimate
 from journey.files import read_json
-from journey.report.biography import SPLITS, bytes_per_token, split_fact
-from journey.report.claims import CODE_DROP, ENDINGS, main_text
-from journey.report.effects import Effect
+from journey.report.biography import SPLITS, bytes_per_token, pairs, split_fact
+from journey.report.claims import CODE_DROP, ENDINGS, Q8_COST, main_text
+from journey.report.effect import SIZE, Effect
+from journey.report.estimates import length_bias, recall, score_gap
+from journey.report.later import used
 from journey.report.life import Life, Stage
-from journey.report.lists import chip, size
-from journey.report.markup import big, bytes_, duration, escape, interval, number
+from journey.report.lists import chip, mark, size
+from journey.report.markup import MISSING, big, bytes_, duration, escape, interval, number, places, power
+
+Change = tuple[str, Effect | Estimate | None]  # what is compared, with {} for the other number; and the number itself
 
 
 def headline(life: Life, found: Sequence[Effect]) -> str:
-    """Title, two sentences, and a card a stage."""
-    cards = "".join(_card(life, i, stage, found) for i, stage in enumerate(life.stages, 1))
-    legend = " ".join(chip(word) for word in ("clear", "not distinguishable from zero", "worse"))
+    """Title, two sentences, and a row a stage."""
+    rows = "".join(_row(life, i, stage, found) for i, stage in enumerate(life.stages, 1))
+    legend = " ".join(chip(word) for word in ("clear", "not distinguishable from zero", "worse", SIZE))
     return (
         f'<header class="top"><p class="kicker">Journey · recipe {escape(life.recipe)} · seed {life.seed}</p>'
         f'<h1>{_title(life)}</h1><p class="lede">{_lede(life)}</p>'
-        f'<ol class="life">{cards}</ol>'
+        f'<ol class="life">{rows}</ol>'
         f'<p class="key">In brackets: 95 % intervals. {legend}: the interval lies on the better side of zero, '
-        "holds zero, or lies on the worse side.</p></header>"
+        "holds zero, lies on the worse side; or the number is neither good nor bad.</p></header>"
     )
 
 
@@ -30,8 +34,11 @@ def _title(life: Life) -> str:
     left = len(life.stages) - len(life.done)
     if left:
         return f"A model's life, stage by stage: {len(life.done)} of {len(life.stages)} have run"
-    goal = "a chat model" if any(s.kind == "sft" for s in life.done) else "a language model"
-    return f"From raw text to {goal} in {duration(seconds)}, and what each stage changed"
+    kinds = {s.kind for s in life.done}
+    goal = "a chat model" if kinds & {"sft", "dpo"} else "a language model"
+    goal = "answers with sources" if "index" in kinds and goal == "a chat model" else goal
+    start = "an imported checkpoint" if "import" in kinds else "raw text"
+    return f"From {start} to {goal} in {duration(seconds)}: what each stage changed"
 
 
 def _lede(life: Life) -> str:
@@ -45,7 +52,10 @@ def _lede(life: Life) -> str:
         size_ = f" of {big(parameters)} parameters" if parameters else ""
         tokens = sum(s.lineage.get("tokens") or 0 for s in models)
         family = f" ({escape(shape['model_type'])})" if "model_type" in shape else ""
-        said.append(f"A GPT{size_}{family}, trained from random weights on {big(tokens)} tokens")
+        start = "trained from random weights"
+        if first.kind == "import":
+            start = "brought from elsewhere and trained further" if tokens else "brought from elsewhere"
+        said.append(f"A GPT{size_}{family}, {start}" + (f" on {big(tokens)} tokens" if tokens else ""))
         machine = first.lineage.get("machine", {})
         if machine.get("cores"):
             said[-1] += f" with {machine['cores']} cores of {escape(machine.get('cpu') or 'a CPU')}"
@@ -54,87 +64,162 @@ def _lede(life: Life) -> str:
     return " ".join(said)
 
 
-def _card(life: Life, number_: int, stage: Stage, found: Sequence[Effect]) -> str:
-    """A stage as one number, the change it stands for, the verdict, and what to compare it with."""
+def _row(life: Life, number_: int, stage: Stage, found: Sequence[Effect]) -> str:
+    """A stage as one number, the changes it stands for, their verdicts, and what to compare them with."""
+    own = {e.name: e for e in found if e.stage == stage.name}
     if not stage.lineage:
-        body = "<p class='what'>has not run yet</p>"
+        body = _facts(MISSING, "has not run yet")
     elif stage.kind == "text":
-        body = _text_card(stage)
+        body = _text(stage)
     elif stage.kind == "tokenizer":
-        body = _tokenizer_card(life, stage)
+        body = _tokenizer(life, stage)
+    elif stage.kind == "pairs":
+        body = _pairs(stage)
+    elif stage.kind == "import":
+        body = _import(stage)
     elif not stage.measurement:
-        body = f"<p class='big'>{big(stage.lineage.get('tokens'))}</p><p class='what'>tokens; not measured yet</p>"
+        body = _facts(big(stage.lineage.get("tokens")), "tokens; not measured yet")
+    elif stage.kind == "quantize":
+        body = _quantize(stage, own)
+    elif stage.kind == "index":
+        body = _index(stage, own)
     else:
-        body = _model_card(life, stage, [e for e in found if e.stage == stage.name])
+        body = _model(life, stage, own)
     colour = f" s{life.colour(stage)}" if stage.is_model else ""
     kind = "" if stage.kind == stage.name else f"<small>{escape(stage.kind)}</small>"
     return (
-        f'<li class="card{colour}"><h2><a href="#stage-{escape(stage.name)}"><i>{number_}</i>'
+        f'<li class="row{colour}"><h2><a href="#stage-{escape(stage.name)}"><i>{number_}</i>'
         f"{escape(stage.name)}</a>{kind}</h2>{body}</li>"
     )
 
 
-def _text_card(stage: Stage) -> str:
+def _text(stage: Stage) -> str:
     documents, total = (sum(split_fact(stage, split, key) or 0 for split in SPLITS) for key in ("documents", "bytes"))
     overlap = split_fact(stage, "test", "in_train")
     said = f"{number(100 * overlap, '%')} of a test document's 13-word runs stand in training too" if overlap else ""
     return _facts(bytes_(total), f"of text in {documents:,} documents", said)
 
 
-def _tokenizer_card(life: Life, stage: Stage) -> str:
+def _tokenizer(life: Life, stage: Stage) -> str:
     size_ = f"{number(stage.lineage['config'].get('vocab_size'), decimals=0)} tokens in the vocabulary"
     e = bytes_per_token(life, main_text(stage))
     if e is None:
-        return _facts("", size_, "")
+        return _facts("", size_)
     return _facts(number(e.value, decimals=2), f"bytes of text per token {_ci(e)}", f"1 would be bytes alone; {size_}")
 
 
-def _model_card(life: Life, stage: Stage, own: list[Effect]) -> str:
-    by_name = {e.name: e for e in own}
+def _pairs(stage: Stage) -> str:
+    found = [p for split in SPLITS for p in pairs(stage, split)]
+    train = pairs(stage, "train")  # what the next stage learns from
+    changes: list[Change] = []
+    if len(train) > 1:
+        changes = [
+            ("of 1: how much better the chosen scored", score_gap(train)),
+            ("more in the chosen: the length bias", length_bias(train)),
+        ]
+    return _changes(f"{len(found):,}", "pairs of answers, ranked", changes)
+
+
+def _import(stage: Stage) -> str:
+    metrics = stage.lineage.get("metrics", {})
+    checked = next((m["value"] for name, m in metrics.items() if "logits" in name), None)
+    said = "its predictions could not be checked against the source"
+    if checked is not None:
+        said = f"logits within {power(checked)} of the source's"
+    parameters = metrics.get("parameters", {}).get("value")
+    millions = MISSING if parameters is None else f"{parameters / 1e6:,.3g}\u00a0M"
+    return _facts(millions, "parameters, trained elsewhere", said)
+
+
+def _model(life: Life, stage: Stage, own: dict[str, Effect]) -> str:
     main = main_text(stage)
     parent = life.parent(stage)
-    bigram, trigram = (by_name.get(f"bits per byte, {main}, against a {order}") for order in ("bigram", "trigram"))
     before = parent.name if parent else "the parent"
-    if stage.kind == "sft" and (ended := by_name.get("answers that end by themselves")):
-        easier = by_name.get("answer loss, right passage")
-        read = by_name.get("answer loss, right passage against shuffled")
-        changes = [
+    bigram, trigram = (own.get(f"bits per byte, {main}, against a {order}") for order in ("bigram", "trigram"))
+    if stage.kind == "sft" and (ended := own.get("answers that end by themselves")):
+        changes: list[Change] = [
             (f"against {before}'s {{}}; the mark is {ENDINGS:.0f} %", ended),
-            (f"loss of the documented answer, against {before}'s {{}}", easier),
-            ("its loss with the right passage, against {} with a shuffled one", read),
+            (f"answer loss, against {before}'s {{}}", own.get("answer loss, right passage")),
         ]
-        return _changes(ended, "of answers end by themselves", changes)
+        return _changes(ended.here, "of answers end by themselves", changes)
+    if stage.kind == "dpo" and (told := own.get("preferences, against chance")):
+        moved = own.get("KL, own answers")
+        changes = [("against 50 % by chance", told), (f"the cost: how far it moved from {before}", moved)]
+        return _changes(told.here, "of held-out preferences told apart", changes)
     if bigram:
-        changes = [("against a bigram's {}", bigram), ("against a trigram's {}: the mark to reach", trigram)]
-        return _changes(bigram, f"bits per byte on {main}", changes)
-    if e := by_name.get(f"bits per byte, {main}"):
-        mark = f"; the mark is {number(CODE_DROP, '%', decimals=0)}" if stage.kind == "continue" else ""
-        costs = [(c, by_name.get(f"bits per byte, {c}")) for c in life.corpora if c != main]
-        changes = [(f"against {before}'s {{}}{mark}", e)]
-        changes += [(f"the cost: on {c}, against {before}'s {{}}", cost) for c, cost in costs]
-        return _changes(e, f"bits per byte on {main}", changes)
+        changes = [("against a bigram's {}", bigram), ("against a trigram's {}: the mark", trigram)]
+        return _changes(bigram.here, f"bits per byte on {main}", changes)
+    if e := own.get(f"bits per byte, {main}"):
+        said = f"; the mark is {number(CODE_DROP, '%', decimals=0)}" if stage.kind == "continue" else ""
+        changes = [(f"against {before}'s {{}}{said}", e)]
+        changes += [
+            (f"the cost on {c}, against {before}'s {{}}", own.get(f"bits per byte, {c}"))
+            for c in life.corpora
+            if c != main
+        ]
+        return _changes(e.here, f"bits per byte on {main}", changes)
     if own:
-        return _changes(own[0], own[0].name, [("against {}", own[0])])
-    return _facts(big(stage.lineage.get("tokens")), "tokens", "")
+        e = next(iter(own.values()))
+        return _changes(e.here, e.name, [("against {}", e)])
+    return _facts(big(stage.lineage.get("tokens")), "tokens")
 
 
-def _changes(e: Effect, what: str, changes: Sequence[tuple[str, Effect | None]]) -> str:
-    """The number itself, and the changes that it stands for, each with the number that it is to be compared with."""
-    here = e.here
-    share = here.unit == "%"
-    lines = "".join(
-        f'<p class="delta">{chip(c.verdict)}{size(c)}<br>'
-        f'<span class="compare">{escape(said.format(number(c.there.value, c.there.unit) if c.there else 0))}</span></p>'
-        for said, c in changes
-        if c
+def _quantize(stage: Stage, own: dict[str, Effect]) -> str:
+    made = stage.measurement["quantized"]
+    shares = {kind: 100 * t["bytes"] / made["reference"]["bytes"] for kind, t in made["types"].items()}
+    smallest = min(shares, key=lambda kind: shares[kind])
+    others = "".join(f"; {kind} {share:.0f} %" for kind, share in shares.items() if kind not in (smallest, "f16"))
+    marks = {"q8_0": f"; the mark is +{Q8_COST} %"}
+    changes = [
+        (f"bits per byte as {kind}{marks.get(kind, ', against {}')}", own.get(f"bits per byte, {kind}"))
+        for kind in shares
+        if kind != "f16"
+    ]
+    return _changes(f"{shares[smallest]:.0f}\u00a0%", f"of the fp32 bytes as {smallest}{others}", changes)
+
+
+def _index(stage: Stage, own: dict[str, Effect]) -> str:
+    items = stage.measurement.get("retrieval", {}).get("items", [])
+    if len(items) < 2:
+        return _facts(MISSING, "no held-out question to search for")
+    helps = (
+        "answer loss, against {} without",
+        own.get("answer loss, retrieved passage against none"),
     )
-    big_ = number(here.value, "%" if share else "", decimals=1 if share else 2)
-    return f'<p class="big">{big_}</p><p class="what">{escape(what)} {_ci(here)}</p>{lines}'
+    named, other = own.get("recall@5, named"), own.get("recall@5, not named")
+    if not named:
+        return _changes(recall(items, used(stage.measurement)), "find their passage in the first 5", [helps])
+    changes: list[Change] = [("where the question names no function", other), helps]
+    return _changes(named.here, "of named functions found in the first 5", changes)
 
 
-def _facts(big_: str, what: str, compare: str) -> str:
-    return f'<p class="big">{big_}</p><p class="what">{what}</p><p class="compare">{compare}</p>'
+def _changes(value: Estimate | str, what: str, changes: Sequence[Change]) -> str:
+    """The number itself, and the first two changes that it stands for, each with what it is to be compared with."""
+    if isinstance(value, Estimate):
+        shown = number(value.value, "%" if value.unit == "%" else "", decimals=1 if value.unit == "%" else 2)
+        said = f"{escape(what)} {_ci(value)}"
+    else:
+        shown, said = value, escape(what)
+    lines = [_change(words, e) for words, e in changes if e][:2]
+    return f'<p class="big">{shown}</p><p class="what">{said}</p>{"".join(lines)}'
 
 
-def _ci(e: Estimate) -> str:
-    return f'<span class="ci">{interval(e.low, e.high, e.unit)}</span>'
+def _change(said: str, e: Effect | Estimate) -> str:
+    if isinstance(e, Effect):
+        there, shown = e.there, mark(e.verdict) + size(e)
+    else:
+        value = number(e.value, e.unit, sign=True, decimals=places(e.low, e.high, e.unit))
+        there, shown = None, f"{mark(SIZE)}<strong>{value}</strong> {_ci(e, sign=True)}"
+    other = (
+        number(there.value, "%" if there.unit == "%" else "", decimals=1 if there.unit == "%" else 3) if there else ""
+    )
+    return f'<p class="delta">{shown} <span class="compare">{escape(said.replace("{}", other))}</span></p>'
+
+
+def _facts(value: str, what: str, compare: str = "") -> str:
+    said = f'<p class="delta fact"><span class="compare">{compare}</span></p>' if compare else ""
+    return f'<p class="big">{value}</p><p class="what">{what}</p>{said}'
+
+
+def _ci(e: Estimate, sign: bool = False) -> str:
+    return f'<span class="ci">{interval(e.low, e.high, e.unit, sign=sign)}</span>'

@@ -8,6 +8,8 @@ from typing import Any
 from journey.errors import JourneyError
 from journey.files import read_json
 
+NO_MODEL = ("text", "tokenizer", "pairs", "quantize", "index")  # what these leave is text, files or an index
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:
@@ -25,7 +27,7 @@ class Stage:
 
     @property
     def is_model(self) -> bool:
-        return self.kind not in ("text", "tokenizer")
+        return self.kind not in NO_MODEL
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,14 @@ class Life:
         return [s for s in self.stages if s.lineage]
 
     @cached_property
+    def measured(self) -> list[Stage]:
+        """Everything that was measured: models, and what was made of them."""
+        return [s for s in self.stages if s.measurement]
+
+    @cached_property
     def models(self) -> list[Stage]:
         """The models that were measured."""
-        return [s for s in self.stages if s.measurement]
+        return [s for s in self.measured if "bits_per_byte" in s.measurement]
 
     @cached_property
     def corpora(self) -> list[str]:
@@ -61,6 +68,10 @@ class Life:
     def parent(self, stage: Stage) -> Stage | None:
         """The measured model that a stage went on from."""
         return next((s for s in self.models if s.name in stage.parents), None)
+
+    def last(self, key: str) -> Stage | None:
+        """The last stage whose measurement has this part."""
+        return next((s for s in reversed(self.measured) if s.measurement.get(key)), None)
 
     def colour(self, stage: Stage) -> int:
         """The number of a model's colour, the same in every chart."""

@@ -1,11 +1,11 @@
 """Lists of effects, their verdicts, and the numbered notes that say how each was counted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from journey.report.charts import whisker
 from journey.report.claims import CAME_OUT, DID_NOT, PARTLY, STATED, Claim
-from journey.report.effects import SIZE, Effect
-from journey.report.markup import escape, interval, number
+from journey.report.effect import SIZE, Effect
+from journey.report.markup import escape, interval, number, places
 
 _CHIPS = {  # word -> (style, sign): never told by colour alone
     "clear": ("good", "✓"),
@@ -43,11 +43,17 @@ def chip(word: str) -> str:
     return f'<span class="chip {style}"><span aria-hidden="true">{sign}</span> {word}</span>'
 
 
+def mark(word: str) -> str:
+    """A verdict as its sign alone, where the page is dense; the word is there for who listens or points."""
+    style, sign = _CHIPS[word]
+    return f'<b class="sign {style}" role="img" aria-label="{word}" title="{word}">{sign}</b>'
+
+
 def size(e: Effect) -> str:
     """The change, its unit and its interval; a share or a distance carries no plus sign."""
-    sign = e.verdict != SIZE
-    ci = interval(e.low, e.high, e.unit, sign=sign)
-    return f'<strong>{number(e.value, e.unit, sign=sign)}</strong> <span class="ci">{ci}</span>'
+    ci = interval(e.low, e.high, e.unit, sign=e.signed)
+    value = number(e.value, e.unit, sign=e.signed, decimals=places(e.low, e.high, e.unit))
+    return f'<strong>{value}</strong> <span class="ci">{ci}</span>'
 
 
 def effect_list(effects: Sequence[Effect], notes: Notes) -> str:
@@ -62,16 +68,17 @@ def claim_list(found: Sequence[Claim], notes: Notes) -> str:
 
 
 def _list(rows: Sequence[tuple[str, Effect, str]], notes: Notes) -> str:
-    """Rows of (question as HTML, effect, verdict); effects of one unit share an axis, so that they can be compared."""
+    """Rows of (question as HTML, effect, verdict); changes of one unit share an axis, so that they can be compared."""
     reach: dict[str, float] = {}
     for _, e, _ in rows:
-        reach[e.unit] = max(reach.get(e.unit, 1e-9), 1.1 * abs(e.low), 1.1 * abs(e.high))
-    return f'<ul class="effects">{"".join(_item(*row, reach[row[1].unit], notes) for row in rows)}</ul>'
+        if e.signed:
+            reach[e.unit] = max(reach.get(e.unit, 1e-9), 1.1 * abs(e.low), 1.1 * abs(e.high))
+    return f'<ul class="effects">{"".join(_item(*row, reach, notes) for row in rows)}</ul>'
 
 
-def _item(question: str, e: Effect, word: str, reach: float, notes: Notes) -> str:
-    picture = whisker(e.value, e.low, e.high, reach, _CHIPS[e.verdict][0])
+def _item(question: str, e: Effect, word: str, reach: Mapping[str, float], notes: Notes) -> str:
+    picture = whisker(e.value, e.low, e.high, reach[e.unit], _CHIPS[e.verdict][0]) if e.signed else ""
     return (
-        f'<li><p class="q">{question}</p><p class="a">{size(e)}{notes.mark(e.convention)} {picture}</p>'
+        f'<li><p class="q">{question}</p><p class="a">{size(e)}{notes.mark(e.convention)}</p><p class="m">{picture}</p>'
         f'<p class="v">{chip(word)}</p><p class="c">{escape(e.compare)} · n\u00a0=\u00a0{e.n:,}</p></li>'
     )

@@ -9,7 +9,7 @@ from journey.evaluate.statistics import Estimate
 
 # Characters that HTML forbids even when escaped: C0 (but tab, newline), DEL and C1, surrogates, non-characters.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]|[\U0001fffe\U0001ffff]")
-_DECIMALS = {"bits/byte": 3, "nats/token": 3, "%": 1, "points": 1, "bytes/token": 2}
+_DECIMALS = {"bits/byte": 3, "nats/token": 3, "%": 1, "points": 1, "tokens": 1, "bytes/token": 2}
 MISSING = "–"
 
 
@@ -34,18 +34,24 @@ def number(value: float | None, unit: str = "", *, sign: bool = False, decimals:
     return text.replace("-", "\u2212") + (f"\u00a0{unit}" if unit else "")
 
 
+def places(low: float, high: float, unit: str = "") -> int:
+    """Decimals of a number with this interval: its unit's, or so many more that the interval's ends differ."""
+    found, width = _DECIMALS.get(unit, 2), high - low
+    while 0 < width < 2 * 10**-found and found < 5:
+        found += 1
+    return found
+
+
 def interval(low: float, high: float, unit: str = "", *, sign: bool = False) -> str:
-    """`[low, high]` without the unit, in its decimals."""
-    places = _DECIMALS.get(unit, 2)
-    ends = [number(end, sign=sign, decimals=places) for end in (low, high)]
+    """`[low, high]` without the unit."""
+    ends = [number(end, sign=sign, decimals=places(low, high, unit)) for end in (low, high)]
     return f"[{ends[0]}, {ends[1]}]"
 
 
 def estimate(e: Estimate) -> str:
     """A number and its interval, for a table whose caption names the unit."""
-    return (
-        f'{number(e.value, decimals=_DECIMALS.get(e.unit))} <span class="ci">{interval(e.low, e.high, e.unit)}</span>'
-    )
+    value = number(e.value, decimals=places(e.low, e.high, e.unit))
+    return f'{value} <span class="ci">{interval(e.low, e.high, e.unit)}</span>'
 
 
 def big(value: float | None) -> str:
@@ -68,6 +74,20 @@ def bytes_(value: float | None) -> str:
     return f"{value:,.0f}\u00a0bytes"
 
 
+def si(value: float, unit: str) -> str:
+    """A quantity with a decimal prefix: 5.53 MFLOP, 1.2 GB/s."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{_three(value / size)}\u00a0{prefix}{unit}"
+    return f"{_three(value) if value else 0}\u00a0{unit}"
+
+
+def power(value: float) -> str:
+    """A very small or large number as HTML: 3.1 × 10⁻⁶ with a raised exponent."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits}\u00a0×\u00a010<sup>{number(int(exponent), decimals=0)}</sup>"
+
+
 def _three(value: float) -> str:
     """Three significant digits, or all of a whole number."""
     return f"{value:,.{max(0, 2 - floor(log10(abs(value))))}f}"
@@ -83,6 +103,11 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60}\u00a0min\u00a0{whole % 60:02d}\u00a0s"
     return f"{whole // 3600}\u00a0h\u00a0{whole % 3600 // 60:02d}\u00a0min"
+
+
+def folded(summary: str, body: str) -> str:
+    """What a reader opens who wants to know; summary and body are HTML."""
+    return f"<details><summary>{summary}</summary>{body}</details>"
 
 
 def join(words: Sequence[str]) -> str:

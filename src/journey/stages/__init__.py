@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import keyword
 from collections.abc import Callable
 
 from journey.checkpoint import Node
@@ -14,6 +15,11 @@ STAGES = {
     "pretrain": ("train a GPT from random weights", "tokenizer"),
     "continue": ("go on training a model on another text", "model"),
     "sft": ("teach a model to answer (TRL)", "model"),
+    "pairs": ("sample answers and rank them into pairs", "model"),
+    "dpo": ("teach a model to prefer (TRL)", "model"),
+    "quantize": ("write GGUF files for llama.cpp", "model"),
+    "index": ("make a text searchable, to answer from it", "model"),
+    "import": ("bring a checkpoint from elsewhere", None),
 }
 
 
@@ -29,5 +35,5 @@ def load(name: str) -> tuple[Callable[..., Node], type]:
 
 
 def _identifier(name: str) -> str:
-    """`continue` is a word of Python's own."""
-    return "continue_" if name == "continue" else name
+    """`continue` and `import` are words of Python's own."""
+    return f"{name}_" if keyword.iskeyword(name) else name

@@ -21,15 +21,18 @@ class Cost:
 def estimate(stage: str, configs: list[Any]) -> Cost:
     """The cost of a stage; `configs` are its own config, then its ancestors', nearest first."""
     own = configs[0]
-    if stage == "text":
-        return Cost(25, 30e6)
+    fixed = {"text": Cost(25, 30e6), "pairs": Cost(60, 5e6), "index": Cost(30, 60e6)}
+    if stage in fixed:
+        return fixed[stage]
     if stage == "tokenizer":
         return Cost(5 + own.vocab_size / 400, 1e6)
-    shape = next((c for c in configs if hasattr(c, "family")), None)
+    shape = next((c for c in configs if hasattr(c, "n_layer")), None)
     if shape is None:  # a checkpoint from elsewhere: its size is not known here
-        return Cost(120, 500e6, is_model=True)
+        return Cost(120, 500e6, is_model=stage != "quantize")
     vocab = next((c.vocab_size for c in configs if hasattr(c, "vocab_size")), 4096)
     parameters = 12 * shape.n_layer * shape.n_embd**2 + vocab * shape.n_embd
+    if stage == "quantize":
+        return Cost(10, 4 * parameters)
     tokens = getattr(own, "tokens", 400_000)
     # Beside the arithmetic, every token passes through memory many times; small models feel it (measured).
     seconds = 10 + 6 * parameters * tokens / (_EFFICIENCY * _matrix_rate())

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
     from journey.train.loop import Rows
 
-_DEV_DOCUMENTS = 96  # of each text, scored through training: enough to see the curve, cheap enough to do often
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
@@ -45,6 +43,8 @@ class Training:
     """Largest norm of the gradient."""
     evaluations: int = 10
     """How often the dev split is scored through training."""
+    dev_documents: int = 96
+    """On how many of its documents."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def fit(
     from journey.evaluate import perplexity
     from journey.train.loop import Loop, train
 
-    for name in ("batch_size", "accumulate", "evaluations"):
+    for name in ("batch_size", "accumulate", "evaluations", "dev_documents"):
         if getattr(config, name) < 1:
             raise JourneyError(f"{name} is {getattr(config, name)}: it must be at least 1")
     T = model.config.n_ctx
@@ -122,7 +122,7 @@ def fit(
         raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
     if config.batch_size % config.accumulate:
         raise JourneyError(f"batch_size {config.batch_size} is not a multiple of accumulate {config.accumulate}")
-    documents = {suffix: text.documents("dev")[:_DEV_DOCUMENTS] for suffix, text in dev.items()}
+    documents = {suffix: text.documents("dev")[: config.dev_documents] for suffix, text in dev.items()}
 
     def evaluate(model: "GPT") -> dict[str, float]:
         numbers = {}
@@ -161,7 +161,7 @@ def fit(
     write_model(model.to("cpu"), tokenizer, run.folder)
     write_json(run.folder / "history.json", history)
     last, tokens = history[-1], history[-1]["tokens"]
-    convention = "dev split, first 96 documents"
+    convention = f"dev split, first {config.dev_documents} documents"
     return {
         "tokens": tokens,
         "flops": tokens * model.config.flops_per_token(T),

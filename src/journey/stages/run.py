@@ -30,17 +30,18 @@ class Stopped(Exception):
     """The user asked to stop (Ctrl-C). What was done is saved; the same command goes on from there."""
 
 
-def corpus(default: str, help: str, conversations: bool = False) -> Any:
-    """A config field that names a text: a stage of the recipe, a built-in source, a node's folder or a path; with
-    `conversations`, a file of them as well."""
-    return dataclasses.field(default=default, metadata={"corpus": True, "conversations": conversations, "help": help})
+def corpus(default: str, help: str, conversations: bool = False, stage: str = "text") -> Any:
+    """A config field that names a node of a kind: a stage of the recipe, a node's folder or, where it is a text, a
+    built-in source or a path; with `conversations`, a file of them (or of preferences) as well."""
+    metadata = {"corpus": stage, "conversations": conversations, "help": help}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-def corpus_fields(config: Any) -> dict[str, str]:
-    """Field name -> the text it names, for every corpus field of a config that is not empty."""
+def corpus_fields(config: Any, stage: str | None = None) -> dict[str, str]:
+    """Field name -> the node it names, for every field of a config that names one (of that stage, if given)."""
     fields = [field for field in dataclasses.fields(config) if field.metadata.get("corpus")]
-    named = {field.name: getattr(config, field.name) for field in fields if not _raw(field, config)}
-    return {name: value for name, value in named.items() if value}
+    named = {field: getattr(config, field.name) for field in fields if not _raw(field, config)}
+    return {f.name: value for f, value in named.items() if value and stage in (None, f.metadata["corpus"])}
 
 
 def _raw(field: "dataclasses.Field[Any]", config: Any) -> bool:
@@ -67,7 +68,7 @@ class Run:
     seed: int = 0
     name: str = ""
     console: Console = dataclasses.field(default_factory=Console)
-    texts: dict[str, Node] = dataclasses.field(default_factory=dict)  # config field -> its text node
+    given: dict[str, Node] = dataclasses.field(default_factory=dict)  # config field -> the node it names
     again: bool = False  # make the node even where it already stands
 
     folder: Path = dataclasses.field(init=False)
@@ -85,7 +86,7 @@ class Run:
         """The texts that the config names, by field name, open for reading."""
         from journey.data.corpus import Corpus
 
-        return {field: Corpus(node.path) for field, node in self.texts.items()}
+        return {field: Corpus(node.path) for field, node in self.given.items() if node.stage == "text"}
 
     @property
     def stopping(self) -> bool:
@@ -115,6 +116,12 @@ class Run:
         self._before = read_json(clock)["seconds"] if clock.exists() else 0.0
         self._start = self._last_saved = time.monotonic()
         reset_peak_memory()
+
+    def _clear(self) -> None:
+        """After bad input: nothing stays but what a later call can go on from."""
+        shutil.rmtree(self.folder)
+        if not any(self.scratch.iterdir()):
+            shutil.rmtree(self.folder.parent)
 
     @property
     def seconds(self) -> float:
@@ -162,10 +169,10 @@ def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
     @functools.wraps(body)
     def call(parent: Node | str | Path | None, config: Any, run: Run) -> Node:
         parent = open_node(parent) if isinstance(parent, str | Path) else parent
-        _make_texts(config, run)
-        text_ids = {field: node.id for field, node in run.texts.items()}
+        _find_given(config, run)
+        given = {field: node.id for field, node in run.given.items()}
         parents = [parent.id] if parent else []
-        id = identify(call, config, parents, text_ids, run.seed)
+        id = identify(call, config, parents, given, run.seed)
         if (run.out / LINEAGE).exists() and not run.again:
             found = open_node(run.out)
             if found.id == id:
@@ -175,11 +182,12 @@ def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
             raise JourneyError(f"{run.out} exists and is not a node: choose another place or move it away")
         run.out.parent.mkdir(parents=True, exist_ok=True)
         run._begin(id)
-        facts = body(parent, config, run)
-        texts = {
-            field: {"id": node.id, "name": node.name, "fingerprint": node.lineage["data"]["source"]["fingerprint"]}
-            for field, node in run.texts.items()
-        }
+        try:
+            facts = body(parent, config, run)
+        except JourneyError:
+            run._clear()
+            raise
+        nodes = {field: {"id": node.id, "name": node.name} | _fingerprint(node) for field, node in run.given.items()}
         raw = {field: {"fingerprint": value} for field, value in inputs_of(config, {}).items()}
         lineage = {
             "id": id,
@@ -187,12 +195,13 @@ def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
             "stage": name,
             "parents": parents,
             "config": dataclasses.asdict(config),
-            "data": texts | raw,
+            "data": nodes | raw,
             "tokenizer_hash": _tokenizer_hash(run.folder),
             "seed": run.seed,
             "tokens": facts.get("tokens"),
             "flops": facts.get("flops"),
             "metrics": facts.get("metrics", {}),
+            **({"origin": facts["origin"]} if "origin" in facts else {}),
             **surroundings(),
         }
         if (run.folder / "config.json").exists():
@@ -203,20 +212,19 @@ def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
     return call
 
 
-def identify(
-    function: Callable[..., Node], config: Any, parents: list[str], text_ids: dict[str, str], seed: int
-) -> str:
-    """The id of what a stage would make, without making it."""
+def identify(function: Callable[..., Node], config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
+    """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
     body = function.body  # type: ignore[attr-defined]
     name = body.__name__.rstrip("_")
-    return node_id(name, body.__module__, dataclasses.asdict(config), parents, inputs_of(config, text_ids), seed)
+    return node_id(name, body.__module__, dataclasses.asdict(config), parents, inputs_of(config, given), seed)
 
 
-def inputs_of(config: Any, text_ids: dict[str, str]) -> dict[str, str]:
-    """What the config's fields that name data stand for: text nodes' ids, and the fingerprints of raw sources."""
+def inputs_of(config: Any, given: dict[str, str]) -> dict[str, str]:
+    """What the config's fields that name data stand for: the ids of nodes, and the fingerprints of raw sources and of
+    what the config itself looks up (its method `inputs`, if it has one)."""
     from journey.data.sources import fingerprint
 
-    inputs = dict(text_ids)
+    inputs = given | (config.inputs() if hasattr(config, "inputs") else {})
     for field in dataclasses.fields(config):
         if _raw(field, config):
             value = getattr(config, field.name)
@@ -225,28 +233,41 @@ def inputs_of(config: Any, text_ids: dict[str, str]) -> dict[str, str]:
 
 
 def _file_hash(path: str) -> str:
-    if not Path(path).is_file():
+    from journey.data.hub import local
+
+    file = local(path)
+    if not file.is_file():
         raise JourneyError(f"{path} does not exist: give the path of a file of conversations")
-    return sha256_file(Path(path))
+    return sha256_file(file)
 
 
-def _make_texts(config: Any, run: Run) -> None:
-    """Called straight from Python or the command line, a stage prepares the texts that its config names."""
+def _fingerprint(node: Node) -> dict[str, str]:
+    """Of a text, what says which files were read."""
+    source = node.lineage.get("data", {}).get("source", {})
+    return {"fingerprint": source["fingerprint"]} if "fingerprint" in source else {}
+
+
+def _find_given(config: Any, run: Run) -> None:
+    """Called straight from Python or the command line, a stage opens the nodes that its config names; texts that are
+    not there yet are made."""
     from journey.stages.text import Text, text
 
+    kinds = {field.name: field.metadata.get("corpus") for field in dataclasses.fields(config)}
     for field, named in corpus_fields(config).items():
-        if field in run.texts:
+        if field in run.given:
             continue
         if (Path(named) / LINEAGE).exists():
-            run.texts[field] = open_node(named)
-            if run.texts[field].stage != "text":
-                raise JourneyError(f"{named} is a {run.texts[field].stage} node: {field} must be a text")
+            run.given[field] = open_node(named)
+            if run.given[field].stage != kinds[field]:
+                raise JourneyError(f"{named} is a {run.given[field].stage} node: {field} must be a {kinds[field]} node")
             continue
+        if kinds[field] != "text":
+            raise JourneyError(f"{named} is no folder of a {kinds[field]} node and no file: {field} needs one of them")
         wanted = Text(source=source_of(named))
         id = identify(text, wanted, [], {}, run.seed)
         name = Path(wanted.source).stem or "text"
         place = run.out.parent / f"{name}-{id[:10]}"
-        run.texts[field] = text(None, wanted, Run(place, seed=run.seed, name=name, console=run.console))
+        run.given[field] = text(None, wanted, Run(place, seed=run.seed, name=name, console=run.console))
 
 
 def _tokenizer_hash(folder: Path) -> str | None:

@@ -4,13 +4,10 @@ Conversations become ids and labels here, by the same `chat.render` that generat
 as they are: it would cut the stop token off a long answer and drop a row without labels without a word.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import math
-import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +16,15 @@ import numpy as np
 from journey import chat
 from journey.checkpoint import Node
 from journey.errors import JourneyError
-from journey.files import publish, write_json
+from journey.files import write_json
 from journey.stages.run import Run, Stopped, corpus, metric, stage
+from journey.stages.trl import Resumable, arguments, order, quiet, resume_from, write_model
 
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
 Messages = list[dict[str, str]]
 Row = tuple[list[int], list[int]]  # ids, and labels of the same length: the id where it is trained on, else -100
-
-_SAVE_EVERY = 15.0  # seconds: what a kill can cost
-_DEV_QUESTIONS = 64  # scored through training: enough to see the curve, cheap enough to do often
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +56,8 @@ class SFT:
     """Longest conversation in tokens (none: the model's context)."""
     evaluations: int = 5
     """How often the dev split is scored through training."""
+    dev_examples: int = 128
+    """On how many of its conversations at most."""
 
 
 @stage
@@ -79,12 +75,11 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     if limit > shape.n_ctx:
         raise JourneyError(f"max_length {limit} is more than the model's context of {shape.n_ctx}: ask for less")
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in _read(config, run))
-    with _quiet():
+    with quiet():
         model = AutoModelForCausalLM.from_pretrained(parent.path, dtype=torch.float32, attn_implementation="sdpa")
         trainer = make_trainer(model, parent.path, train, dev, config, run)
         before = trainer.dev_loss()
-        saved = _saved(run.scratch)
-        trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
+        trainer.train(resume_from_checkpoint=resume_from(run.scratch))
         if trainer.state.global_step < trainer.state.max_steps:
             raise Stopped
         write_model(trainer.model, parent.path, tokenizer, run.folder)
@@ -112,7 +107,7 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
 
 def _read(config: SFT, run: Run) -> list[tuple[str, list[Messages]]]:
     """The conversations to train on and those of the dev split, each with its name."""
-    from journey.data.conversations import load, question_messages
+    from journey.data.conversations import load, question_messages, split
 
     rng = np.random.default_rng(run.seed)
     if text := run.corpora.get("data"):
@@ -120,12 +115,11 @@ def _read(config: SFT, run: Run) -> list[tuple[str, list[Messages]]]:
             raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')
         # Both ways of asking: with the passage a model learns to read, without it to remember.
         train = [question_messages(q, passage) for q in text.questions("train") for passage in (True, False)]
-        asked = _shuffled(text.questions("dev"), rng)[:_DEV_QUESTIONS]
+        asked = _shuffled(text.questions("dev"), rng)[: -(-config.dev_examples // 2)]
         dev = [question_messages(q, passage) for q in asked for passage in (True, False)]
     else:
-        theirs = _shuffled(load(Path(config.data)), rng)
-        held_out = min(2 * _DEV_QUESTIONS, math.ceil(len(theirs) / 20))
-        train, dev = theirs[held_out:], theirs[:held_out]
+        parts = split(load(Path(config.data)), run.seed)
+        train, dev = parts["train"], parts["dev"][: config.dev_examples]
     return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)]
 
 
@@ -200,23 +194,6 @@ def _shorten(messages: Messages, excess: int) -> Messages | None:
     return [*messages[: asked[0]], {"role": "user", "content": content}, *messages[asked[0] + 1 :]]
 
 
-def order(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[int]:
-    """Which row stands where, all epochs written out: shuffled, and rows of like length side by side.
-
-    Of 64 batches at a time the rows are sorted by length and the batches shuffled (padding costs as much as text).
-    The Trainer's own grouping draws from the global generator: resumed in its second epoch, a run would see another.
-    """
-    rng = np.random.default_rng((seed, 1))
-    sequence = np.concatenate([rng.permutation(len(lengths)) for _ in range(epochs)])
-    ordered: list[int] = []
-    for pool in np.split(sequence, range(64 * batch_size, len(sequence), 64 * batch_size)):
-        by_length = pool[np.argsort(np.asarray(lengths)[pool], kind="stable")]
-        whole = len(pool) - len(pool) % batch_size  # a batch that is not full must stay the last
-        batches = by_length[:whole].reshape(-1, batch_size)
-        ordered += [*rng.permutation(batches).ravel().tolist(), *by_length[whole:].tolist()]
-    return ordered
-
-
 def answer_nats(model: Any, inputs: dict[str, Any]) -> Any:
     """Summed cross-entropy of the trained tokens of a batch (B, T) padded on the right.
 
@@ -239,7 +216,7 @@ def make_trainer(
     """TRL's trainer, in fp32, on rows that it takes as they are, with its state kept in run.scratch."""
     import torch
     from datasets import Dataset
-    from transformers import AutoTokenizer, PrinterCallback, Trainer
+    from transformers import AutoTokenizer, PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
     if config.batch_size % config.accumulate:
@@ -249,9 +226,7 @@ def make_trainer(
     steps = math.ceil(len(rows) / config.batch_size)
     evaluate_every = max(1, steps // config.evaluations)
 
-    class AnswerTrainer(SFTTrainer):
-        saved = time.monotonic()
-
+    class AnswerTrainer(Resumable, SFTTrainer):
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
@@ -275,67 +250,25 @@ def make_trainer(
             if "loss" not in logs:  # the summary at the end
                 return
             step = self.state.global_step
-            if not math.isfinite(logs["loss"]):
-                raise JourneyError(f"the loss is not a number at step {step}: choose a smaller lr than {config.lr}")
             logs["tokens"] = tokens_seen[min(step * config.batch_size, len(rows)) - 1]
             if step % evaluate_every == 0 or step == steps:
                 logs["dev_loss"] = self.dev_loss()
+            self.check(logs)
             super().log(logs, start_time)
-            if run.stopping or time.monotonic() - self.saved > _SAVE_EVERY:
-                self.control.should_save = True
-            if run.stopping:
-                self.control.should_training_stop = True
-            else:
-                last = [log["loss"] for log in self.state.log_history[-20:]]
-                run.progress(int(logs["tokens"]), tokens_seen[-1], loss=sum(last) / len(last))
+            self.after_step(int(logs["tokens"]), tokens_seen[-1], loss=self.recent("loss"))
 
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            """Without TRL's model card; put in place by one rename, so that what can be found is whole."""
-            Trainer._save_checkpoint(self, model, trial)
-            before = _saved(run.scratch)
-            step = self.state.global_step
-            publish(run.scratch / "unfinished" / f"checkpoint-{step}", run.scratch / f"step-{step:09}")
-            for folder in before:
-                shutil.rmtree(folder)
-            self.saved = time.monotonic()
-
-        def _send_telemetry(self) -> None:
-            """TRL would tell Hugging Face about each run."""
-
-    arguments = SFTConfig(
-        output_dir=str(run.scratch / "unfinished"),
-        seed=run.seed,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=False,
-        activation_checkpointing=False,
+    ours = SFTConfig(
+        **arguments(config, run, steps),
         dataset_kwargs={"skip_prepare_dataset": True},  # the rows are ready: nothing is cut, dropped or rendered anew
-        train_sampling_strategy="sequential",
-        num_train_epochs=1,  # `order` has written the epochs out
         per_device_train_batch_size=config.batch_size // config.accumulate,
         gradient_accumulation_steps=config.accumulate,
-        learning_rate=config.lr,
-        lr_scheduler_type="linear",
-        warmup_steps=math.ceil(config.warmup * steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.clip,
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # it would put a mean of older losses in the place of a NaN
-        save_strategy="no",  # `log` asks for it, by the clock
-        report_to="none",
-        disable_tqdm=True,
-        log_level="error",
-        dataloader_pin_memory=False,
     )
     ready = Dataset.from_dict({"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]})
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    trainer = AnswerTrainer(model=model, args=arguments, train_dataset=ready, processing_class=tokenizer)
+    trainer = AnswerTrainer(model=model, args=ours, train_dataset=ready, processing_class=tokenizer)
+    trainer.begin(run)
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _saved(scratch: Path) -> list[Path]:
-    """The saved states, oldest first."""
-    return sorted(scratch.glob("step-*"))
 
 
 def _line(log: dict[str, Any]) -> dict[str, Any]:
@@ -344,32 +277,3 @@ def _line(log: dict[str, Any]) -> dict[str, Any]:
     return {ours: log[theirs] for theirs, ours in names.items()} | (
         {"dev_loss": log["dev_loss"]} if "dev_loss" in log else {}
     )
-
-
-def write_model(model: Any, parent: Path, tokenizer: "Tokenizer", folder: Path) -> None:
-    """The whole checkpoint: weights, config, the parent's tokenizer and chat template, generation settings."""
-    from transformers import GenerationConfig
-
-    model.config.use_cache = True  # the Trainer turned it off, and generation would be slow wherever the folder goes
-    model.to("cpu").save_pretrained(folder)
-    for name in _TOKENIZER_FILES:
-        if (parent / name).exists():
-            shutil.copyfile(parent / name, folder / name)
-    stop = [tokenizer.eos, tokenizer.bos]
-    GenerationConfig(bos_token_id=tokenizer.bos, eos_token_id=stop, pad_token_id=tokenizer.pad).save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bars and remarks: what a user is to see comes from `run`."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

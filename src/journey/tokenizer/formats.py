@@ -17,6 +17,7 @@ from journey.files import digest, read_json, write_json, write_text
 from journey.tokenizer.codec import ALPHABET, BYTE_TO_CHAR, PATTERNS, Merge, check, splitter, vocabulary
 
 BOS, PAD, EOS = "<|endoftext|>", "<|pad|>", chat.END
+GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as the Hub name them
 SPECIALS = (BOS, PAD, *map(chat.mark, chat.ROLES), EOS)
 
 
@@ -44,19 +45,21 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path, pattern: str = "gpt2") -> Tokenizer:
-        """Read a folder or its tokenizer.json, GPT-2's encoder.json and vocab.bpe, or a .tiktoken file.
+        """Read a folder or its tokenizer.json, a folder of GPT-2's encoder.json and vocab.bpe, or a .tiktoken file.
 
         `pattern` is for a .tiktoken file, which does not say how text is split. A missing or damaged file, or
         one that is no byte-level BPE of a known split pattern, raises JourneyError.
         """
         path = Path(path)
-        if path.is_dir() and not (path / "tokenizer.json").exists() and (path / "encoder.json").exists():
-            return cls._load_gpt2(path)
+        if path.is_dir() and not (path / "tokenizer.json").exists():
+            for vocabulary_file, merges_file in GPT2_FILES:
+                if (path / vocabulary_file).exists():
+                    return cls.from_gpt2_files(path / vocabulary_file, path / merges_file)
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.is_file():
             raise JourneyError(f"{file} does not exist: name a folder with a tokenizer.json")
         if file.suffix == ".tiktoken":
-            return cls._load_tiktoken(file, pattern)
+            return cls.from_ranks(file, pattern)
         try:
             backend = tokenizers.Tokenizer.from_buffer(file.read_bytes())
         except Exception as error:  # the library raises nothing narrower
@@ -64,10 +67,14 @@ class Tokenizer:
         return cls(backend, _pattern_of(backend, file))
 
     @classmethod
-    def _load_gpt2(cls, folder: Path) -> Tokenizer:
-        ids = read_json(folder / "encoder.json")
+    def from_gpt2_files(cls, encoder: Path, file: Path) -> Tokenizer:
+        """Read OpenAI's two files of GPT-2: token -> id as JSON, and the merges, a pair on a line."""
+        ids = read_json(encoder)
         merges: list[Merge] = []
-        file = folder / "vocab.bpe"
+        if not file.is_file():
+            raise JourneyError(f"{file} does not exist: {encoder.name} needs it beside it")
+        if not isinstance(ids, dict) or BOS not in ids:
+            raise JourneyError(f"{encoder} is not GPT-2's vocabulary: it has no {BOS}")
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()[1:], 2):
             left, _, right = line.partition(" ")
             if not {left, right, left + right} <= ids.keys():
@@ -77,7 +84,8 @@ class Tokenizer:
         return cls._build(ids, merges, "gpt2", [BOS])
 
     @classmethod
-    def _load_tiktoken(cls, file: Path, pattern: str) -> Tokenizer:
+    def from_ranks(cls, file: Path, pattern: str) -> Tokenizer:
+        """Read tiktoken's file: a token in base64 and its rank on each line."""
         ids = {}
         for number, line in enumerate(file.read_bytes().splitlines(), 1):
             try:
@@ -128,6 +136,17 @@ class Tokenizer:
         write_text(folder / "tokenizer.json", self.backend.to_str(pretty=True))
         write_json(folder / "tokenizer_config.json", config)
         write_text(folder / "chat_template.jinja", chat.TEMPLATE)
+
+    def with_chat_tokens(self) -> Tokenizer:
+        """This tokenizer with the special tokens of the chat format that it lacks, after all its own.
+
+        No id changes. What a tokenizer from elsewhere adds around every text (Llama 3 a <|begin_of_text|>) is turned
+        off: here nothing is added that `chat.py` does not write.
+        """
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.add_special_tokens([token for token in SPECIALS if token not in self.special])
+        backend.post_processor = None
+        return Tokenizer(backend, self.pattern)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, nothing added; a lone surrogate raises JourneyError."""

@@ -21,6 +21,7 @@ from journey.train.optimizers import Optimizers, make_optimizers
 from journey.train.schedule import trapezoid
 
 _SAVE_EVERY = 15.0  # seconds: what a kill can cost
+_SAVE_SHARE = 20  # of a large model more: saving takes a twentieth of the time at most
 
 
 class Rows(Protocol):
@@ -68,7 +69,7 @@ def train(
     optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay)
     history = _resume(model, optimizers, state)
     T = len(rows.row(0)) - 1
-    saved = time.monotonic()
+    saved, pause = time.monotonic(), _SAVE_EVERY
     model.train()
     for step in range(len(history), loop.steps):
         share = trapezoid(step, loop.steps, loop.warmup, loop.decay)
@@ -87,9 +88,11 @@ def train(
             model.train()
         history.append(line)
         stop = stopping()
-        if stop or time.monotonic() - saved > _SAVE_EVERY:
+        if stop or time.monotonic() - saved > pause:
+            start = time.monotonic()
             _save(model, optimizers, history, state)
             saved = time.monotonic()
+            pause = max(_SAVE_EVERY, _SAVE_SHARE * (saved - start))
         if stop:
             return None
         progress(line["tokens"], loop.steps * loop.batch_size * T, loss=_recent(history))

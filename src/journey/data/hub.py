@@ -1,0 +1,52 @@
+"""Files of the Hugging Face Hub, named in a setting as `hub:owner/name/file.jsonl` and downloaded once."""
+
+from pathlib import Path
+
+from journey.errors import JourneyError
+
+PREFIX = "hub:"
+
+
+def local(path: str) -> Path:
+    """The file itself, or the local copy of `hub:owner/name/file`, a file of a public data set.
+
+    Raises JourneyError for a spelling that names no file, for what is not there, and when the Hub cannot be reached.
+    """
+    if not path.startswith(PREFIX):
+        return Path(path)
+    owner, _, rest = path.removeprefix(PREFIX).partition("/")
+    name, _, file = rest.partition("/")
+    if not (owner and name and file):
+        raise JourneyError(f"{path}: write hub:OWNER/NAME/FILE, as in hub:databricks/databricks-dolly-15k/…jsonl")
+    return download(f"{owner}/{name}", file, "dataset")
+
+
+def download(repository: str, file: str, kind: str) -> Path:
+    """The local copy of a file of a Hub repository (`kind` is "dataset" or "model"), fetched if it is not there yet."""
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
+
+    where = f"{kind} {repository}"
+    try:
+        # Looked up first: the library would ask the Hub for a newer one, and without a network wait half a minute.
+        cached = try_to_load_from_cache(repository, file, repo_type=kind)
+        if isinstance(cached, str):
+            return Path(cached)
+        return Path(hf_hub_download(repository, file, repo_type=kind))
+    except errors.HFValidationError:
+        raise JourneyError(f'"{repository}" is not a name on the Hub: write OWNER/NAME') from None
+    except errors.GatedRepoError:
+        raise JourneyError(f"{where} asks for your consent: give it on the Hub's page, then `hf auth login`") from None
+    except errors.RepositoryNotFoundError:
+        raise JourneyError(f"the Hub has no public {where}: check the spelling, or `hf auth login`") from None
+    except errors.LocalEntryNotFoundError:  # is an EntryNotFoundError too, so it comes first
+        raise JourneyError(
+            f"{file} of the {where} is not on this machine and the Hub cannot be reached: {_HELP}"
+        ) from None
+    except errors.EntryNotFoundError:
+        raise JourneyError(f"the {where} has no file {file}: check the spelling on the Hub's page") from None
+    except errors.HfHubHTTPError as error:
+        status = f" (status {error.response.status_code})" if error.response is not None else ""
+        raise JourneyError(f"the Hub did not give {file} of the {where}{status}: try later, or {_HELP}") from None
+
+
+_HELP = "download the file elsewhere and give its path"

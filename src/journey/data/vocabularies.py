@@ -1,0 +1,89 @@
+"""Where the tokenizer of a checkpoint is: in a place given, beside it, or, GPT-2's, wherever this machine has it."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from journey.data import hub
+from journey.errors import JourneyError
+from journey.files import digest
+from journey.tokenizer.formats import GPT2_FILES, Tokenizer
+
+GPT2_REPOSITORY = "openai-community/gpt2"
+# OpenAI's addresses, by whose hash tiktoken names the files in its cache.
+_OPENAI = "https://openaipublic.blob.core.windows.net"
+_ENCODER, _MERGES = (f"{_OPENAI}/gpt-2/encodings/main/{name}" for name in GPT2_FILES[0])
+_RANKS = f"{_OPENAI}/encodings/r50k_base.tiktoken"
+# `fingerprint` of GPT-2's tokenizer, from whichever of its three public forms it was read.
+GPT2 = "d9157928c83c795161d4815ce59767f37cb95b98206ebd0c2e2521efc84f750c"
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """Hash of the split pattern and of every token's id: the same for each form that a tokenizer is published in."""
+    return digest([tokenizer.pattern, tokenizer.backend.get_vocab()])
+
+
+def find(checkpoint: Path | None, given: str = "auto", family: str = "gpt2") -> tuple[Tokenizer, str]:
+    """The tokenizer of a checkpoint, and in a few words where it was found.
+
+    `given` is a folder or file, or "auto": beside the checkpoint, else, for a gpt2, GPT-2's own: in the cache of
+    tiktoken or Hugging Face, under JOURNEY_DATA, or from the Hub. Raises JourneyError when there is none.
+    """
+    if given != "auto":
+        place = Path(given).expanduser()
+        if not place.exists():
+            raise JourneyError(f"no tokenizer at {given}: {_HELP}")
+        return _load(place), given
+    if checkpoint:
+        folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+        if any((folder / name).is_file() for name in _KNOWN) or any(folder.glob("*.tiktoken")):
+            return _load(folder), "beside the checkpoint"
+    if family != "gpt2":
+        raise JourneyError(f"{checkpoint}: no tokenizer.json beside it, and a {family}'s can be anything: {_HELP}")
+    for where, read in _places():
+        tokenizer = read()
+        if fingerprint(tokenizer) == GPT2:
+            return tokenizer, where
+    try:
+        file = hub.download(GPT2_REPOSITORY, "tokenizer.json", "model")
+    except JourneyError:
+        raise JourneyError(
+            f"GPT-2's tokenizer is nowhere on this machine and the Hub did not give it: {_HELP}"
+        ) from None
+    return Tokenizer.load(file), "the Hub"
+
+
+_KNOWN = ("tokenizer.json", *(first for first, _ in GPT2_FILES))
+_HELP = "give --tokenizer, a folder with encoder.json and vocab.bpe, a .tiktoken file, or a tokenizer.json"
+
+
+def _load(place: Path) -> Tokenizer:
+    """In any of the three public forms; also a folder that holds nothing but a .tiktoken file."""
+    ranks = sorted(place.glob("*.tiktoken")) if place.is_dir() else []
+    if len(ranks) == 1 and not any((place / name).exists() for name in _KNOWN):
+        return Tokenizer.load(ranks[0])
+    if any(place.name in pair for pair in GPT2_FILES):
+        place = place.parent
+    return Tokenizer.load(place)
+
+
+def _places() -> Iterator[tuple[str, Callable[[], Tokenizer]]]:
+    """Where GPT-2's tokenizer may already be, and how it is read there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    chosen = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
+    cache = Path(chosen) if chosen else Path(tempfile.gettempdir()) / "data-gym-cache"
+    ranks, encoder, merges = (cache / hashlib.sha1(url.encode()).hexdigest() for url in (_RANKS, _ENCODER, _MERGES))
+    if ranks.is_file():
+        yield "tiktoken's cache", lambda: Tokenizer.from_ranks(ranks, "gpt2")
+    if encoder.is_file() and merges.is_file():
+        yield "tiktoken's cache", lambda: Tokenizer.from_gpt2_files(encoder, merges)
+    for repository in (GPT2_REPOSITORY, "gpt2"):
+        found = try_to_load_from_cache(repository, "tokenizer.json")
+        if isinstance(found, str):
+            yield "Hugging Face's cache", lambda found=found: Tokenizer.load(found)  # type: ignore[misc]
+    ours = Path(os.environ.get("JOURNEY_DATA", "absent")) / "tokenizer" / "gpt2"
+    if ours.is_dir():
+        yield "JOURNEY_DATA", lambda: _load(ours)

@@ -1,0 +1,213 @@
+"""GGUF: the one file that llama.cpp runs, with the weights, the tokenizer and the chat template inside."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from gguf import (
+    GGML_QUANT_SIZES,
+    GGML_QUANT_VERSION,
+    GGMLQuantizationType,
+    GGUFType,
+    GGUFWriter,
+    LlamaFileType,
+    TokenType,
+    quants,
+)
+from torch import Tensor
+
+from journey.errors import JourneyError, nearest
+from journey.model.config import GPTConfig
+from journey.model.gpt import GPT
+from journey.tokenizer.formats import EOS, PAD, Tokenizer
+
+FACTS = "quantize.json"  # beside the files of a quantize node: {"types": {type: {"file", "bytes", "bits_per_weight"}}}
+# How the matrices are stored, and what llama.cpp calls such a file.
+TYPES = {
+    "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
+    "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
+    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    "q5_0": (GGMLQuantizationType.Q5_0, LlamaFileType.MOSTLY_Q5_0),
+    "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
+}
+PRE_TOKENIZERS = {"gpt2": "gpt-2", "llama3": "llama-bpe", "qwen2": "qwen2"}  # our split pattern -> llama.cpp's name
+_MOST_PADDING = 1024  # rows of the embedding without a token: Qwen pads by 271; more is another tokenizer's model
+
+_OUTSIDE = {"embed": "token_embd", "positions": "position_embd", "norm": "output_norm", "head": "output"}
+_BLOCK = {
+    "attention_norm": "attn_norm",
+    "attention.q": "attn_q",
+    "attention.k": "attn_k",
+    "attention.v": "attn_v",
+    "attention.o": "attn_output",
+    "attention.q_norm": "attn_q_norm",
+    "attention.k_norm": "attn_k_norm",
+    "mlp_norm": "ffn_norm",
+    "mlp.gate": "ffn_gate",
+    "mlp.up": "ffn_up",
+    "mlp.down": "ffn_down",
+}
+
+
+def write(
+    model: GPT,
+    tokenizer: Tokenizer,
+    path: Path,
+    type: str,
+    *,
+    template: str = "",
+    name: str = "",
+    base_model: str = "",
+) -> float:
+    """Write the model as one GGUF file; the bits that a weight takes in it, on average.
+
+    Beside the model, memory holds one tensor at a time. Raises JourneyError for a type that `check` refuses, a
+    tokenizer of another vocabulary, and weights that are no numbers in this type.
+    """
+    check(model, [type])
+    matrices, file_type = TYPES[type]
+    writer = GGUFWriter(path, model.config.family)
+    writer.add_type(GGUFType.MODEL)
+    writer.add_name(name or path.stem)
+    if base_model:
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, base_model)
+    writer.add_file_type(file_type)
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    _add_shape(writer, model.config)
+    _add_tokenizer(writer, model.config, tokenizer, template)
+
+    sizes = []
+    for tensor_name, tensor in tensors(model):
+        stored = stored_as(tensor_name, tensor, matrices, model.config)
+        block, block_bytes = GGML_QUANT_SIZES[stored]
+        sizes.append(tensor.numel() // block * block_bytes)
+        writer.add_tensor_info(tensor_name, tensor.shape, np.dtype(np.float32), sizes[-1], raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor_name, tensor in tensors(model):
+        stored = stored_as(tensor_name, tensor, matrices, model.config)
+        writer.write_tensor_data(_packed(tensor_name, tensor.cpu().numpy(), stored))
+    writer.close()
+    return 8 * sum(sizes) / model.config.n_params
+
+
+def check(model: GPT, types: Iterable[str]) -> None:
+    """Raises JourneyError for an unknown type, and for one that the rows of a matrix do not allow."""
+    for type in types:
+        if type not in TYPES:
+            raise JourneyError(f'unknown GGUF type "{type}"{nearest(type, TYPES)} (there are: {", ".join(TYPES)})')
+        for name, tensor in tensors(model):
+            block = GGML_QUANT_SIZES[stored_as(name, tensor, TYPES[type][0], model.config)][0]
+            if tensor.size(-1) % block:
+                shape = " x ".join(map(str, tensor.shape))
+                raise JourneyError(
+                    f"{type} packs rows in blocks of {block}, but {name} is {shape}: possible here are f32 and f16"
+                )
+
+
+def tensors(model: GPT) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the file with llama.cpp's name, matrices as (out, in)."""
+    config = model.config
+    ours = {name: parameter.detach() for name, parameter in model.named_parameters()}  # a tied head is not among them
+    for name, tensor in ours.items():
+        module, _, kind = name.rpartition(".")
+        if module in _OUTSIDE:
+            yield f"{_OUTSIDE[module]}.{kind}", tensor
+            continue
+        _, layer, part = module.split(".", 2)
+        theirs = _BLOCK[part]
+        if config.family == "gpt2" and part in ("attention.q", "attention.k", "attention.v"):
+            if part != "attention.q":
+                continue
+            theirs = "attn_qkv"
+            tensor = torch.cat([ours[f"blocks.{layer}.attention.{letter}.{kind}"] for letter in "qkv"])
+        if config.family == "llama" and part in ("attention.q", "attention.k"):
+            tensor = _interleaved(tensor, config.head_dim)
+        yield f"blk.{layer}.{theirs}.{kind}", tensor
+
+
+def _interleaved(weight: Tensor, head_dim: int) -> Tensor:
+    """Rows of each head reordered from (i, i + head_dim/2) to (2i, 2i + 1): the pairs that llama.cpp rotates for the
+    llama architecture (for qwen3 it rotates Hugging Face's)."""
+    return weight.view(-1, 2, head_dim // 2, weight.size(1)).transpose(1, 2).reshape(weight.shape)
+
+
+def stored_as(name: str, tensor: Tensor, matrices: GGMLQuantizationType, config: GPTConfig) -> GGMLQuantizationType:
+    """The type of one tensor, by llama.cpp's own rules: norms, biases and positions stay f32; with fewer than 8 bits
+    the matrix that makes the logits (a tied embedding is it) gets 8. (llama.cpp gives it Q6_K where its rows are
+    multiples of 256, and Q8_0 elsewhere; the gguf package writes no Q6_K.)"""
+    if tensor.dim() == 1 or name == "position_embd.weight":
+        return GGMLQuantizationType.F32
+    makes_logits = name == ("token_embd.weight" if config.tied else "output.weight")
+    if makes_logits and matrices in (GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q5_0):
+        return GGMLQuantizationType.Q8_0
+    return matrices
+
+
+def _packed(name: str, weights: np.ndarray, stored: GGMLQuantizationType) -> np.ndarray:
+    # The scale of a block is an f16, too: a weight that f16 cannot hold spoils 32.
+    limit = np.finfo(np.float32 if stored == GGMLQuantizationType.F32 else np.float16).max
+    if not np.abs(weights).max() <= limit:
+        raise JourneyError(f"{name} holds weights that are no numbers, or too large for {stored.name.lower()}")
+    return quants.quantize(weights, stored)
+
+
+def _add_shape(writer: GGUFWriter, config: GPTConfig) -> None:
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.n_ctx)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_feed_forward_length(config.n_inner)
+    writer.add_head_count(config.n_head)
+    if config.family == "gpt2":
+        writer.add_layer_norm_eps(config.norm_eps)
+        return
+    writer.add_head_count_kv(config.n_kv_head)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+
+
+def _add_tokenizer(writer: GGUFWriter, config: GPTConfig, tokenizer: Tokenizer, template: str) -> None:
+    """Tokens, merges and special ids: llama.cpp makes the same ids of a text, adds none, and stops where we do."""
+    ids = tokenizer.backend.get_vocab(with_added_tokens=True)
+    padding = config.vocab_size - 1 - max(ids.values())
+    if not 0 <= padding < _MOST_PADDING:
+        raise JourneyError(
+            f"the model has {config.vocab_size:,} token embeddings, its tokenizer ids up to {max(ids.values()):,}: "
+            "they are not of one checkpoint"
+        )
+    tokens = [f"[PAD{i}]" for i in range(config.vocab_size)]
+    types = [TokenType.UNUSED] * config.vocab_size
+    added = tokenizer.backend.get_added_tokens_decoder()
+    for token, i in ids.items():
+        tokens[i] = token
+        types[i] = TokenType.NORMAL
+        if i in added:
+            # llama.cpp finds a user-defined token in any text, a control token only where it is told to look.
+            types[i] = TokenType.CONTROL if added[i].special else TokenType.USER_DEFINED
+    merges = json.loads(tokenizer.backend.to_str())["model"]["merges"]
+    if not merges:
+        raise JourneyError("this tokenizer has no merges, and llama.cpp loads none without: train a larger vocabulary")
+
+    writer.add_tokenizer_model("gpt2")  # the kind: byte-level BPE
+    writer.add_tokenizer_pre(PRE_TOKENIZERS[tokenizer.pattern])
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    end = tokenizer.special.get(EOS, tokenizer.bos)  # a model that was never taught to chat ends its documents
+    writer.add_bos_token_id(tokenizer.bos)
+    writer.add_eos_token_id(end)
+    writer.add_eot_token_id(end)  # llama.cpp asks for this one after a turn
+    if PAD in tokenizer.special:
+        writer.add_pad_token_id(tokenizer.pad)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+    if template:
+        writer.add_chat_template(template)

@@ -1,0 +1,228 @@
+"""Import: a checkpoint from elsewhere becomes a node, its weights checked, its tokenizer made ready for chat."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from journey.errors import JourneyError
+from journey.files import digest, sha256_file, write_json
+from journey.stages.run import Run, metric, stage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from journey.model.foreign.source import Source
+    from journey.tokenizer.formats import Tokenizer
+
+RANDOM = "random-gpt2"
+TOLERANCE = 1e-4  # of a logit, for logits up to 10; fp32 rounds in proportion
+_PADDING = 1024  # rows at most that a vocabulary is padded with; more is another tokenizer's
+_NOISE = 0.01  # of the embeddings' own spread: new rows differ, and all of them predict as the mean does
+_DECIDING = ("config.json", "tokenizer.json", "*.safetensors", "*.bin", "*.index.json")  # files of a folder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Import:
+    """Settings of the import stage."""
+
+    path: str = ""
+    """nanoGPT's ckpt.pt, build-nanogpt's model_….pt, llm.c's .bin, a Hugging Face folder of GPT-2, Llama or Qwen3, a
+    bare state dict (.pt, .pth, .bin, .safetensors), or random-gpt2: fresh weights, to try a recipe"""
+    family: str = ""
+    """gpt2, llama or qwen3, for a bare state dict, which does not say."""
+    n_head: int | None = None
+    """Attention heads, for a bare state dict of another width than GPT-2's."""
+    n_ctx: int | None = None
+    """Keep no more positions than this; for a bare state dict of llama or qwen3, how many it has."""
+    rope_theta: float | None = None
+    """Base of the rotary positions, for a bare state dict of llama or qwen3."""
+    tokenizer: str = "auto"
+    """Its tokenizer's folder or file; auto: beside the checkpoint or, for a gpt2, GPT-2's own, wherever it is."""
+
+    def inputs(self) -> dict[str, str]:
+        """What the two paths stand for, so that a place can change without changing the node's id."""
+        return {"path": _fingerprint(self.path), "tokenizer": _found(self)[2]}
+
+
+@stage
+def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
+    """Write a checkpoint from elsewhere as a Hugging Face folder, ready for chat, and check what it computes."""
+    from safetensors.torch import save_file
+
+    from journey.model import foreign, huggingface
+
+    if config.path == RANDOM:
+        source = foreign.random_gpt2(run.seed, config.n_ctx)
+    else:
+        source = foreign.read(Path(config.path), config.family, config.n_head, config.n_ctx, config.rope_theta)
+    run.say(f"{config.path}: {source.format}, {source.config.n_params:,} parameters")
+    old, where, _ = _found(config)
+    changed = [*source.notes, f"tokenizer of {old.vocab_size:,} tokens ({where})"]
+    before, kept = source.config.vocab_size, _rows(old)
+    if kept > before:
+        raise JourneyError(
+            f"{config.path} has {before:,} embeddings, the tokenizer ({where}) {kept:,} tokens: give the tokenizer "
+            "that it was trained with, as --tokenizer"
+        )
+    if before - kept > _PADDING:
+        raise JourneyError(
+            f"{config.path} has {before:,} embeddings, the tokenizer ({where}) only {kept:,} tokens, which is not "
+            "padding: give the tokenizer that it was trained with, as --tokenizer"
+        )
+    if before > kept:
+        changed.append(f"{before - kept} rows of padding dropped from the vocabulary")
+    tokenizer = old.with_chat_tokens()
+    rows = _rows(tokenizer)
+    added = [token for token in tokenizer.special if token not in old.special]
+    if added:
+        changed.append(f"tokens added: {' '.join(added)}; their embeddings are the mean of the others")
+    weights = _float32(source.tensors, config.path)
+    starts = source.bos if tokenizer.bos >= kept else None  # a tokenizer with a document mark of another name
+    for name in ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight"):
+        if name in weights:
+            weights[name] = resized(weights[name], kept, rows, run.seed)
+            if starts is not None and starts < kept:
+                weights[name][tokenizer.bos] = weights[name][starts]
+    if starts is not None and starts < kept:
+        changed.append(f"<|endoftext|> begins as the model's own mark of a beginning (id {starts})")
+    for line in changed:
+        run.say(line)
+
+    shape = dataclasses.replace(source.config, vocab_size=rows)
+    save_file(weights, run.folder / "model.safetensors", metadata={"format": "pt"})
+    del weights
+    config_json = huggingface.config_json(shape, tokenizer.bos, tokenizer.eos, tokenizer.pad)
+    write_json(run.folder / "config.json", config_json)
+    tokenizer.save(run.folder)
+    ids = {"bos_token_id": tokenizer.bos, "eos_token_id": [tokenizer.eos, tokenizer.bos], "pad_token_id": tokenizer.pad}
+    write_json(run.folder / "generation_config.json", ids)
+
+    checked = _check(source, run.folder, kept, run)
+    facts = {
+        "format": source.format,
+        "path": config.path,
+        "sha256": None if config.path == RANDOM else _fingerprint(config.path),
+        "trained": source.facts,
+        "changed": changed,
+        "check": checked,
+    }
+    write_json(run.folder / "import.json", facts)
+    differences = {f"{name}_difference": checked[name] for name in ("logits", "exact_gelu") if name in checked}
+    return {
+        "tokens": None,
+        "flops": None,
+        "origin": facts,
+        "metrics": {
+            "parameters": metric(shape.n_params),
+            "vocabulary_before": metric(before, "rows"),
+            "vocabulary": metric(rows, "rows"),
+            **{name: metric(value, "", checked["convention"]) for name, value in differences.items()},
+        },
+    }
+
+
+def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any]:
+    """The largest difference between the written folder's logits and an independent forward pass of the source.
+
+    It allows 1e-4, more where logits are larger than 10: GPT-2's are near -100, and fp32 rounds in proportion.
+    """
+    import torch
+
+    from journey.model import huggingface
+
+    if source.logits is None:
+        run.say(f"logits not checked: {source.unchecked}")
+        return {"unchecked": source.unchecked}
+    T = min(64, source.config.n_ctx)
+    ids = (torch.arange(1, T + 1) * 7919 % kept).unsqueeze(0)  # (1, T), from all over the vocabulary
+    with torch.inference_mode():
+        ours = huggingface.load(folder).eval()(ids)[..., :kept]
+        theirs = source.logits(ids)[..., :kept]
+        difference, size = (ours - theirs).abs().max().item(), theirs.abs().max().item()
+        allowed = TOLERANCE * max(1.0, size / 10)
+        if not difference <= allowed:
+            raise JourneyError(
+                f"what was written computes other logits than the checkpoint (by {difference:.2g}, allowed "
+                f"{allowed:.2g}): please report this, with the kind of checkpoint ({source.format})"
+            )
+        checked: dict[str, Any] = {
+            "logits": difference,
+            "largest_logit": size,
+            "convention": f"largest difference of a logit, {T} positions x {kept} tokens",
+        }
+        run.say(f"logits checked: they differ by {difference:.1e} at most")
+        if source.exact_gelu is not None:
+            checked["exact_gelu"] = (ours - source.exact_gelu(ids)[..., :kept]).abs().max().item()
+            run.say(
+                f"newer nanoGPT computes GELU exactly, GPT-2 and every tool by tanh: "
+                f"logits differ by {checked['exact_gelu']:.1e} at most"
+            )
+    return checked
+
+
+def resized(matrix: "Tensor", kept: int, rows: int, seed: int) -> "Tensor":
+    """The first `kept` rows of an embedding (V, C), then new ones: the mean of those, and a little noise.
+
+    A row near zero would have the logit 0 where all others are near -100, and take the whole distribution (Hewitt 2021,
+    "Initializing New Word Embeddings for Pretrained Language Models"). The mean predicts as an average token does.
+    """
+    import torch
+
+    old = matrix[:kept]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(rows - kept, old.size(1), generator=generator) * old.std(0) * _NOISE
+    return torch.cat([old, old.mean(0) + noise])
+
+
+def _float32(tensors: dict[str, "Tensor"], where: str) -> dict[str, "Tensor"]:
+    """Contiguous, in float32; a weight that is not a number is named."""
+    import torch
+
+    for name in list(tensors):
+        tensor = tensors[name].to(torch.float32).contiguous()
+        if not tensor.isfinite().all():
+            raise JourneyError(f"{where}: {name} holds NaN or infinity: take a checkpoint from before training broke")
+        tensors[name] = tensor
+    return dict(tensors)
+
+
+def _rows(tokenizer: "Tokenizer") -> int:
+    """How many embeddings its ids need."""
+    return max(tokenizer.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+
+def _found(config: Import) -> tuple["Tokenizer", str, str]:
+    """The tokenizer, where it was found, and its fingerprint."""
+    return _find(config.path, config.tokenizer, config.family)
+
+
+@functools.cache  # a plan asks for the id more than once
+def _find(path: str, tokenizer: str, family: str) -> tuple["Tokenizer", str, str]:
+    from journey.data import vocabularies
+    from journey.files import read_json
+
+    place = None if path == RANDOM else Path(path)
+    if place and (place / "config.json").is_file():
+        saved = read_json(place / "config.json")
+        family = str(saved.get("model_type", "")) if isinstance(saved, dict) else ""
+    found, where = vocabularies.find(place, tokenizer, family or "gpt2")
+    return found, where, vocabularies.fingerprint(found)
+
+
+def _fingerprint(path: str) -> str:
+    """SHA-256 of a checkpoint's file, or over those files of a folder that decide what it computes."""
+    if path == RANDOM:
+        return RANDOM
+    if not path or not Path(path).exists():
+        problem = f"{path} does not exist" if path else "no checkpoint given"
+        raise JourneyError(f"{problem}: give the path of a checkpoint (or {RANDOM}, to try the recipe)")
+    if Path(path).is_file():
+        return _sha256(Path(path), Path(path).stat().st_mtime_ns)
+    files = sorted({file for name in _DECIDING for file in Path(path).glob(name)})
+    return digest({file.name: _sha256(file, file.stat().st_mtime_ns) for file in files})
+
+
+@functools.cache
+def _sha256(file: Path, modified: int) -> str:
+    return sha256_file(file)

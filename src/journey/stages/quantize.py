@@ -1,0 +1,52 @@
+"""Quantize: the model as GGUF files, the form in which llama.cpp runs it."""
+
+import dataclasses
+from typing import Any
+
+from journey.checkpoint import Node
+from journey.errors import JourneyError
+from journey.files import write_json
+from journey.stages.run import Run, metric, stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantize:
+    """Settings of the quantize stage."""
+
+    types: tuple[str, ...] = ("f16", "q8_0", "q4_0")
+    """How the matrices are stored, one file each: f32, f16, q8_0, q5_0 or q4_0."""
+
+
+@stage
+def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
+    """Write the parent as one GGUF file a type, with its tokenizer and its chat template inside."""
+    from journey.infer import gguf
+    from journey.model import huggingface
+    from journey.tokenizer.formats import Tokenizer
+
+    if not config.types:
+        raise JourneyError(f"types is empty: name some of {', '.join(gguf.TYPES)}")
+    model, tokenizer = huggingface.load(parent.path), Tokenizer.load(parent.path)
+    gguf.check(model, config.types)
+    template = parent.path / "chat_template.jinja"
+    facts: dict[str, Any] = {}
+    for done, type in enumerate(dict.fromkeys(config.types)):
+        run.progress(done, len(config.types), "files")
+        path = run.folder / f"{run.name}-{type}.gguf"
+        bits = gguf.write(
+            model,
+            tokenizer,
+            path,
+            type,
+            template=template.read_text(encoding="utf-8") if template.exists() else "",
+            name=run.name,
+            base_model=parent.name,
+        )
+        facts[type] = {"file": path.name, "bytes": path.stat().st_size, "bits_per_weight": bits}
+    write_json(run.folder / gguf.FACTS, {"types": facts})
+    metrics = {f"bytes_{type}": metric(fact["bytes"], "bytes") for type, fact in facts.items()}
+    metrics |= {
+        f"bits_per_weight_{type}": metric(fact["bits_per_weight"], "bits", "of all tensors, scales of blocks included")
+        for type, fact in facts.items()
+    }
+    return {"metrics": metrics}

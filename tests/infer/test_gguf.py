@@ -1,0 +1,298 @@
+"""The GGUF file: read back by the gguf package, and computed by llama.cpp itself."""
+
+import argparse
+import heapq
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType, GGUFReader, TokenType, quants
+
+from journey import chat
+from journey.errors import JourneyError
+from journey.infer import gguf
+from journey.infer.llamacpp import LlamaCpp
+from journey.model.config import GPTConfig
+from journey.model.gpt import GPT
+from journey.tokenizer import bpe
+from journey.tokenizer.formats import BOS, EOS, PAD, SPECIALS, Tokenizer
+
+TEXTS = [module.__doc__ for module in (argparse, heapq, json, re)] + ["Straße 中文 🙂 naïve"]
+V = 400
+
+SHAPES = {  # family, other heads, odd widths, heads of other width than n_embd / n_head, tied and not
+    "qwen3": {"family": "qwen3", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
+    "qwen3-odd": {"family": "qwen3", "n_head": 3, "n_kv_head": 1, "head_dim": 10, "n_embd": 50, "n_inner": 37},
+    "qwen3-untied": {"family": "qwen3", "n_head": 2, "n_kv_head": 2, "head_dim": 64, "n_embd": 32, "tied": False},
+    "llama": {"family": "llama", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
+    "llama-odd": {"family": "llama", "n_head": 6, "n_kv_head": 3, "head_dim": 6, "n_embd": 36, "tied": False},
+    "llama-base": {"family": "llama", "n_head": 2, "n_kv_head": 1, "head_dim": 32, "n_embd": 64, "rope_theta": 5e5},
+    "gpt2": {"family": "gpt2", "n_head": 2, "n_kv_head": 2, "head_dim": 32, "n_embd": 64, "n_inner": 256},
+    "gpt2-odd": {"family": "gpt2", "n_head": 3, "n_kv_head": 3, "head_dim": 7, "n_embd": 21, "n_inner": 50},
+    "gpt2-untied": {"family": "gpt2", "n_head": 2, "n_kv_head": 2, "head_dim": 16, "n_embd": 32, "tied": False},
+}
+
+
+def make(name, **changes):
+    """A model whose random weights are large enough for its logits to be far from uniform."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": V, "n_ctx": 48, "n_layer": 2, "n_inner": 64, "norm_eps": 1e-5} | SHAPES[name] | changes
+    model = GPT(GPTConfig(**shape)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # biases and norms too: left at 0 and 1, a forgotten or a swapped one would not be seen
+            parameter.mul_(4 if parameter.dim() > 1 else 1).add_(0.2 * torch.randn_like(parameter), alpha=0.2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.from_merges(bpe.train(bpe.count_words(TEXTS), V, len(SPECIALS)))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return torch.randint(V, (3, 48), generator=torch.Generator().manual_seed(1))
+
+
+def written(model, tokenizer, path, type="f32", **about):
+    gguf.write(model, tokenizer, path, type, **about)
+    return GGUFReader(path)
+
+
+def difference(model, llama, ids):
+    """The largest, over our largest logit."""
+    with torch.inference_mode():
+        ours = model(ids[None])[0].numpy()
+    assert ours.std() > 0.1, "logits that are all alike would prove nothing"
+    return np.abs(ours - llama.logits(ids.tolist())).max() / np.abs(ours).max()
+
+
+def beyond_its_gelu(model):
+    """On a CPU llama.cpp looks GELU up in a table of f16 and takes beyond 10 the number itself: moved there, gpt2's
+    hidden numbers are free of the table, and every tensor still counts."""
+    if model.config.family == "gpt2":
+        with torch.no_grad():
+            for block in model.blocks:
+                block.mlp.up.bias += 20
+    return model
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_llama_cpp_computes_our_logits(name, tokenizer, rows, tmp_path):
+    model, path = beyond_its_gelu(make(name)), tmp_path / "model.gguf"
+    gguf.write(model, tokenizer, path, "f32")
+    with LlamaCpp(path, exact=True) as llama:
+        assert max(difference(model, llama, ids) for ids in rows) <= 1e-5
+
+
+def test_only_its_gelu_parts_llama_cpps_gpt2_from_ours(tokenizer, rows, tmp_path):
+    model, path = make("gpt2"), tmp_path / "model.gguf"
+    gguf.write(model, tokenizer, path, "f32")
+    with LlamaCpp(path, exact=True) as llama:
+        assert difference(model, llama, rows[0]) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2"])
+def test_a_wrong_tensor_would_be_seen(name, tokenizer, rows, tmp_path, monkeypatch):
+    """Each tensor matters to the logits: with one of them changed the comparison above fails."""
+    model, path = make(name), tmp_path / "model.gguf"
+    originals = list(gguf.tensors(model))
+    for changed in (name for name, _ in originals if "blk.1" not in name):
+        swapped = [(name, tensor.flip(-1) if name == changed else tensor) for name, tensor in originals]
+        monkeypatch.setattr(gguf, "tensors", lambda _, swapped=swapped: iter(swapped))
+        gguf.write(model, tokenizer, path, "f32")
+        with LlamaCpp(path, exact=True) as llama:
+            assert difference(model, llama, rows[0]) > 1e-3, changed
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_file_holds_the_shape(name, tokenizer, tmp_path):
+    config = make(name).config
+    reader = written(make(name), tokenizer, tmp_path / "a.gguf", name="tiny", base_model="parent")
+    value = {key: field.contents() for key, field in reader.fields.items()}
+    family = config.family
+    assert value["general.architecture"] == family
+    assert value["general.name"] == "tiny"
+    assert value["general.base_model.0.name"] == "parent"
+    assert value["general.file_type"] == 0
+    assert value[f"{family}.context_length"] == config.n_ctx
+    assert value[f"{family}.embedding_length"] == config.n_embd
+    assert value[f"{family}.block_count"] == config.n_layer
+    assert value[f"{family}.feed_forward_length"] == config.n_inner
+    assert value[f"{family}.attention.head_count"] == config.n_head
+    if family == "gpt2":
+        assert value["gpt2.attention.layer_norm_epsilon"] == pytest.approx(config.norm_eps)
+    else:
+        assert value[f"{family}.attention.head_count_kv"] == config.n_kv_head
+        assert value[f"{family}.attention.key_length"] == config.head_dim
+        assert value[f"{family}.rope.freq_base"] == config.rope_theta
+        assert value[f"{family}.attention.layer_norm_rms_epsilon"] == pytest.approx(config.norm_eps)
+    assert ("output.weight" in {tensor.name for tensor in reader.tensors}) == (not config.tied)
+
+
+@pytest.mark.parametrize("pattern, pre", [("gpt2", "gpt-2"), ("llama3", "llama-bpe"), ("qwen2", "qwen2")])
+def test_the_file_holds_the_tokenizer(pattern, pre, tmp_path):
+    tokenizer = Tokenizer.from_merges(bpe.train(bpe.count_words(TEXTS, pattern), V, len(SPECIALS)), pattern)
+    reader = written(make("qwen3"), tokenizer, tmp_path / "a.gguf", template=chat.TEMPLATE)
+    value = {key: field.contents() for key, field in reader.fields.items() if key.startswith("tokenizer.")}
+    assert value["tokenizer.ggml.model"] == "gpt2"
+    assert value["tokenizer.ggml.pre"] == pre
+    tokens, types = value["tokenizer.ggml.tokens"], value["tokenizer.ggml.token_type"]
+    assert dict(zip(tokens, range(V), strict=True)) == tokenizer.backend.get_vocab()
+    assert {token for token, type in zip(tokens, types, strict=True) if type == TokenType.CONTROL} == set(SPECIALS)
+    assert set(types) == {TokenType.NORMAL, TokenType.CONTROL}
+    saved = json.loads(tokenizer.backend.to_str())["model"]["merges"]
+    assert [merge.split(" ") for merge in value["tokenizer.ggml.merges"]] == [list(merge) for merge in saved]
+    ids = {key: value[f"tokenizer.ggml.{key}_token_id"] for key in ("bos", "eos", "eot", "padding")}
+    special = tokenizer.special
+    assert ids == {"bos": special[BOS], "eos": special[EOS], "eot": special[EOS], "padding": special[PAD]}
+    assert value["tokenizer.ggml.add_bos_token"] is False
+    assert value["tokenizer.ggml.add_eos_token"] is False
+    assert value["tokenizer.chat_template"] == chat.TEMPLATE
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-untied", "gpt2"])
+@pytest.mark.parametrize("type", gguf.TYPES)
+def test_every_weight_is_within_its_blocks_error(name, type, tokenizer, tmp_path):
+    model = make(name)
+    bits = gguf.write(model, tokenizer, tmp_path / "a.gguf", type)
+    reader = GGUFReader(tmp_path / "a.gguf")
+    assert bits == pytest.approx(8 * sum(t.n_bytes for t in reader.tensors) / model.config.n_params)
+    ours = {name: tensor.numpy() for name, tensor in gguf.tensors(model)}
+    assert [tensor.name for tensor in reader.tensors] == list(ours)
+    makes_logits = "token_embd.weight" if model.config.tied else "output.weight"
+    for tensor in reader.tensors:
+        stored, wanted = tensor.tensor_type, ours[tensor.name]
+        if wanted.ndim == 1 or tensor.name == "position_embd.weight":
+            assert stored == GGMLQuantizationType.F32
+        elif tensor.name == makes_logits and type in ("q4_0", "q5_0"):
+            assert stored == GGMLQuantizationType.Q8_0
+        else:
+            assert stored.name.lower() == type
+        found = quants.dequantize(tensor.data, stored).reshape(wanted.shape)
+        steps = {"F32": np.inf, "F16": 2**11, "Q8_0": 127 * 2, "Q5_0": 16, "Q4_0": 8}[stored.name]
+        largest = np.abs(wanted.reshape(-1, 32 if wanted.size % 32 == 0 else 1)).max(1, keepdims=True)
+        # Half a step, a whole one at the far end of Q4_0's and Q5_0's lopsided range, and the f16 of the scale.
+        error = np.abs(found - wanted).reshape(largest.shape[0], -1)
+        assert (error <= largest * (1 / steps + 2**-11) * (stored.name != "F32")).all(), (tensor.name, stored)
+
+
+def test_fewer_bits_make_a_smaller_file_and_larger_errors(tokenizer, rows, tmp_path):
+    model = make("qwen3")
+    with torch.inference_mode():
+        ours = model(rows[:1])[0].numpy()
+    sizes, errors = [], []
+    for type in gguf.TYPES:
+        path = tmp_path / f"{type}.gguf"
+        gguf.write(model, tokenizer, path, type)
+        sizes.append(path.stat().st_size)
+        with LlamaCpp(path, exact=True) as llama:
+            errors.append(float(np.abs(ours - llama.logits(rows[0].tolist())).mean()))
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)
+    assert errors == sorted(errors)
+    assert errors[-1] < 0.5 * ours.std(), "coarse, and still the same model"
+
+
+@pytest.mark.parametrize(
+    "name, type, tensor",
+    [
+        ("qwen3-odd", "q8_0", "token_embd.weight is 400 x 50"),
+        ("gpt2-odd", "q4_0", "token_embd.weight is 400 x 21"),
+        ("llama-odd", "q5_0", "token_embd.weight is 400 x 36"),
+    ],
+)
+def test_a_shape_that_a_type_does_not_allow_is_named(name, type, tensor, tokenizer, tmp_path):
+    model = make(name)
+    with pytest.raises(JourneyError, match=rf"^{type} packs rows in blocks of 32, but {tensor}: .* f32 and f16$"):
+        gguf.write(model, tokenizer, tmp_path / "a.gguf", type)
+    assert not (tmp_path / "a.gguf").exists()
+    gguf.check(model, ["f32", "f16"])
+
+
+def test_the_shape_inside_the_mlp_counts_too(tokenizer):
+    with pytest.raises(JourneyError, match=r"blk\.0\.ffn_down\.weight is 64 x 100"):
+        gguf.check(make("qwen3", n_inner=100), ["f16", "q4_0"])
+
+
+def test_an_unknown_type_is_told_with_the_nearest(tokenizer, tmp_path):
+    with pytest.raises(JourneyError, match='unknown GGUF type "q8", did you mean "q8_0"'):
+        gguf.write(make("qwen3"), tokenizer, tmp_path / "a.gguf", "q8")
+    with pytest.raises(JourneyError, match="there are: f32, f16, q8_0, q5_0, q4_0"):
+        gguf.check(make("qwen3"), ["Q4_K_M"])
+
+
+@pytest.mark.parametrize("vocab_size", [V - 1, V + 1024])
+def test_a_model_of_another_vocabulary_is_refused(vocab_size, tokenizer, tmp_path):
+    with pytest.raises(JourneyError, match=f"{vocab_size:,} token embeddings.*not of one checkpoint"):
+        gguf.write(make("qwen3", vocab_size=vocab_size), tokenizer, tmp_path / "a.gguf", "f32")
+
+
+def test_a_padded_embedding_keeps_its_rows(tokenizer, rows, tmp_path):
+    """As nanoGPT pads 50257 to 50304; no text becomes such a token."""
+    model, path = beyond_its_gelu(make("gpt2", vocab_size=448)), tmp_path / "a.gguf"
+    reader = written(model, tokenizer, path)
+    types = reader.fields["tokenizer.ggml.token_type"].contents()
+    assert types[V:] == [TokenType.UNUSED] * 48
+    with LlamaCpp(path, exact=True) as llama:
+        assert difference(model, llama, rows[0]) <= 1e-5
+        for special in (False, True):
+            assert max(llama.tokenize("[PAD401] <|end|> [PAD447]", special)) < V
+
+
+def test_an_added_token_that_is_not_special_is_found_in_text(tokenizer, tmp_path):
+    """As Hugging Face does: only special tokens' spellings are text."""
+    own = Tokenizer.from_merges(bpe.train(bpe.count_words(TEXTS), V - 1, len(SPECIALS)))
+    own.backend.add_tokens(["<tool_call>"])
+    own = Tokenizer(own.backend, "gpt2")
+    reader = written(make("qwen3"), own, tmp_path / "a.gguf")
+    assert reader.fields["tokenizer.ggml.token_type"].contents()[V - 1] == TokenType.USER_DEFINED
+    with LlamaCpp(tmp_path / "a.gguf") as llama:
+        text = "a <tool_call>b</tool_call> <|end|>"
+        assert llama.tokenize(text) == own.encode(text)
+        assert V - 1 in own.encode(text)
+
+
+def test_a_tokenizer_without_chat_tokens_ends_its_documents(tmp_path):
+    own = Tokenizer.from_merges(bpe.train(bpe.count_words(TEXTS), V, 1), specials=[BOS])
+    written(make("gpt2"), own, tmp_path / "a.gguf")
+    with LlamaCpp(tmp_path / "a.gguf") as llama:
+        assert [i for i in range(V) if llama.ends(i)] == [own.bos]
+        assert "tokenizer.chat_template" not in llama.metadata
+
+
+def test_tokenizers_that_llama_cpp_cannot_use_are_refused(tmp_path):
+    with pytest.raises(JourneyError, match="no merges"):
+        none = Tokenizer.from_merges([])
+        gguf.write(make("qwen3", vocab_size=none.vocab_size), none, tmp_path / "a.gguf", "f32")
+    with pytest.raises(JourneyError, match=r"no <\|endoftext\|>"):
+        unmarked = Tokenizer.from_merges([("a", "b")], specials=["<s>"])
+        gguf.write(make("qwen3", vocab_size=unmarked.vocab_size), unmarked, tmp_path / "a.gguf", "f32")
+
+
+@pytest.mark.parametrize("type, value", [("f32", float("nan")), ("q8_0", float("inf")), ("f16", 70_000.0)])
+def test_weights_that_are_no_numbers_are_refused(type, value, tokenizer, tmp_path):
+    model = make("qwen3")
+    with torch.no_grad():
+        model.blocks[1].mlp.up.weight[3, 5] = value
+    with pytest.raises(JourneyError, match=rf"blk\.1\.ffn_up\.weight holds weights .* too large for {type}"):
+        gguf.write(model, tokenizer, tmp_path / "a.gguf", type)
+
+
+def test_a_row_of_zeros_stays_zero(tokenizer, tmp_path):
+    """Its scale is 0, and 1/0 must not get into the file."""
+    model = make("qwen3")
+    with torch.no_grad():
+        model.blocks[0].attention.q.weight[:4] = 0
+    for type in ("q8_0", "q4_0"):
+        reader = written(model, tokenizer, tmp_path / f"{type}.gguf", type)
+        found = next(t for t in reader.tensors if t.name == "blk.0.attn_q.weight")
+        assert (quants.dequantize(found.data, found.tensor_type)[:4] == 0).all()
+
+
+def test_the_same_model_makes_the_same_bytes(tokenizer, tmp_path):
+    for name in ("a", "b"):
+        gguf.write(make("llama"), tokenizer, tmp_path / f"{name}.gguf", "q4_0", name="one")
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()

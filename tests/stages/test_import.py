@@ -1,0 +1,242 @@
+"""The import stage: a checkpoint from elsewhere becomes a node that computes the same, and says what it was."""
+
+import argparse
+import inspect
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+
+from journey import chat
+from journey.errors import JourneyError
+from journey.model import foreign, huggingface
+from journey.stages import import_ as module
+from journey.stages.import_ import Import, import_, resized
+from journey.stages.run import Run
+from journey.tokenizer import bpe
+from journey.tokenizer.formats import BOS, SPECIALS, Tokenizer
+
+ROWS = 400  # tokens before any of the chat format but <|endoftext|>
+PADDED = 448
+CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+
+
+@pytest.fixture(scope="module")
+def base():
+    """A tokenizer as a pre-trained GPT-2 has one: its only special token is <|endoftext|>."""
+    words = bpe.count_words([inspect.getsource(argparse)], "gpt2")
+    return Tokenizer.from_merges(bpe.train(words, ROWS, 1), "gpt2", [BOS])
+
+
+@pytest.fixture(scope="module")
+def reference():
+    torch.manual_seed(1)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=PADDED, n_positions=64, n_embd=32, n_layer=2, n_head=4)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.zero_() if name.endswith("bias") else parameter.normal_(std=0.3)
+    return model
+
+
+@pytest.fixture
+def checkpoint(tmp_path, base, reference):
+    """nanoGPT's out/ folder, with the tokenizer beside the file."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    base.backend.save(str(folder / "tokenizer.json"))
+    state = {
+        f"_orig_mod.{name}": tensor.t().contiguous() if name.endswith(CONV1D) else tensor.clone()
+        for name, tensor in reference.state_dict().items()
+        if not name.endswith("bias")
+    }
+    args = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 64, "vocab_size": PADDED, "bias": False}
+    torch.save(
+        {"model": state, "model_args": args, "iter_num": 5, "best_val_loss": torch.tensor(3.5)}, folder / "ckpt.pt"
+    )
+    return folder / "ckpt.pt"
+
+
+def change(path, act):
+    saved = torch.load(path)
+    act(saved)
+    torch.save(saved, path)
+
+
+def test_a_nanogpt_checkpoint_becomes_a_folder_that_everyone_opens(checkpoint, tmp_path, base, reference):
+    node = import_(None, Import(path=str(checkpoint)), Run(tmp_path / "mine"))
+    theirs, model = AutoTokenizer.from_pretrained(node.path), AutoModelForCausalLM.from_pretrained(node.path)
+    text = "def parse_args(self): Hello wörld"
+    ids = theirs.encode(text)
+    assert ids == base.encode(text)  # no id has changed
+    assert theirs.chat_template == chat.TEMPLATE and set(SPECIALS) <= set(theirs.get_vocab())
+    assert len(theirs) == model.config.vocab_size == ROWS + len(SPECIALS) - 1
+    batch = torch.tensor([ids])
+    with torch.inference_mode():
+        expected = reference(batch).logits[..., :ROWS]
+        for logits in (model(batch).logits, huggingface.load(node.path)(batch)):
+            assert (logits[..., :ROWS] - expected).abs().max() < 1e-4
+
+    metrics = {name: m["value"] for name, m in node.lineage["metrics"].items()}
+    assert (metrics["vocabulary_before"], metrics["vocabulary"]) == (PADDED, ROWS + 6)
+    assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
+    assert metrics["logits_difference"] < 1e-4 < metrics["exact_gelu_difference"]
+    facts = json.loads((node.path / "import.json").read_text())
+    assert facts["format"] == "nanoGPT" and facts["path"] == str(checkpoint)
+    assert facts["trained"] == {"iter_num": 5, "best_val_loss": 3.5}
+    assert facts["sha256"] == node.lineage["data"]["path"]["fingerprint"] == module.sha256_file(checkpoint)
+    said = "; ".join(facts["changed"])
+    assert "48 rows of padding dropped" in said and "<|user|>" in said and "no biases" in said
+    assert node.is_model and node.parents == []
+
+
+def test_new_rows_are_the_mean_and_a_little_noise(checkpoint, tmp_path, reference):
+    node = import_(None, Import(path=str(checkpoint)), Run(tmp_path / "mine"))
+    made = load_file(node.path / "model.safetensors")["transformer.wte.weight"]
+    old = reference.transformer.wte.weight.detach()[:ROWS]
+    assert torch.equal(made[:ROWS], old)
+    new = made[ROWS:]
+    assert ((new - old.mean(0)).abs() < 0.06 * old.std(0)).all()  # noise of a hundredth: six of its deviations
+    assert len({tuple(row.tolist()) for row in new}) == len(new)
+
+
+def test_rows_are_the_seeds():
+    matrix = torch.randn(20, 8)
+    assert torch.equal(resized(matrix, 10, 14, 0), resized(matrix, 10, 14, 0))
+    assert not torch.equal(resized(matrix, 10, 14, 0), resized(matrix, 10, 14, 1))
+    assert torch.equal(resized(matrix, 10, 10, 0), matrix[:10])
+
+
+def test_the_id_is_of_the_content_not_of_the_place(checkpoint, tmp_path):
+    first = import_(None, Import(path=str(checkpoint)), Run(tmp_path / "a"))
+    moved = checkpoint.parent.rename(tmp_path / "elsewhere") / "ckpt.pt"
+    again = import_(None, Import(path=str(moved)), Run(tmp_path / "b"))
+    assert first.id == again.id and first.lineage["weights_sha256"] == again.lineage["weights_sha256"]
+    change(moved, lambda saved: saved["model"]["_orig_mod.transformer.ln_f.weight"].add_(1))
+    assert import_(None, Import(path=str(moved)), Run(tmp_path / "c")).id != first.id
+
+
+def nan(saved):
+    saved["model"]["_orig_mod.transformer.h.1.ln_2.weight"][3] = float("nan")
+
+
+def missing(saved):
+    del saved["model"]["_orig_mod.transformer.h.1.ln_2.weight"]
+
+
+@pytest.mark.parametrize(("act", "said"), [(nan, "h.1.ln_2.weight holds NaN"), (missing, "h.1.ln_2.weight is missing")])
+def test_broken_weights_are_named_and_leave_nothing(checkpoint, tmp_path, act, said):
+    change(checkpoint, act)
+    with pytest.raises(JourneyError, match=said):
+        import_(None, Import(path=str(checkpoint)), Run(tmp_path / "mine"))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_half_precision_is_converted_and_said(checkpoint, tmp_path):
+    def halve(saved):
+        saved["model"] = {name: tensor.half() for name, tensor in saved["model"].items()}
+
+    change(checkpoint, halve)
+    node = import_(None, Import(path=str(checkpoint)), Run(tmp_path / "mine"))
+    weights = load_file(node.path / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    facts = json.loads((node.path / "import.json").read_text())
+    assert "weights in float16: converted to float32" in facts["changed"]
+    assert facts["check"]["logits"] < 1e-4
+
+
+def test_logits_that_differ_are_an_error(checkpoint, tmp_path, monkeypatch):
+    """The check can fail: a source that computes something else is caught."""
+    read = foreign.read
+
+    def other(*arguments):
+        source = read(*arguments)
+        right = source.logits
+        source.logits = lambda ids: right(ids) + 1e-3 * torch.arange(ids.size(1))[:, None]
+        return source
+
+    monkeypatch.setattr(foreign, "read", other)
+    with pytest.raises(JourneyError, match="computes other logits than the checkpoint"):
+        import_(None, Import(path=str(checkpoint)), Run(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize(("size", "said"), [(900, "448 embeddings, .* 900 tokens"), (300, None)])
+def test_a_tokenizer_that_does_not_fit(checkpoint, tmp_path, base, size, said):
+    words = bpe.count_words([inspect.getsource(argparse)], "gpt2")
+    Tokenizer.from_merges(bpe.train(words, size, 1), "gpt2", [BOS]).backend.save(str(tmp_path / "tokenizer.json"))
+    config = Import(path=str(checkpoint), tokenizer=str(tmp_path / "tokenizer.json"))
+    if said:
+        with pytest.raises(JourneyError, match=said):
+            import_(None, config, Run(tmp_path / "mine"))
+    else:
+        assert import_(None, config, Run(tmp_path / "mine")).lineage["metrics"]["vocabulary"]["value"] == size + 6
+
+
+def test_more_rows_than_padding_could_be_means_another_tokenizer(tmp_path, base):
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=5000, n_positions=16, n_embd=8, n_layer=1, n_head=1))
+    model.save_pretrained(tmp_path / "theirs")
+    base.backend.save(str(tmp_path / "theirs" / "tokenizer.json"))
+    with pytest.raises(JourneyError, match=r"5,000 embeddings, .* only 400 tokens, which is not padding"):
+        import_(None, Import(path=str(tmp_path / "theirs")), Run(tmp_path / "mine"))
+
+
+def test_a_folder_with_tokens_and_an_untied_head_of_its_own(tmp_path):
+    """Llama 3's way: another mark of a beginning, put before every text by the tokenizer itself."""
+    from tokenizers import processors
+
+    words = bpe.count_words([inspect.getsource(argparse)], "qwen2")
+    own = Tokenizer.from_merges(bpe.train(words, 398, 2), "qwen2", ["<|begin_of_text|>", "<|im_end|>"])
+    start = own.special["<|begin_of_text|>"]
+    own.backend.post_processor = processors.TemplateProcessing(
+        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", start)]
+    )
+    torch.manual_seed(2)
+    reference = Qwen3ForCausalLM(Qwen3Config(
+        vocab_size=448, max_position_embeddings=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, tie_word_embeddings=False, bos_token_id=start,
+    )).eval()  # fmt: skip
+    reference.save_pretrained(tmp_path / "theirs")
+    own.backend.save(str(tmp_path / "theirs" / "tokenizer.json"))
+    node = import_(None, Import(path=str(tmp_path / "theirs")), Run(tmp_path / "mine"))
+    theirs = AutoTokenizer.from_pretrained(node.path)
+    assert theirs.encode("parse 12") == own.encode("parse 12")  # nothing is put before it any more
+    assert own.special.items() <= theirs.get_vocab().items()
+    weights = load_file(node.path / "model.safetensors")
+    assert len(weights["lm_head.weight"]) == 398 + len(SPECIALS)
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):
+        assert torch.equal(weights[name][theirs.bos_token_id], weights[name][start])
+    batch = torch.tensor([own.encode("def parse_args")])
+    with torch.inference_mode():
+        difference = huggingface.load(node.path)(batch)[..., :398] - reference(batch).logits[..., :398]
+    assert difference.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (Import(), "no checkpoint given: give the path"),
+        (Import(path="not/there.pt"), r"not/there.pt does not exist: give the path of a checkpoint \(or random-gpt2"),
+    ],
+)
+def test_no_checkpoint_is_told_before_anything_runs(tmp_path, config, said):
+    with pytest.raises(JourneyError, match=said):
+        config.inputs()
+    with pytest.raises(JourneyError, match=said):
+        import_(None, config, Run(tmp_path / "mine"))
+
+
+def test_random_gpt2_says_that_nothing_was_checked(tmp_path, base, monkeypatch):
+    from journey.model.config import GPTConfig
+
+    make = GPTConfig.make
+    monkeypatch.setattr(GPTConfig, "make", lambda family, *shape: make(family, ROWS, 64, 2, 64))
+    base.backend.save(str(tmp_path / "tokenizer.json"))
+    config = Import(path="random-gpt2", n_ctx=32, tokenizer=str(tmp_path))
+    node = import_(None, config, Run(tmp_path / "mine", seed=1))
+    assert huggingface.load_config(node.path).n_ctx == 32
+    facts = json.loads((node.path / "import.json").read_text())
+    assert facts["check"] == {"unchecked": "the weights are random"} and facts["sha256"] is None
+    other = import_(None, config, Run(tmp_path / "other", seed=2))
+    again = import_(None, config, Run(tmp_path / "again", seed=1))
+    assert other.lineage["weights_sha256"] != node.lineage["weights_sha256"] == again.lineage["weights_sha256"]
