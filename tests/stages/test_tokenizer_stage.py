@@ -1,6 +1,7 @@
 """The tokenizer stage: learned from the training split alone, and saved for everyone."""
 
 import collections
+import json
 
 import pytest
 from tokenizers import Tokenizer as Theirs
@@ -19,8 +20,6 @@ def run(life, folder):
 
 def test_the_merges_are_those_of_tokenizers_on_the_training_split(life):
     """On the training split: a tokenizer that has seen held-out text would compress it too well."""
-    import json
-
     theirs = Theirs(models.BPE())
     theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -77,3 +76,33 @@ def test_ctrl_c_is_heard_by_a_stage_that_saves_no_state(life, tmp_path):
     with pytest.raises(Stopped):
         tokenizer(None, TokenizerConfig(vocab_size=400), stopping)
     assert not (tmp_path / "tok").exists()
+
+
+def test_a_special_token_spelled_out_is_told_or_refused(tmp_path):
+    """It is learned as ordinary text: in what the tokenizer encodes it stays text."""
+    from journey.stages.text import Text, text
+
+    lines = [f"The mark <|end|> ends answer {i} of {i * i}; nothing else does." for i in range(300)]
+    (tmp_path / "marks.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    marks = text(None, Text(source=str(tmp_path / "marks.jsonl")), Run(tmp_path / "text", seed=1))
+    said = []
+    learning = Run(tmp_path / "tok", seed=1, given={"data": marks})
+    learning.console.say = said.append
+    made = Tokenizer.load(tokenizer(None, TokenizerConfig(vocab_size=300), learning).path)
+    assert "spells out special tokens such as <|endoftext|>" in said[0]
+    assert made.eos not in made.encode(lines[0])
+    strict = Run(tmp_path / "strict", seed=1, given={"data": marks})
+    with pytest.raises(JourneyError, match="times: take them out, or leave --strict away"):
+        tokenizer(None, TokenizerConfig(vocab_size=300, strict=True), strict)
+
+
+def test_a_killed_training_goes_on_from_its_counts(life, tmp_path, monkeypatch):
+    from journey.tokenizer import bpe, words
+
+    monkeypatch.setattr(bpe, "train", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer(None, TokenizerConfig(vocab_size=400), run(life, tmp_path / "tok"))
+    monkeypatch.undo()
+    monkeypatch.setattr(words, "WordCounter", None)  # nothing is counted again
+    node = tokenizer(None, TokenizerConfig(vocab_size=400), run(life, tmp_path / "tok"))
+    assert Tokenizer.load(node.path).hash == Tokenizer.load(life.node("tokenizer").path).hash

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
+from journey.errors import JourneyError
+from journey.files import digest
 from journey.stages.run import Run, corpus, metric, stage
 
 
@@ -15,6 +17,8 @@ class TokenizerConfig:
     """Entries in all: 256 bytes, the merges and the special tokens."""
     pattern: Literal["gpt2", "llama3", "qwen2"] = "gpt2"
     """How text is cut into words before any merge; llama.cpp knows these three."""
+    strict: bool = False
+    """Refuse a text in which a special token is spelled out, instead of learning it as ordinary text."""
 
 
 @stage
@@ -22,9 +26,23 @@ def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]
     """Make a tokenizer node that every tool opens: tokenizer.json, its config and the chat template."""
     from journey.tokenizer import bpe
     from journey.tokenizer.formats import SPECIALS, Tokenizer
+    from journey.tokenizer.words import Saved, cores
 
     text = run.corpora["data"]
-    words = bpe.count_words(text.texts("train"), config.pattern)
+    if spelled := text.facts["special_spellings"]:
+        found = f"{text.name} spells out special tokens such as {SPECIALS[0]} {spelled:,} times"
+        if config.strict:
+            raise JourneyError(f"{found}: take them out, or leave --strict away to learn them as ordinary text")
+        run.say(f"{run.name}: {found}; they are learned and encoded as ordinary text")
+    bpe.check_size(config.vocab_size, len(SPECIALS))
+    documents = text.texts("train")
+    words = bpe.count_words(
+        documents,
+        config.pattern,
+        cores(),
+        Saved(run.scratch / "counts.json", digest([run.given["data"].id, config.pattern])),
+        progress=lambda done: run.progress(done, len(documents), "documents"),
+    )
     merges = bpe.train(
         words,
         config.vocab_size,

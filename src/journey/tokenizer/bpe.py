@@ -1,28 +1,38 @@
 """Learning a byte-level BPE vocabulary: merge the most frequent pair of neighbours, again and again.
 
-Sennrich, Haddow & Birch 2016, arXiv:1508.07909.
+Sennrich, Haddow & Birch 2016, arXiv:1508.07909. `plain.py` has the same algorithm in its simplest form; here counts
+are kept and only what a merge changes is changed.
 """
 
+import gc
 import heapq
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from operator import add
 
 from journey.errors import JourneyError
-from journey.tokenizer.codec import ALPHABET, Merge, spell, splitter
+from journey.tokenizer.codec import ALPHABET, Merge, spell
+from journey.tokenizer.words import count_words
 
-Pair = tuple[int, int]
+__all__ = ["count_words", "train"]
 
-
-def count_words(texts: Iterable[str], pattern: str = "gpt2") -> Counter[str]:
-    """How often each piece of the split pattern occurs in the texts."""
-    findall = splitter(pattern).findall
-    words: Counter[str] = Counter()
-    for text in texts:
-        words.update(findall(text))
-    return words
+MOST = 0x110000  # ids that fit into a character
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python looks for cycles among all lists each time their number has grown; here are a million, and no cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_collection()  # a sixth of the time
 def train(
     words: Mapping[str, int],
     vocab_size: int,
@@ -32,53 +42,65 @@ def train(
     """Learn merges until bytes, merges and `n_special` special tokens make up `vocab_size`.
 
     Ties go as in the `tokenizers` library, whose merges are the same: highest count, then smaller left id,
-    then smaller right id. `progress(done, total)` is called as merges are learned. A vocabulary too small for
-    the bytes or too large for the corpus raises JourneyError.
+    then smaller right id. Counts are exact at any size. `progress(done, total)` is called as merges are learned.
+    No words, and a vocabulary too small for the bytes or too large for the corpus, raise JourneyError.
     """
+    check_size(vocab_size, n_special)
     n_ordinary = vocab_size - n_special
-    if n_ordinary < len(ALPHABET):
-        least = len(ALPHABET) + n_special
-        raise JourneyError(f"vocab_size {vocab_size} is too small: bytes and special tokens are {least}")
+    if not words:
+        raise JourneyError("the corpus is empty: a vocabulary is learned from text")
+
+    # A token is one character, chr(id). So a word is a string and a pair a string of two, which Python finds, cuts
+    # and hashes in C.
     tokens = list(ALPHABET)
-    ids = {token: i for i, token in enumerate(tokens)}
-    pieces = [[ids[char] for char in spell(word)] for word in words]
-    frequency = list(words.values())
+    to_id = {ord(char): i for i, char in enumerate(tokens)}
+    ordered = sorted(words.items())  # alike words lie side by side in memory, which is faster
+    pieces = [spell(word).translate(to_id) for word, _ in ordered]
+    times = [count for _, count in ordered].__getitem__
 
     # A merge touches only the pieces that hold its pair, so counts are kept up to date, never counted again.
-    counts: defaultdict[Pair, int] = defaultdict(int)
-    where: defaultdict[Pair, set[int]] = defaultdict(set)
-    for w, piece in enumerate(pieces):
-        for pair in pairwise(piece):
-            counts[pair] += frequency[w]
-            where[pair].add(w)
+    where: defaultdict[str, list[int]] = defaultdict(list)  # a piece as often as it holds the pair
+    for i, piece in enumerate(pieces):
+        for pair in map(add, piece, piece[1:]):
+            where[pair].append(i)
+    counts = {pair: sum(map(times, found)) for pair, found in where.items()}
     queue = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(queue)
 
     merges: list[Merge] = []
-    for new in range(len(ALPHABET), n_ordinary):
+    for id in range(len(ALPHABET), n_ordinary):
         best = _pop_most_frequent(queue, counts)
         if best is None:
-            most = new + n_special
-            raise JourneyError(f"vocab_size {vocab_size} is too large for this corpus: at most {most}")
-        left, right = tokens[best[0]], tokens[best[1]]
-        merges.append((left, right))
-        tokens.append(left + right)
-        risen: set[Pair] = set()
-        for w in where.pop(best):
-            for pair, change in _merge(pieces[w], best, new):
-                counts[pair] += change * frequency[w]
-                if change > 0:
-                    where[pair].add(w)
-                    risen.add(pair)
-        for pair in risen:
-            if counts[pair] > 0:  # in a run such as "aaaa" a pair can be made and parted again
-                heapq.heappush(queue, (-counts[pair], pair))
+            raise JourneyError(f"vocab_size {vocab_size} is too large for this corpus: at most {id + n_special}")
+        left, right, new = best[0], best[1], chr(id)
+        before, after, beside = _merge(pieces, where.pop(best), best, new)
+        changes = [(char + new, char + left, found) for char, found in before.items()]
+        changes += [(new + char, right + char, found) for char, found in after.items()]
+        changes += [(new + new, right + left, beside)] if beside else []
+        for made, parted, found in changes:
+            counts[made] = count = sum(map(times, found))
+            counts[parted] -= count
+            where[made] = found
+            heapq.heappush(queue, (-count, made))
+        counts[best] = 0
+
+        merges.append((tokens[ord(left)], tokens[ord(right)]))
+        tokens.append("".join(merges[-1]))
         if progress and len(merges) % 32 == 0:
             progress(len(merges), n_ordinary - len(ALPHABET))
     return merges
 
 
-def _pop_most_frequent(queue: list[tuple[int, Pair]], counts: Mapping[Pair, int]) -> Pair | None:
+def check_size(vocab_size: int, n_special: int) -> None:
+    """A vocabulary smaller than the bytes and special tokens, or larger than any trainer's, raises JourneyError."""
+    least, most = len(ALPHABET) + n_special, MOST + n_special
+    if vocab_size < least:
+        raise JourneyError(f"vocab_size {vocab_size} is too small: bytes and special tokens are {least}")
+    if vocab_size > most:
+        raise JourneyError(f"vocab_size {vocab_size} is too large: at most {most}")
+
+
+def _pop_most_frequent(queue: list[tuple[int, str]], counts: Mapping[str, int]) -> str | None:
     """The pair with the highest count now; entries of the queue may be from before their count fell."""
     while queue:
         queued, pair = heapq.heappop(queue)
@@ -90,17 +112,27 @@ def _pop_most_frequent(queue: list[tuple[int, Pair]], counts: Mapping[Pair, int]
     return None
 
 
-def _merge(piece: list[int], pair: Pair, new: int) -> list[tuple[Pair, int]]:
-    """Put `new` for the pair, in place, left to right; the pairs that this parts (-1) and makes (+1)."""
-    left, right = pair
-    changes = []
-    i = 0
-    while i < len(piece) - 1:
-        if piece[i] == left and piece[i + 1] == right:
-            if i > 0:
-                changes += [((piece[i - 1], left), -1), ((piece[i - 1], new), 1)]
-            if i + 2 < len(piece):
-                changes += [((right, piece[i + 2]), -1), ((new, piece[i + 2]), 1)]
-            piece[i : i + 2] = [new]
-        i += 1
-    return changes
+def _merge(
+    pieces: list[str], found: list[int], pair: str, new: str
+) -> tuple[dict[str, list[int]], dict[str, list[int]], list[int]]:
+    """Put `new` for the pair in the pieces where it was found, from left to right; which tokens now stand before and
+    after `new`, and in which pieces, and in which ones `new` stands beside itself: a piece as often as it happens."""
+    before, after = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    beside = []
+    for i in set(found):
+        parts = pieces[i].split(pair)
+        if len(parts) == 1:  # another merge has taken the pair's tokens since
+            continue
+        pieces[i] = new.join(parts)
+        first, *between, last = parts
+        if first:
+            before[first[-1]].append(i)
+        if last:
+            after[last[0]].append(i)
+        for part in between:
+            if part:
+                after[part[0]].append(i)
+                before[part[-1]].append(i)
+            else:
+                beside.append(i)
+    return before, after, beside
