@@ -133,7 +133,7 @@ def test_words_alone(parent, prose, tmp_path):
     found = opened(node, parent)
     hits = found.search("the number 49")
     assert hits and all(set(hit.ranks) == {"bm25"} for hit in hits)
-    reply = ask("the number 49", node.path, huggingface.load(parent.path).eval(), Tokenizer.load(parent.path))
+    reply = ask("the number 49", found, huggingface.load(parent.path).eval(), Tokenizer.load(parent.path))
     assert "BM25 1" in reply.text()
 
 
