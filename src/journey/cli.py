@@ -28,7 +28,7 @@ VERBS = {
     "ask": "answer a question from an index, and show the sources",
     "doctor": "versions, machine, a numerical self-check, what is missing",
     "text": "stage: read, deduplicate and split a text",
-    "tokenizer": "stage: train a byte-level BPE (tokenizer train)",
+    "tokenizer": "stage: train a byte-level BPE (tokenizer train); explain, compare",
     "pretrain": "stage: train a GPT from random weights",
     "continue": "stage: go on training a model on another text",
     "sft": "stage: teach a model to answer, by TRL",
@@ -153,8 +153,13 @@ def _parse(verb: str, rest: list[str]) -> "Result":
 
     prog = f"journey {verb}"
     if verb == "tokenizer":
+        if rest[:1] in (["explain"], ["compare"]):
+            from journey import tokenizer_verbs
+
+            function = getattr(tokenizer_verbs, rest[0])
+            return tyro.cli(function, prog=f"{prog} {rest[0]}", args=rest[1:], description=_manual(function))
         if rest[:1] not in (["train"], ["-h"], ["--help"]):
-            raise JourneyError("say what to do with it: `journey tokenizer train --data …`")
+            raise JourneyError("say what to do with it: `journey tokenizer train|explain|compare …`, each with --help")
         prog, rest = "journey tokenizer train", rest[1:] if rest[0] == "train" else rest
     if verb in STAGE_VERBS and rest and not rest[0].startswith("-"):
         rest = ["--path" if verb == "import" else "--parent", *rest]  # `journey quantize NODE`, `journey import PATH`

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import tiktoken
+import tiktoken.load
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -220,3 +223,71 @@ def test_gpt2s_files_as_the_hub_names_them(tmp_path: Path) -> None:
             (folder / names[0]).write_text(wrong)
             with pytest.raises(JourneyError, match="is not GPT-2's vocabulary"):
                 Tokenizer.load(folder)
+
+
+def opened_by_tiktoken(file: Path, monkeypatch: pytest.MonkeyPatch) -> tiktoken.Encoding:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # by default it keeps a copy of every file that it reads
+    ranks = tiktoken.load.load_tiktoken_bpe(str(file))
+    return tiktoken.Encoding(mergeable_ranks=ranks, **json.loads(Path(f"{file}.json").read_text()))
+
+
+def test_tiktoken_reads_what_was_written_for_it(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer.save_tiktoken(tmp_path / "mine.tiktoken")
+    encoding = opened_by_tiktoken(tmp_path / "mine.tiktoken", monkeypatch)
+    again = Tokenizer.load(tmp_path / "mine.tiktoken")  # with the pattern and the special tokens beside it
+    assert (encoding.name, encoding.n_vocab) == ("mine", tokenizer.vocab_size)
+    assert (again.pattern, again.special) == (tokenizer.pattern, tokenizer.special)
+    assert again.backend.get_vocab() == tokenizer.backend.get_vocab()
+    allowing = Backend.from_str(tokenizer.backend.to_str())  # takes a special token's spelling for the token
+
+    @given(text=st.lists(st.sampled_from([*TEXTS, *SPECIALS, "don't", "\x00"]) | st.text(max_size=6)).map("".join))
+    @settings(max_examples=150, deadline=None)
+    def check(text: str) -> None:
+        ids = tokenizer.encode(text)
+        assert encoding.encode_ordinary(text) == ids == again.encode(text)
+        assert encoding.decode(ids) == text
+        assert encoding.encode(text, allowed_special="all") == allowing.encode(text).ids
+
+    check()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="JOURNEY_DATA is not set")
+def test_gpt2s_ranks_are_written_as_openai_wrote_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for form in ("", "gpt2.tiktoken"):
+        own = Tokenizer.load(DATA / "tokenizer" / "gpt2" / form)
+        own.save_tiktoken(tmp_path / "gpt2.tiktoken")
+        theirs = (DATA / "tokenizer" / "gpt2" / "gpt2.tiktoken").read_bytes()
+        assert (tmp_path / "gpt2.tiktoken").read_bytes().split() == theirs.split()
+        assert opened_by_tiktoken(tmp_path / "gpt2.tiktoken", monkeypatch).n_vocab == 50257
+        own.with_chat_tokens().save_tiktoken(tmp_path / "gpt2.tiktoken")
+        chatty = opened_by_tiktoken(tmp_path / "gpt2.tiktoken", monkeypatch)
+        assert chatty.encode_single_token(PAD) == 50257 and chatty.n_vocab == 50263
+
+
+def test_what_tiktoken_cannot_be_is_not_written(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    for name in ("mine.json", "nowhere/mine.tiktoken"):
+        with pytest.raises(JourneyError, match=r"name a file in a folder that exists, ending in \.tiktoken"):
+            tokenizer.save_tiktoken(tmp_path / name)
+    state = json.loads(tokenizer.backend.to_str())
+    normalising = Backend.from_str(json.dumps(state | {"normalizer": {"type": "NFC"}}))
+    state["model"]["merges"].reverse()
+    unordered = Backend.from_str(json.dumps(state))
+    for backend in (normalising, unordered):
+        with pytest.raises(JourneyError, match="tiktoken knows only a split pattern and ranks"):
+            Tokenizer(backend, tokenizer.pattern).save_tiktoken(tmp_path / "mine.tiktoken")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_description_that_does_not_fit_its_ranks_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save_tiktoken(tmp_path / "mine.tiktoken")
+    beside = tmp_path / "mine.tiktoken.json"
+    said = json.loads(beside.read_text())
+    for wrong in ([], said | {"pat_str": "."}, said | {"special_tokens": {EOS: 5}}, said | {"special_tokens": None}):
+        beside.write_text(json.dumps(wrong))
+        with pytest.raises(JourneyError, match=r"mine\.tiktoken\.json does not fit mine\.tiktoken"):
+            Tokenizer.load(tmp_path / "mine.tiktoken")
+    beside.write_text("{")
+    with pytest.raises(JourneyError, match=r"mine\.tiktoken\.json is not JSON"):
+        Tokenizer.load(tmp_path / "mine.tiktoken")

@@ -9,6 +9,7 @@ from pathlib import Path
 from journey.data import hub
 from journey.errors import JourneyError
 from journey.files import digest
+from journey.tokenizer import foreign
 from journey.tokenizer.formats import GPT2_FILES, Tokenizer
 
 GPT2_REPOSITORY = "openai-community/gpt2"
@@ -18,6 +19,8 @@ _ENCODER, _MERGES = (f"{_OPENAI}/gpt-2/encodings/main/{name}" for name in GPT2_F
 _RANKS = f"{_OPENAI}/encodings/r50k_base.tiktoken"
 # `fingerprint` of GPT-2's tokenizer, from whichever of its three public forms it was read.
 GPT2 = "d9157928c83c795161d4815ce59767f37cb95b98206ebd0c2e2521efc84f750c"
+LLAMA3 = ("meta-llama/Meta-Llama-3-8B", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.2-1B")  # one tokenizer
+NAMED = ("gpt2", "llama3", *foreign.MISTRAL)
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
@@ -53,6 +56,47 @@ def find(checkpoint: Path | None, given: str = "auto", family: str = "gpt2") -> 
             f"GPT-2's tokenizer is nowhere on this machine and the Hub did not give it: {_HELP}"
         ) from None
     return Tokenizer.load(file), "the Hub"
+
+
+def foreign_vocabulary(name: str, label: str, pattern: str | None = None) -> foreign.Vocabulary | None:
+    """A tokenizer to compare: one of NAMED, or a file or folder; None when `name` may be that of a node.
+
+    Raises JourneyError for a known one that is not on this machine, and for a path where nothing is.
+    """
+    path = Path(name).expanduser()
+    if name in foreign.MISTRAL:
+        return foreign.mistral(name)
+    if name == "gpt2":
+        return foreign.of(find(None)[0].backend, label)
+    if name == "llama3":
+        return foreign.load(_llama3(), label)
+    if path.exists():
+        return foreign.load(path, label, pattern)
+    if path.suffix or len(path.parts) > 1:
+        raise JourneyError(f"no tokenizer at {name}: give a tokenizer.json, a .model or .tiktoken file, or its folder")
+    return None
+
+
+def label(name: str) -> str:
+    """What a tokenizer is called in a table: of a file with a name that says nothing, its folder's."""
+    path = Path(name).expanduser()
+    if not path.exists() or name in NAMED:
+        return name
+    place = path.resolve()
+    return place.parent.name if place.is_file() and place.stem in ("tokenizer", "encoder", "vocab") else place.name
+
+
+def _llama3() -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    for repository in LLAMA3:
+        found = try_to_load_from_cache(repository, "tokenizer.json")
+        if isinstance(found, str):
+            return Path(found)
+    raise JourneyError(
+        f"Llama 3's tokenizer is not in Hugging Face's cache: accept {LLAMA3[0]}'s licence on the Hub and download "
+        "its tokenizer.json, or give the path of yours"
+    )
 
 
 _KNOWN = ("tokenizer.json", *(first for first, _ in GPT2_FILES))

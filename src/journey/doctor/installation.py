@@ -17,7 +17,8 @@ from journey.stages.run import metric
 NEEDED = {
     "torch": "the models and their training",
     "transformers": "opening checkpoints, and the mark that ours are held to",
-    "tokenizers": "fast encoding",
+    "tokenizers": "encoding, and tokenizer.json",
+    "tiktoken": "fast encoding of many texts",
     "trl": "supervised fine-tuning and preferences",
     "accelerate": "supervised fine-tuning and preferences",
     "datasets": "supervised fine-tuning and preferences",
@@ -38,7 +39,11 @@ NEEDED = {
 EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
-        ["hypothesis", "import-linter", "mypy", "pytest", "ruff", "tiktoken"],
+        ["hypothesis", "import-linter", "mypy", "pytest", "ruff"],
+    ),
+    "compare": (
+        "Mistral's tokenizers in `journey tokenizer compare`",
+        ["mistral-common", "sentencepiece"],
     ),
     "embeddings": (
         "finding passages by meaning in `journey ask`",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import tiktoken
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from journey import chat
 from journey.errors import JourneyError
-from journey.files import digest, read_json, write_json, write_text
+from journey.files import digest, read_json, write_bytes, write_json, write_text
 from journey.tokenizer.codec import ALPHABET, BYTE_TO_CHAR, PATTERNS, Merge, check, splitter, vocabulary
+from journey.tokenizer.ranks import is_safe, merges_of, ranks_of
 
 BOS, PAD, EOS = "<|endoftext|>", "<|pad|>", chat.END
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as the Hub name them
@@ -47,8 +50,8 @@ class Tokenizer:
     def load(cls, path: str | Path, pattern: str = "gpt2") -> Tokenizer:
         """Read a folder or its tokenizer.json, a folder of GPT-2's encoder.json and vocab.bpe, or a .tiktoken file.
 
-        `pattern` is for a .tiktoken file, which does not say how text is split. A missing or damaged file, or
-        one that is no byte-level BPE of a known split pattern, raises JourneyError.
+        `pattern` is for a .tiktoken file, which does not say how text is split, unless `save_tiktoken` wrote it.
+        A missing or damaged file, or one that is no byte-level BPE of a known split pattern, raises JourneyError.
         """
         path = Path(path)
         if path.is_dir() and not (path / "tokenizer.json").exists():
@@ -86,15 +89,18 @@ class Tokenizer:
     @classmethod
     def from_ranks(cls, file: Path, pattern: str) -> Tokenizer:
         """Read tiktoken's file: a token in base64 and its rank on each line."""
-        ids = {}
+        ids: dict[str, int] = {}
         for number, line in enumerate(file.read_bytes().splitlines(), 1):
             try:
                 token, rank = line.split()
                 ids["".join(BYTE_TO_CHAR[byte] for byte in base64.b64decode(token))] = int(rank)
             except ValueError:
                 raise JourneyError(f"{file}, line {number}: not a token in base64 and its rank") from None
+        specials = [BOS]
+        if _rest_of(file).is_file():
+            pattern, specials = _read_rest(file, len(ids))
         # tiktoken takes a piece that is a token as it is, without asking the merges; Llama 3 relies on it.
-        return cls._build(ids, _merges_of(ids), pattern, [BOS], ignore_merges=True)
+        return cls._build(ids, merges_of(ids), pattern, specials, ignore_merges=True)
 
     @classmethod
     def _build(
@@ -137,6 +143,22 @@ class Tokenizer:
         write_json(folder / "tokenizer_config.json", config)
         write_text(folder / "chat_template.jinja", chat.TEMPLATE)
 
+    def save_tiktoken(self, path: str | Path) -> None:
+        """Write tiktoken's file of ranks and, in PATH.json, what it leaves out: the split pattern and special tokens.
+
+        `tiktoken.Encoding(mergeable_ranks=load_tiktoken_bpe(path), **json.load(open(path + ".json")))` gives the same
+        ids. A tokenizer that tiktoken cannot be (see `ranks.ranks_of`) raises JourneyError.
+        """
+        path = Path(path)
+        if path.suffix != ".tiktoken" or not path.parent.is_dir():
+            raise JourneyError(f"cannot write {path}: name a file in a folder that exists, ending in .tiktoken")
+        if not self._ranks:
+            raise JourneyError("tiktoken knows only a split pattern and ranks: it cannot give this tokenizer's ids")
+        lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in self._ranks.items()]
+        rest = {"name": path.stem, "pat_str": PATTERNS[self.pattern], "special_tokens": self.special}
+        write_json(_rest_of(path), rest)
+        write_bytes(path, b"".join(lines))
+
     def with_chat_tokens(self) -> Tokenizer:
         """This tokenizer with the special tokens of the chat format that it lacks, after all its own.
 
@@ -153,9 +175,22 @@ class Tokenizer:
         return self.backend.encode(check(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """The ids of each text, on all cores."""
-        encodings = self.backend.encode_batch_fast([check(text) for text in texts], add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        """The ids of each text, on all cores: by tiktoken, which is four times faster, where it gives the same ids."""
+        texts = [check(text) for text in texts]
+        if self._tiktoken and all(map(is_safe, texts)):
+            return self._tiktoken.encode_ordinary_batch(texts, num_threads=_cores())
+        return [found.ids for found in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    @cached_property
+    def _ranks(self) -> dict[bytes, int] | None:
+        return ranks_of(self.backend, _pre_tokenizer(self.pattern))
+
+    @cached_property
+    def _tiktoken(self) -> tiktoken.Encoding | None:
+        if not self._ranks:
+            return None
+        pattern = PATTERNS[self.pattern]
+        return tiktoken.Encoding("", pat_str=pattern, mergeable_ranks=self._ranks, special_tokens=self.special)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
@@ -182,6 +217,11 @@ class Tokenizer:
         return {self.special[token] for token in (EOS, BOS) if token in self.special}
 
     @cached_property
+    def merges(self) -> list[Merge]:
+        """The pairs that are merged, in the order in which they were learned."""
+        return [(left, right) for left, right in json.loads(self.backend.to_str())["model"]["merges"]]
+
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of all that decides ids: the split, the vocabulary, the merges and the special tokens."""
         state = json.loads(self.backend.to_str())
@@ -191,6 +231,10 @@ class Tokenizer:
         if token not in self.special:
             raise JourneyError(f"this tokenizer has no {token} token: it was not made for chat")
         return self.special[token]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pre_tokenizer(pattern: str) -> pre_tokenizers.PreTokenizer:
@@ -211,8 +255,19 @@ def _pattern_of(backend: tokenizers.Tokenizer, file: Path) -> str:
     raise JourneyError(f"{file} is no byte-level BPE with the split pattern of {', '.join(PATTERNS)}")
 
 
-def _merges_of(ids: dict[str, int]) -> list[Merge]:
-    """Merges that do what tiktoken does by ranks alone: neighbours that make a token join, lowest first."""
-    tokens = sorted(ids, key=ids.__getitem__)
-    splits = ((token[:i], token[i:]) for token in tokens for i in range(1, len(token)))
-    return [(left, right) for left, right in splits if left in ids and right in ids]
+def _rest_of(file: Path) -> Path:
+    """Where the split pattern and the special tokens of a .tiktoken file stand, as JSON."""
+    return file.with_name(f"{file.name}.json")
+
+
+def _read_rest(file: Path, first: int) -> tuple[str, list[str]]:
+    """The split pattern's name and the special tokens, the first of which has the id `first`."""
+    said = read_json(_rest_of(file))
+    try:
+        named = {PATTERNS[name]: name for name in PATTERNS}
+        pattern, ids = named[said["pat_str"]], dict(said["special_tokens"])
+        if list(ids.values()) == [*range(first, first + len(ids))]:
+            return pattern, list(ids)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise JourneyError(f"{_rest_of(file)} does not fit {file.name}: delete it, or write both anew")
