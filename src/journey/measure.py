@@ -159,9 +159,10 @@ def _model(
         ended = answers.endings(model, tokenizer, asked)
         yield "endings", {"items": ended, "limit": answers.MAX_NEW_TOKENS}
     yield "samples", answers.samples(model, tokenizer, prompts(documents, asked), seed)
-    yield "against_parent", _against(parent, model, tokenizer, documents) if parent else None
-    if node.stage == "dpo" and parent:
-        yield "preferences", _preferences(node, parent, model, tokenizer, asked, seed)
+    before = _open(parent) if parent else None
+    yield "against_parent", _against(parent.id, *before, model, tokenizer, documents) if parent and before else None
+    if node.stage == "dpo" and before:
+        yield "preferences", _preferences(node, before[0], model, tokenizer, asked, seed)
 
 
 def _open(node: Node) -> tuple["GPT", "Tokenizer"]:
@@ -176,14 +177,14 @@ def _open(node: Node) -> tuple["GPT", "Tokenizer"]:
 
 
 def _preferences(
-    node: Node, parent: Node, model: "GPT", tokenizer: "Tokenizer", asked: Sequence["Question"], seed: int
+    node: Node, before: "GPT", model: "GPT", tokenizer: "Tokenizer", asked: Sequence["Question"], seed: int
 ) -> dict[str, Any]:
     """How often the model tells the better of two held-out answers, against the model it was before."""
     from journey.data.preferences import load
     from journey.evaluate import preferences
 
     held_out, _ = load(node.path / "pairs-test.jsonl")
-    return preferences.measure(model, _open(parent)[0], tokenizer, held_out, asked, seed)
+    return preferences.measure(model, before, tokenizer, held_out, asked, seed)
 
 
 def _quantized(node: Node, parent: Node, items: Items, seed: int) -> Iterator[tuple[str, Any]]:
@@ -273,17 +274,23 @@ def _baselines(
     return {name: {**marks, "trained_tokens": len(seen)}}
 
 
-def _against(parent: Node, model: "GPT", tokenizer: "Tokenizer", documents: dict[str, list[Any]]) -> dict[str, Any]:
+def _against(
+    parent: str,
+    before: "GPT",
+    its_tokenizer: "Tokenizer",
+    model: "GPT",
+    tokenizer: "Tokenizer",
+    documents: dict[str, list[Any]],
+) -> dict[str, Any]:
     """How far the node is from its parent: in its weights, its predictions, and what its layers hold."""
     from journey.interpret import diff
 
-    before, its_tokenizer = _open(parent)
     reason = diff.obstacle(before, model, its_tokenizer, tokenizer)
     if reason:
-        return {"parent": parent.id, "skipped": reason, "weights": [], "kl": {}, "cka": []}
+        return {"parent": parent, "skipped": reason, "weights": [], "kl": {}, "cka": []}
     some = {name: held_out[:: max(1, len(held_out) // COMPARED)] for name, held_out in documents.items()}
     return {
-        "parent": parent.id,
+        "parent": parent,
         "weights": diff.weights(before, model),
         "kl": {name: diff.kl(before, model, tokenizer, held_out) for name, held_out in some.items()},
         "cka": diff.cka(before, model, tokenizer, next(iter(some.values()))),

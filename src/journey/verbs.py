@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -147,7 +147,6 @@ def generate(
     journey generate base "numpy.mean(a, axis=None)"
     journey generate base "import " --temperature 0
     """
-    from journey.conversation import TextStream
     from journey.infer.engine import stream
     from journey.infer.sampling import Sampling
 
@@ -160,15 +159,23 @@ def generate(
         )
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     limit = min(max_new_tokens, room)
-    decoder, new = TextStream(tokenizer), list[int]()
     print(prompt, end="", flush=True)
-    for token in stream(model, ids, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling):
+    written = stream(model, ids, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling)
+    text, n = _print_as_written(written, tokenizer)
+    return Result(found.id, more={"prompt": prompt, "text": text, "tokens": n})
+
+
+def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None) -> tuple[str, int]:
+    """Print each id's text as soon as its characters are whole; the whole text, and how many ids there were."""
+    from journey.conversation import TextStream
+
+    decoder, new = TextStream(tokenizer), list[int]()
+    for token in ids:
         new.append(token)
         if token not in tokenizer.stop:
-            print(decoder.feed(token), end="", flush=True)
+            print(decoder.feed(token).translate(translated or {}), end="", flush=True)
     print(decoder.end())
-    text = tokenizer.decode([i for i in new if i not in tokenizer.stop])
-    return Result(found.id, more={"prompt": prompt, "text": text, "tokens": len(new)})
+    return tokenizer.decode([i for i in new if i not in tokenizer.stop]), len(new)
 
 
 def chat(
@@ -216,7 +223,7 @@ def ask(
     journey ask "What does numpy.mean do?"
     journey ask "Which function sorts a list in place?" --passages 0      from the weights alone
     """
-    from journey.conversation import VISIBLE, TextStream
+    from journey.conversation import VISIBLE
     from journey.infer.sampling import Sampling
     from journey.retrieve.answer import ask as retrieve
     from journey.retrieve.index import Index
@@ -241,14 +248,10 @@ def ask(
         max_new_tokens=max_new_tokens,
         seen=seen or None,
     )
-    decoder, new = TextStream(tokenizer), list[int]()
-    for token in reply.stream(model, tokenizer, max_new_tokens, Sampling(temperature=temperature, seed=seed)):
-        new.append(token)
-        if token not in tokenizer.stop:
-            print(decoder.feed(token).translate(VISIBLE), end="", flush=True)
-    print(decoder.end())
+    written = reply.stream(model, tokenizer, max_new_tokens, Sampling(temperature=temperature, seed=seed))
+    answer, _ = _print_as_written(written, tokenizer, VISIBLE)
     print(f"\n{reply.text().translate(VISIBLE)}")
-    return Result(who.id, more=reply.json() | {"answer": tokenizer.decode([i for i in new if i not in tokenizer.stop])})
+    return Result(who.id, more=reply.json() | {"answer": answer})
 
 
 def eval(nodes: Positional[list[str]], /, workspace: Workspace = None) -> Result:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from journey import machine
 from journey.data.code import without_docstrings, without_licence
 from journey.data.documentation import collect, is_private
 from journey.data.exports import public_names
@@ -125,8 +126,7 @@ def documentation(progress: Progress) -> Iterator[Document]:
             packages.add(".".join(parts))
         if parts[-1] != "__main__":
             modules.append((".".join(parts), str(path)))
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parsed = collect(modules, processes, lambda done, total: progress(done, total, unit="files"))
+    parsed = collect(modules, machine.cores(), lambda done, total: progress(done, total, unit="files"))
     names = public_names(parsed, packages)
     seen = set()
     for module in parsed:

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from journey import machine
 from journey.doctor.finding import Finding
 from journey.lineage import surroundings
 from journey.stages.run import metric
@@ -63,7 +64,7 @@ def python() -> Finding:
 
 def cores() -> Finding:
     """The processor, how many of its cores this process may use, and what keeps it from them."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = machine.cores()
     found = f"{usable}, {surroundings()['machine']['cpu']}"
     metrics = {"cores": metric(usable)}
     limit, load = os.environ.get("OMP_NUM_THREADS", ""), os.getloadavg()[0]

@@ -20,7 +20,7 @@ from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.stages.run import Run, Stopped, corpus, metric, stage
-from journey.stages.trl import Resumable, arguments, order, quiet, resume_from, write_model
+from journey.stages.trl import Resumable, arguments, longest, order, quiet, resume_from, write_model
 
 if TYPE_CHECKING:
     from journey.data.preferences import Pair
@@ -75,9 +75,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
 
     tokenizer = Tokenizer.load(parent.path)
     shape = load_config(parent.path)
-    limit = config.max_length or shape.n_ctx
-    if limit > shape.n_ctx:
-        raise JourneyError(f"max_length {limit} is more than the model's context of {shape.n_ctx}: ask for less")
+    limit = longest(config.max_length, shape.n_ctx)
     if not config.beta > 0:
         raise JourneyError(f"beta is {config.beta}: it must be above 0")
     parts = _read(config, run)

@@ -95,8 +95,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     config_json = huggingface.config_json(shape, tokenizer.bos, tokenizer.eos, tokenizer.pad)
     write_json(run.folder / "config.json", config_json)
     tokenizer.save(run.folder)
-    ids = {"bos_token_id": tokenizer.bos, "eos_token_id": [tokenizer.eos, tokenizer.bos], "pad_token_id": tokenizer.pad}
-    write_json(run.folder / "generation_config.json", ids)
+    write_json(run.folder / "generation_config.json", tokenizer.generation)
 
     checked = _check(source, run.folder, kept, run)
     facts = {

@@ -179,5 +179,4 @@ def write_model(model: "GPT", tokenizer: "Tokenizer", folder: Path) -> None:
 
     huggingface.save(model, folder, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
     tokenizer.save(folder)
-    ids = {"bos_token_id": tokenizer.bos, "eos_token_id": [tokenizer.eos, tokenizer.bos], "pad_token_id": tokenizer.pad}
-    write_json(folder / "generation_config.json", ids)
+    write_json(folder / "generation_config.json", tokenizer.generation)

@@ -18,7 +18,7 @@ from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.stages.run import Run, Stopped, corpus, metric, stage
-from journey.stages.trl import Resumable, arguments, order, quiet, resume_from, write_model
+from journey.stages.trl import Resumable, arguments, longest, order, quiet, resume_from, write_model
 
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
@@ -71,9 +71,7 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
 
     tokenizer = Tokenizer.load(parent.path)
     shape = load_config(parent.path)
-    limit = config.max_length or shape.n_ctx
-    if limit > shape.n_ctx:
-        raise JourneyError(f"max_length {limit} is more than the model's context of {shape.n_ctx}: ask for less")
+    limit = longest(config.max_length, shape.n_ctx)
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in _read(config, run))
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(parent.path, dtype=torch.float32, attn_implementation="sdpa")

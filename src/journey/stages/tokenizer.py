@@ -24,9 +24,10 @@ class TokenizerConfig:
 @stage
 def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]:
     """Make a tokenizer node that every tool opens: tokenizer.json, its config and the chat template."""
+    from journey.machine import cores
     from journey.tokenizer import bpe
     from journey.tokenizer.formats import SPECIALS, Tokenizer
-    from journey.tokenizer.words import Saved, cores
+    from journey.tokenizer.words import Saved
 
     text = run.corpora["data"]
     if spelled := text.facts["special_spellings"]:

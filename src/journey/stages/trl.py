@@ -128,6 +128,13 @@ def arguments(config: Settings, run: Run, steps: int) -> dict[str, Any]:
     }
 
 
+def longest(max_length: int | None, n_ctx: int) -> int:
+    """The most tokens that a row may have: what was asked for, or the context, which it must fit."""
+    if max_length and max_length > n_ctx:
+        raise JourneyError(f"max_length {max_length} is more than the model's context of {n_ctx}: ask for less")
+    return max_length or n_ctx
+
+
 def order(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[int]:
     """Which row stands where, all epochs written out: shuffled, and rows of like length side by side.
 
@@ -154,8 +161,7 @@ def write_model(model: Any, parent: Path, tokenizer: "Tokenizer", folder: Path) 
     for name in _TOKENIZER_FILES:
         if (parent / name).exists():
             shutil.copyfile(parent / name, folder / name)
-    stop = [tokenizer.eos, tokenizer.bos]
-    GenerationConfig(bos_token_id=tokenizer.bos, eos_token_id=stop, pad_token_id=tokenizer.pad).save_pretrained(folder)
+    GenerationConfig(**tokenizer.generation).save_pretrained(folder)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import tiktoken
 import tokenizers
@@ -16,6 +16,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 from journey import chat
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_bytes, write_json, write_text
+from journey.machine import cores
 from journey.tokenizer.codec import ALPHABET, BYTE_TO_CHAR, PATTERNS, Merge, check, splitter, vocabulary
 from journey.tokenizer.ranks import is_safe, merges_of, ranks_of
 
@@ -178,7 +179,7 @@ class Tokenizer:
         """The ids of each text, on all cores: by tiktoken, which is four times faster, where it gives the same ids."""
         texts = [check(text) for text in texts]
         if self._tiktoken and all(map(is_safe, texts)):
-            return self._tiktoken.encode_ordinary_batch(texts, num_threads=_cores())
+            return self._tiktoken.encode_ordinary_batch(texts, num_threads=cores())
         return [found.ids for found in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     @cached_property
@@ -221,6 +222,11 @@ class Tokenizer:
         """The pairs that are merged, in the order in which they were learned."""
         return [(left, right) for left, right in json.loads(self.backend.to_str())["model"]["merges"]]
 
+    @property
+    def generation(self) -> dict[str, Any]:
+        """What generation_config.json says: where a text begins, where an answer ends, what pads."""
+        return {"bos_token_id": self.bos, "eos_token_id": [self.eos, self.bos], "pad_token_id": self.pad}
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 of all that decides ids: the split, the vocabulary, the merges and the special tokens."""
@@ -231,10 +237,6 @@ class Tokenizer:
         if token not in self.special:
             raise JourneyError(f"this tokenizer has no {token} token: it was not made for chat")
         return self.special[token]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pre_tokenizer(pattern: str) -> pre_tokenizers.PreTokenizer:

@@ -34,11 +34,6 @@ BATCH = 8 << 20  # characters that a process counts at once, in about ten times 
 ROUND = 2 << 30  # characters after which counts are saved: about a minute on two cores
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class Saved:
     """A file that keeps counts for a call that is killed; `input` says which texts and pattern they are of."""
