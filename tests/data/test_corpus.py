@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from journey.data import corpus as corpora
 from journey.data import sources
 from journey.data.corpus import FEWEST, SPLITS, Corpus, build
 from journey.data.questions import summary
@@ -39,6 +40,15 @@ def test_splits_hold_every_document_once(tmp_path: Path) -> None:
     assert corpus.name == "mine" and corpus.facts == facts
     assert facts["bytes"] == sum(len(text.encode()) for text in texts)
     assert corpus.questions("train") == [] == corpus.choices("test")
+
+
+def test_a_split_is_read_from_any_document_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpora, "GROUP", 7)
+    build(write(tmp_path, distinct_texts(100)), tmp_path, seed=0)
+    corpus = Corpus(tmp_path)
+    texts = corpus.texts("train")
+    for start in (0, 1, 6, 7, 8, 20, len(texts) - 1, len(texts), len(texts) + 9):
+        assert list(corpus.stream("train", start)) == texts[start:]
 
 
 def test_a_small_corpus_holds_out_more(tmp_path: Path) -> None:

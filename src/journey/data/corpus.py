@@ -9,7 +9,7 @@ choices-{dev,test}.jsonl
 import hashlib
 import heapq
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ FEWEST = 10  # documents; with fewer there is nothing to hold out
 TEST_FLOOR = 60  # documents, so that an interval over documents means something; half as many for dev
 FLOOR_SHARE = 0.16  # and no more than this share of a small corpus
 SPECIALS = ("<|endoftext|>", "<|pad|>", *map(mark, ROLES), END)
+GROUP = 4096  # documents that are read at once
 NAMES = {"installed-docs": "docs", "stdlib-code": "code"}
 
 
@@ -117,7 +118,7 @@ def write_parquet(path: Path, documents: list[Document]) -> None:
     import pyarrow.parquet
 
     columns = {"id": [d.id for d in documents], "text": [d.text for d in documents]}
-    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd")
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", row_group_size=GROUP)
 
 
 def write_lines(path: Path, items: Iterable[Any]) -> None:
@@ -147,6 +148,17 @@ class Corpus:
     def texts(self, split: str) -> list[str]:
         """The texts of the documents of a split."""
         return [document.text for document in self.documents(split)]
+
+    def stream(self, split: str, start: int = 0) -> Iterator[str]:
+        """The texts of a split one after the other, from document `start` on: for what need not hold them all."""
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(self.folder / f"{split}.parquet") as table:
+            for group in range(table.num_row_groups):
+                n = table.metadata.row_group(group).num_rows
+                if start < n:
+                    yield from table.read_row_group(group, ["text"])["text"].to_pylist()[start:]
+                start = max(0, start - n)
 
     def questions(self, split: str) -> list[Question]:
         """The questions of a split; none where the text is no documentation."""
