@@ -222,6 +222,12 @@ def test_set_replaces_any_key(read):
     assert dataclasses.replace(base, tokens=1000, family="qwen3", lr=3e-4) == read(GOOD).step("base").config
 
 
+def test_a_stage_may_have_a_seed_of_its_own(read):
+    made = read(GOOD, "stages.base.seed=7")
+    assert [step.seed for step in made.steps] == [1, 1, 7]
+    assert "seed must be a whole number from 0, not 'x'" in complaint(read, GOOD, "stages.base.seed=x")
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [

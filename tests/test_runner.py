@@ -246,7 +246,7 @@ def test_two_runs_in_one_workspace_the_second_is_refused_by_the_firsts_name(copy
         from pathlib import Path
         from journey import runner
         sys.argv = ["journey", "run", "first.yaml"]
-        with runner._alone(Path({str(copy.workspace)!r})):
+        with runner.alone(Path({str(copy.workspace)!r})):
             print("held", flush=True)
             time.sleep(60)
     """

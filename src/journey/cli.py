@@ -23,6 +23,7 @@ VERBS = {
     "report": "write the page that shows what each stage changed",
     "eval": "show what was measured at a node, each number with its interval",
     "diff": "what changed from one node to another, each effect with its interval",
+    "sweep": "run a recipe over lists of values and several seeds, and compare",
     "generate": "continue a text",
     "chat": "talk with a node",
     "ask": "answer a question from an index, and show the sources",
@@ -149,7 +150,7 @@ def _overview() -> str:
 def _parse(verb: str, rest: list[str]) -> "Result":
     import tyro
 
-    from journey import verbs
+    from journey import sweep_verb, verbs
 
     prog = f"journey {verb}"
     if verb == "tokenizer":
@@ -163,7 +164,9 @@ def _parse(verb: str, rest: list[str]) -> "Result":
         prog, rest = "journey tokenizer train", rest[1:] if rest[0] == "train" else rest
     if verb in STAGE_VERBS and rest and not rest[0].startswith("-"):
         rest = ["--path" if verb == "import" else "--parent", *rest]  # `journey quantize NODE`, `journey import PATH`
-    function = verbs.stage_verb(verb) if verb in STAGE_VERBS else getattr(verbs, verb)
+    function = (
+        verbs.stage_verb(verb) if verb in STAGE_VERBS else getattr(sweep_verb if verb == "sweep" else verbs, verb)
+    )
     return tyro.cli(function, prog=prog, args=rest, description=_manual(function))
 
 

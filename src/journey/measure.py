@@ -129,7 +129,7 @@ def _model(
     from journey.evaluate import answers, choices, harness, perplexity
     from journey.interpret import heads
 
-    model, tokenizer = _open(node)
+    model, tokenizer = open_model(node)
     documents, asked = items.documents, items.questions
     convention = perplexity.convention(model.config.n_ctx)
     yield (
@@ -159,13 +159,13 @@ def _model(
         ended = answers.endings(model, tokenizer, asked)
         yield "endings", {"items": ended, "limit": answers.MAX_NEW_TOKENS}
     yield "samples", answers.samples(model, tokenizer, prompts(documents, asked), seed)
-    before = _open(parent) if parent else None
+    before = open_model(parent) if parent else None
     yield "against_parent", _against(parent.id, *before, model, tokenizer, documents) if parent and before else None
     if node.stage == "dpo" and before:
         yield "preferences", _preferences(node, before[0], model, tokenizer, asked, seed)
 
 
-def _open(node: Node) -> tuple["GPT", "Tokenizer"]:
+def open_model(node: Node) -> tuple["GPT", "Tokenizer"]:
     """A node's model, where it computes fastest, and its tokenizer."""
     import torch
 
@@ -203,7 +203,7 @@ def _index(node: Node, parent: Node, items: Items, seed: int) -> Iterator[tuple[
 
     if not items.questions:
         return
-    model, tokenizer = _open(parent)
+    model, tokenizer = open_model(parent)
     yield "retrieval", evaluate.measure(node.path, model, tokenizer, items.questions, seed)
     question = next((q for q in items.questions if q.named), items.questions[0]).question
     limit = evaluate.new_tokens(model)

@@ -25,6 +25,7 @@ class Step:
     stage: str
     parents: tuple[str, ...]
     config: Any
+    seed: int  # the recipe's, unless the stage has its own
     given: dict[str, str]  # config field -> the step that makes the node it names, or that node's folder
     where: str = ""  # file and line, for errors
 
@@ -66,43 +67,53 @@ def read(path: Path, settings: list[str] | None = None, smoke: bool = False) -> 
 
     Errors: JourneyError naming the file, the line, and the nearest valid stage or key.
     """
-    document = _Document(path)
+    return open_document(path, settings, smoke).recipe()
+
+
+def open_document(path: Path, settings: list[str] | None = None, smoke: bool = False) -> "Document":
+    """A recipe with these settings, not yet checked as a whole: a sweep makes many recipes of it."""
+    document = Document(path)
     if smoke:
         document.set_smoke()
     for setting in settings or []:
         key, equals, text = setting.partition("=")
         if not equals:
             raise JourneyError(f"--set {setting}: {_SETTING}")
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
-            value = text
-        document.set(key, value, f"--set {setting}")
-    return document.recipe()
+        document.set(key, value_of(text), f"--set {setting}")
+    return document
+
+
+def value_of(text: str) -> Any:
+    """What a value on the command line means: as in a recipe, and text where that is no YAML."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
 _SETTING = "give seed=NUMBER, measure.KEY=NUMBER or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000"
 
 
-class _Document:
-    """A parsed recipe that knows the line of every key."""
+class Document:
+    """A parsed recipe that knows the line of every key; `value` is what the file says, with what was set since."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[tuple[Any, ...], int] = {}
         try:
             root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-            self.value = self._build(root, ()) if root else None
+            value = self._build(root, ()) if root else None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else str(path)
             raise JourneyError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
         except UnicodeDecodeError as error:
             raise JourneyError(f"{path}: not UTF-8 text (byte {error.start})") from None
-        if not isinstance(self.value, dict):
+        if not isinstance(value, dict):
             raise JourneyError(f"{path}: a recipe is a mapping with name, seed and stages")
-        self._only(self.value, ("name", "seed", "stages", "measure", "smoke"), ())
-        for key in ("measure", "smoke"):
+        self.value: dict[str, Any] = value
+        self.only(self.value, ("name", "seed", "stages", "measure", "smoke", "sweep"), ())
+        for key in ("measure", "smoke", "sweep"):
             if not isinstance(self.value.setdefault(key, {}), dict):
                 raise JourneyError(f"{self.at((key,))}: {key} must be a mapping of settings")
         stages = self.value.get("stages")
@@ -111,7 +122,7 @@ class _Document:
         for i, entry in enumerate(stages):
             if not isinstance(entry, dict) or "name" not in entry or "stage" not in entry:
                 raise JourneyError(f"{self.at(('stages', i))}: a stage needs a name and a stage")
-            self._only(entry, ("name", "stage", "parents", "with"), ("stages", i))
+            self.only(entry, ("name", "stage", "parents", "seed", "with"), ("stages", i))
             entry.setdefault("with", {})
             if not isinstance(entry["with"], dict):
                 raise JourneyError(f"{self.at(('stages', i, 'with'))}: with must be a mapping of settings")
@@ -142,7 +153,8 @@ class _Document:
             path = path[:-1]
         return f"{self.path}:{self.lines.get(path, 1)}"
 
-    def _only(self, mapping: dict[str, Any], known: tuple[str, ...], path: tuple[Any, ...]) -> None:
+    def only(self, mapping: dict[str, Any], known: tuple[str, ...], path: tuple[Any, ...]) -> None:
+        """A key of the mapping at `path` that is not known raises JourneyError with its line and the nearest."""
         for key in mapping:
             if key not in known:
                 hint = nearest(str(key), known)
@@ -152,7 +164,6 @@ class _Document:
 
     def set_smoke(self) -> None:
         """Make the small life that the recipe describes under `smoke`, to see in minutes that all of it works."""
-        assert isinstance(self.value, dict)
         if not self.value["smoke"]:
             raise JourneyError(f"{self.path}: this recipe has no smoke settings: run it as it is, or --set its keys")
         self.value["name"] = f"{self.value.get('name', self.path.stem)}-smoke"  # never taken for the real life
@@ -162,30 +173,31 @@ class _Document:
     def set(self, key: str, value: Any, where: str) -> None:
         """Take `seed`, `measure.KEY` or `stages.NAME.KEY` (or `stages.NAME.with.KEY`); `where` opens an error."""
         parts = [part for part in key.split(".") if part != "with"]
-        assert isinstance(self.value, dict)
         if len(parts) == 1 and parts[0] in ("seed", "name"):
             self.value[parts[0]] = value
         elif len(parts) == 2 and parts[0] == "measure":
             self.value["measure"][parts[1]] = value
+        elif parts[0] == "sweep" and len(parts) == 2:
+            self.value["sweep"][parts[1]] = value
+        elif parts[:2] == ["sweep", "vary"] and len(parts) > 2:
+            vary = self.value["sweep"].get("vary")
+            self.value["sweep"]["vary"] = (vary if isinstance(vary, dict) else {}) | {".".join(parts[2:]): value}
         elif len(parts) == 3 and parts[0] == "stages":
             names = [entry["name"] for entry in self.value["stages"]]
             if parts[1] not in names:
                 known = ", ".join(names)
                 raise JourneyError(f'{where}: no stage "{parts[1]}"{nearest(parts[1], names)} (there are: {known})')
             entry = self.value["stages"][names.index(parts[1])]
-            place = entry if parts[2] == "parents" else entry["with"]
+            place = entry if parts[2] in ("parents", "seed") else entry["with"]
             place[parts[2]] = value
         else:
             raise JourneyError(f"{where}: {_SETTING}")
 
     def recipe(self) -> Recipe:
         """The checked recipe."""
-        assert isinstance(self.value, dict)
-        name, seed = self.value.get("name", self.path.stem), self.value.get("seed", 0)
+        name, seed = self.value.get("name", self.path.stem), self._seed(self.value, 0, ())
         if not _is_word(name):
             raise JourneyError(f"{self.at(('name',))}: name must be a word; it names the workspace")
-        if type(seed) is not int or seed < 0:
-            raise JourneyError(f"{self.at(('seed',))}: seed must be a whole number from 0, not {seed!r}")
         entries = self.value["stages"]
         names = [entry["name"] for entry in entries]
         steps = []
@@ -201,14 +213,20 @@ class _Document:
                 hint = nearest(str(entry["stage"]), STAGES)
                 where, known = self.at((*at, "stage")), ", ".join(STAGES)
                 raise JourneyError(f'{where}: unknown stage "{entry["stage"]}"{hint} (there are: {known})')
-            config = self._config(entry, at)
+            parents, own_seed = self._parents(entry, names[:i], at), self._seed(entry, seed, at)
             steps.append(
-                Step(entry["name"], entry["stage"], self._parents(entry, names[:i], at), config, {}, self.at(at))
+                Step(entry["name"], entry["stage"], parents, self._config(entry, at), own_seed, {}, self.at(at))
             )
         measuring = self._fields(self.value["measure"], Measuring, ("measure",))
         if low := [f"{key} is {n}" for key, n in dataclasses.asdict(measuring).items() if n < 2]:
             raise JourneyError(f"{self.at(('measure',))}: {low[0]}: an interval needs at least 2")
-        return Recipe(name, seed, tuple(_with_texts(steps)), measuring)
+        return Recipe(name, seed, tuple(_with_texts(steps, seed)), measuring)
+
+    def _seed(self, mapping: dict[str, Any], default: int, at: tuple[Any, ...]) -> int:
+        seed = mapping.get("seed", default)
+        if type(seed) is not int or seed < 0:
+            raise JourneyError(f"{self.at((*at, 'seed'))}: seed must be a whole number from 0, not {seed!r}")
+        return seed
 
     def _parents(self, entry: dict[str, Any], before: list[str], at: tuple[Any, ...]) -> tuple[str, ...]:
         parents = entry.get("parents", [])
@@ -233,7 +251,7 @@ class _Document:
     def _fields(self, mapping: dict[str, Any], kind: type, at: tuple[Any, ...]) -> Any:
         """A dataclass of these values, each of the type that its field wants."""
         hints = typing.get_type_hints(kind)
-        self._only(mapping, tuple(hints), at)
+        self.only(mapping, tuple(hints), at)
         values = {}
         for key, value in mapping.items():
             try:
@@ -278,7 +296,7 @@ def _fit(value: Any, kind: Any) -> Any:
     return value
 
 
-def _with_texts(steps: list[Step]) -> Iterator[Step]:
+def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
     """The steps, with a text step put in front for every source that a config names and no step makes.
 
     Texts come first: every model is measured on every text of the life.
@@ -304,7 +322,7 @@ def _with_texts(steps: list[Step]) -> Iterator[Step]:
                 name = _free_name(Path(source).stem or "text", names)
                 names.add(name)
                 made[source] = name
-                texts.append(Step(name, "text", (), Text(source=source), {}, step.where))
+                texts.append(Step(name, "text", (), Text(source=source), seed, {}, step.where))
             fields[field] = made[source]
         kinds = {field.name: field.metadata.get("corpus") for field in dataclasses.fields(step.config)}
         for field, value in named.items():

@@ -47,11 +47,19 @@ class Planned:
         return self.wanted and not self.done
 
 
-def plan(recipe: Recipe, workspace: Path, until: str | None = None, from_: str | None = None) -> list[Planned]:
+def plan(
+    recipe: Recipe,
+    workspace: Path,
+    until: str | None = None,
+    from_: str | None = None,
+    memo: dict[str, str] | None = None,
+) -> list[Planned]:
     """What would be made, in order. Ids follow from what goes in, so nothing has to run to know them.
 
     `until` makes nothing that this stage does not need; `from_` makes that stage and all that follow from it anew.
+    `memo` keeps ids for the next of many alike recipes: for a text's, all its files are read.
     """
+    memo = {} if memo is None else memo
     wanted = _needed(recipe, until) if until else {step.name for step in recipe.steps}
     anew = {recipe.step(from_).name} if from_ else set()
     ids: dict[str, str] = {}
@@ -61,8 +69,10 @@ def plan(recipe: Recipe, workspace: Path, until: str | None = None, from_: str |
         function, _ = load(step.stage)
         parents = [ids[name] if name in ids else open_node(name).id for name in step.parents]
         given = {field: ids[name] if name in ids else open_node(name).id for field, name in step.given.items()}
-        id = identify(function, step.config, parents, given, recipe.seed)
-        ids[step.name] = id
+        key = repr((step.stage, step.config, parents, given, step.seed))
+        if key not in memo:
+            memo[key] = identify(function, step.config, parents, given, step.seed)
+        ids[step.name] = id = memo[key]
         configs[step.name] = [step.config, *(c for name in step.parents for c in configs.get(name, []))]
         if anew & {*step.parents, *step.given.values()}:
             anew.add(step.name)
@@ -93,8 +103,8 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
     from journey import measure
     from journey.report import summary
 
-    with _alone(workspace), console.listening():
-        _check_disk(planned, workspace)
+    with alone(workspace), console.listening():
+        check_disk(planned, workspace)
         _write_plan(recipe, planned, workspace)
         nodes: dict[str, Node] = {}
         texts: dict[str, Node] = {}
@@ -109,7 +119,7 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
                 console.begin(step.name, f"{step.stage}, stage {number} of {len(planned)}")
                 function, _ = load(step.stage)
                 given = {field: _node(name, nodes) for field, name in step.given.items()}
-                run = Run(item.path, recipe.seed, step.name, console, given, again=item.redo)
+                run = Run(item.path, step.seed, step.name, console, given, again=item.redo)
                 node = function(parent, step.config, run)
                 console.end(step.name, _summary(node))
             nodes[step.name] = node
@@ -148,7 +158,8 @@ def remaining(planned: list[Planned]) -> Cost:
     )
 
 
-def _check_disk(planned: list[Planned], workspace: Path) -> None:
+def check_disk(planned: list[Planned], workspace: Path) -> None:
+    """A disk without room for what the plan still makes raises JourneyError."""
     need, free = remaining(planned).bytes, shutil.disk_usage(workspace).free
     if need and free < need + _SPARE_DISK:
         raise JourneyError(
@@ -185,7 +196,7 @@ def is_stale(page: Path, workspace: Path) -> bool:
 
 
 @contextmanager
-def _alone(workspace: Path) -> Iterator[None]:
+def alone(workspace: Path) -> Iterator[None]:
     """Hold the workspace; the system lets go of the lock however the process ends."""
     try:
         (workspace / "nodes").mkdir(parents=True, exist_ok=True)

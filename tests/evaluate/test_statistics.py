@@ -122,3 +122,66 @@ def test_refuses_what_has_no_interval():
         statistics.difference([1.0, 2.0], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="better"):
         statistics.verdict(1, 2, "bigger")
+
+
+def trainings(k, n=60, between=0.05, noise=0.02, seed=0):
+    """k trainings on the same n documents: each has a level of its own, each document a difficulty of its own."""
+    draw = np.random.default_rng(seed)
+    size = draw.integers(100, 2000, n).astype(float)
+    hard = draw.normal(0, 0.3, n)
+    return [(size * (2 + draw.normal(0, between) + hard + draw.normal(0, noise, n)), size) for _ in range(k)]
+
+
+def test_one_training_has_the_interval_of_its_documents():
+    """Close to the bootstrap's, whose shape the t distribution has here."""
+    (bits, size), *_ = runs = trainings(1)
+    ours, theirs = statistics.over_trainings(runs), statistics.ratio(bits, size)
+    assert ours.value == theirs.value and ours.n == 60
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.15 * (theirs.high - theirs.low))
+
+
+def test_alike_trainings_say_no_more_than_one():
+    (run,) = trainings(1)
+    assert statistics.over_trainings([run] * 5) == statistics.over_trainings([run])
+
+
+def test_without_a_difference_between_documents_it_is_students_interval():
+    """Each training constant over the documents: the textbook's mean ± t(k - 1) s/√k."""
+    stats = pytest.importorskip("scipy.stats")
+    levels, size = [2.0, 2.3, 1.9, 2.05], np.full(50, 100.0)
+    found = statistics.over_trainings([(size * level, size) for level in levels])
+    expected = stats.t.interval(0.95, 3, np.mean(levels), stats.sem(levels))
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_difference_of_trainings_is_welchs():
+    stats = pytest.importorskip("scipy.stats")
+    after, before, size = [2.0, 2.3, 1.9], [2.5, 2.55], np.full(50, 100.0)
+    found = statistics.difference_of_trainings(
+        [(size * level, size) for level in after], [(size * level, size) for level in before]
+    )
+    expected = stats.ttest_ind(after, before, equal_var=False).confidence_interval()
+    assert found.value == pytest.approx(np.mean(after) - np.mean(before))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
+def test_a_difference_is_paired_over_documents():
+    """What makes a document hard makes it hard for both: the interval is far narrower than that of either mean."""
+    alike = [(bits * 1.01, size) for bits, size in trainings(3, between=1e-6)]
+    found = statistics.difference_of_trainings(alike, trainings(3, between=1e-6))
+    alone = statistics.over_trainings(alike)
+    assert found.low > 0 and found.high - found.low < 0.2 * (alone.high - alone.low)
+
+
+def test_an_interval_over_trainings_covers_the_truth():
+    """Three trainings of a population with mean 2, each time other documents and other seeds."""
+    covered = 0
+    for seed in range(300):
+        found = statistics.over_trainings(trainings(3, seed=seed))
+        covered += found.low <= 2 <= found.high
+    assert 0.92 <= covered / 300 <= 0.995
+
+
+def test_trainings_on_other_documents_are_refused():
+    with pytest.raises(ValueError, match="different length"):
+        statistics.difference_of_trainings(trainings(2, n=20), trainings(2, n=21))

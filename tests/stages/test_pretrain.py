@@ -40,6 +40,31 @@ def test_a_stage_called_on_a_folder_is_the_stage_of_the_recipe(life, tmp_path):
     assert node.lineage["weights_sha256"] == life.node("base").lineage["weights_sha256"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "tokens"),
+    [
+        ({"epochs": 1.0}, lambda epoch, flops: epoch),
+        ({"epochs": 0.25}, lambda epoch, flops: epoch / 4),
+        ({"flops": 2e9}, lambda epoch, flops: 2e9 / flops),
+    ],
+)
+def test_how_long_is_also_said_in_epochs_and_in_arithmetic(life, tmp_path, asked, tokens):
+    """To a step: 4 rows of 64 tokens."""
+    node = pretrain(life.node("tokenizer"), dataclasses.replace(SMALL, **asked), run(life, tmp_path / "base"))
+    tokenizer, text = Tokenizer.load(node.path), Corpus(life.node("prose").path).texts("train")
+    epoch = sum(len(ids) + 1 for ids in tokenizer.encode_batch(text))
+    wanted = tokens(epoch, huggingface.load(node.path).config.flops_per_token(64))
+    assert 0 <= wanted - node.lineage["tokens"] < 4 * 64
+    if "flops" in asked:
+        assert node.lineage["flops"] == pytest.approx(2e9, rel=0.1)
+
+
+def test_two_ways_to_say_how_long_are_refused(life, tmp_path):
+    both = dataclasses.replace(SMALL, epochs=1.0, flops=1e9)
+    with pytest.raises(JourneyError, match="epochs and flops both say how long"):
+        pretrain(life.node("tokenizer"), both, run(life, tmp_path / "base"))
+
+
 def test_another_seed_is_another_model(life, tmp_path):
     nodes = [pretrain(life.node("tokenizer"), SMALL, run(life, tmp_path / str(seed), seed=seed)) for seed in (0, 1)]
     assert nodes[0].id != nodes[1].id

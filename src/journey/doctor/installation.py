@@ -29,6 +29,7 @@ NEEDED = {
     "huggingface_hub": "data sets and checkpoints by their names on the Hub",
     "safetensors": "the weights on disk",
     "numpy": "numbers everywhere",
+    "scipy": "intervals over trainings",
     "pyarrow": "texts in parquet",
     "pyyaml": "recipes",
     "jinja2": "the chat template",

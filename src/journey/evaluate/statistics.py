@@ -5,11 +5,13 @@ the question is how the number would move with other documents. Two models are c
 resample takes the same items for both (paired): what makes a document hard makes it hard for both and cancels.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from journey.errors import JourneyError
 
@@ -67,6 +69,50 @@ def proportion(hits: Sequence[bool] | np.ndarray, unit: str = "", convention: st
     return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, unit, convention)
 
 
+Runs = Sequence[tuple[Numbers, Numbers]]  # of each training what its items sum up to: (num, den), both (n,)
+
+
+def over_trainings(runs: Runs, unit: str = "", convention: str = "") -> Estimate:
+    """The mean over trainings of Σnum / Σden on the same items; the interval is of items and trainings."""
+    return _over_trainings([runs], unit, convention)
+
+
+def difference_of_trainings(after: Runs, before: Runs, unit: str = "", convention: str = "") -> Estimate:
+    """The mean of `after` less that of `before`, other trainings measured on the same items. Below zero: it fell."""
+    return _over_trainings([after, before], unit, convention)
+
+
+def _over_trainings(groups: Sequence[Runs], unit: str, convention: str) -> Estimate:
+    """The mean of the first group less that of the second, if there is one.
+
+    Two things move it: which items were drawn (the same for all, so paired: bootstrapped), and the seed of each
+    training (independent: s²/k of each group). Their variances add up; the t distribution has the degrees of freedom
+    of Welch (1947) and Satterthwaite (1946). A group of one training says nothing of seeds: then the interval is of
+    items alone.
+    """
+    table = _columns([column for runs in groups for pair in runs for column in pair])  # (2k, n)
+    ends = np.cumsum([0, *(len(runs) for runs in groups)])
+
+    def means(sums: np.ndarray) -> np.ndarray:
+        ratios = sums[0::2] / sums[1::2]  # (k, R)
+        each = [ratios[a:b].mean(0) for a, b in itertools.pairwise(ends)]
+        return each[0] - each[1] if len(each) > 1 else each[0]
+
+    n = table.shape[1]
+    value = float(means(table.sum(1, keepdims=True))[0])
+    parts = [(float(_resample(table, means).var(ddof=1)), n - 1)]  # (variance, degrees of freedom)
+    for a, b in itertools.pairwise(ends):
+        if b - a > 1:
+            ratios = table[2 * a : 2 * b : 2].sum(1) / table[2 * a + 1 : 2 * b : 2].sum(1)
+            parts.append((float(ratios.var(ddof=1)) / (b - a), b - a - 1))
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return Estimate(value, value, value, n, unit, convention)
+    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(total)
+    return Estimate(value, value - half, value + half, n, unit, convention)
+
+
 def verdict(low: float, high: float, better: str) -> str:
     """ "clear", "worse" or "not distinguishable from zero": on which side of zero an effect's interval lies; `better`,
     "lower" or "higher", says on which side it should."""
@@ -95,8 +141,14 @@ def _bootstrap(
     unit: str,
     convention: str,
 ) -> Estimate:
-    """Percentile bootstrap (Efron 1979) of a statistic of the columns' sums; seeded, so that it repeats exactly."""
+    """Percentile bootstrap (Efron 1979) of a statistic of the columns' sums."""
     table = _columns(columns)  # (k, n)
+    low, high = np.quantile(_resample(table, statistic), [0.025, 0.975])
+    return Estimate(float(statistic(table.sum(1))), float(low), float(high), table.shape[1], unit, convention)
+
+
+def _resample(table: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The statistic of each resample's column sums, (RESAMPLES,); seeded, so that it repeats exactly."""
     n = table.shape[1]
     rng = np.random.default_rng(SEED)
     at_once = max(1, 2**21 // n)  # resamples: 16 MB of drawn places
@@ -105,6 +157,4 @@ def _bootstrap(
         drawn = rng.integers(n, size=(len(rows), n)) + n * np.arange(len(rows))[:, None]  # (R, n)
         counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)  # how often each item was drawn
         parts.append(table @ counts.T)  # (k, R)
-    sums = np.concatenate(parts, axis=1)  # (k, RESAMPLES)
-    low, high = np.quantile(statistic(sums), [0.025, 0.975])
-    return Estimate(float(statistic(table.sum(1))), float(low), float(high), n, unit, convention)
+    return statistic(np.concatenate(parts, axis=1))  # of (k, RESAMPLES)

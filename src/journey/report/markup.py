@@ -76,7 +76,7 @@ def bytes_(value: float | None) -> str:
 
 def si(value: float, unit: str) -> str:
     """A quantity with a decimal prefix: 5.53 MFLOP, 1.2 GB/s."""
-    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{_three(value / size)}\u00a0{prefix}{unit}"
     return f"{_three(value) if value else 0}\u00a0{unit}"

@@ -21,6 +21,7 @@ STAGES = {
     "index": ("make a text searchable, to answer from it", "model"),
     "import": ("bring a checkpoint from elsewhere", None),
 }
+MODELS = ("pretrain", "continue", "sft", "dpo", "import")  # those that make one
 
 
 def load(name: str) -> tuple[Callable[..., Node], type]:

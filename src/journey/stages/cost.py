@@ -34,6 +34,8 @@ def estimate(stage: str, configs: list[Any]) -> Cost:
     if stage == "quantize":
         return Cost(10, 4 * parameters)
     tokens = getattr(own, "tokens", 400_000)
+    if flops := getattr(own, "flops", None):
+        tokens = flops / (6 * parameters)
     # Beside the arithmetic, every token passes through memory many times; small models feel it (measured).
     seconds = 10 + 6 * parameters * tokens / (_EFFICIENCY * _matrix_rate())
     return Cost(seconds, 16 * parameters + 10e6, is_model=True)

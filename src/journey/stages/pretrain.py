@@ -64,6 +64,10 @@ class Pretrain(Training):
     """Heads of keys and values (none: as many as n_head)."""
     n_ctx: int = 256
     """Longest sequence, and the length of a training row."""
+    epochs: float | None = None
+    """Read the text this many times, instead of a number of tokens."""
+    flops: float | None = None
+    """Train for this much arithmetic, instead of a number of tokens."""
 
 
 @stage
@@ -90,7 +94,17 @@ def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
     )
     text = run.corpora["data"]
     rows = stream(text, tokenizer, config.n_ctx, run)
-    return fit(model, tokenizer, rows, {"": text}, config, run)
+    tokens = budget(config, len(rows), model.config.flops_per_token(config.n_ctx))
+    return fit(model, tokenizer, rows, {"": text}, dataclasses.replace(config, tokens=tokens), run)
+
+
+def budget(config: Pretrain, epoch: int, flops_per_token: float) -> int:
+    """How many tokens to train on, where an epoch has `epoch` of them. Errors: JourneyError for two budgets at once."""
+    if config.epochs is not None and config.flops is not None:
+        raise JourneyError("epochs and flops both say how long to train: leave one of them out")
+    if config.epochs is not None:
+        return round(config.epochs * epoch)
+    return round(config.flops / flops_per_token) if config.flops is not None else config.tokens
 
 
 def stream(text: "Corpus", tokenizer: "Tokenizer", T: int, run: Run) -> Any:
