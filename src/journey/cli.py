@@ -150,8 +150,6 @@ def _overview() -> str:
 def _parse(verb: str, rest: list[str]) -> "Result":
     import tyro
 
-    from journey import sweep_verb, verbs
-
     prog = f"journey {verb}"
     if verb == "tokenizer":
         if rest[:1] in (["explain"], ["compare"]):
@@ -164,10 +162,17 @@ def _parse(verb: str, rest: list[str]) -> "Result":
         prog, rest = "journey tokenizer train", rest[1:] if rest[0] == "train" else rest
     if verb in STAGE_VERBS and rest and not rest[0].startswith("-"):
         rest = ["--path" if verb == "import" else "--parent", *rest]  # `journey quantize NODE`, `journey import PATH`
-    function = (
-        verbs.stage_verb(verb) if verb in STAGE_VERBS else getattr(sweep_verb if verb == "sweep" else verbs, verb)
-    )
+    function = function_of(verb)
     return tyro.cli(function, prog=prog, args=rest, description=_manual(function))
+
+
+def function_of(verb: str) -> Callable[..., "Result"]:
+    """What a verb calls."""
+    from journey import sweep_verb, verbs
+
+    if verb in STAGE_VERBS:
+        return verbs.stage_verb(verb)
+    return sweep_verb.sweep if verb == "sweep" else getattr(verbs, verb)
 
 
 def _manual(function: Callable[..., Any]) -> str:
