@@ -19,9 +19,9 @@ class _Row:
 
     id: str
     label: str
+    start: float
     text: str = "begins"
     meter: Meter = field(default_factory=Meter)
-    start: float = field(default_factory=time.monotonic)
 
 
 class Board:
@@ -54,7 +54,7 @@ class Board:
 
     def start(self, slot: int, id: str, label: str) -> None:
         """A process begins with a node."""
-        self._rows[slot] = _Row(id, label)
+        self._rows[slot] = _Row(id, label, time.monotonic())
 
     def progress(self, slot: int, message: dict[str, Any]) -> None:
         """How far a process is."""

@@ -35,7 +35,7 @@ def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed
             del run["items"]
     return {
         "name": sweep.name,
-        "recipe": str(sweep.path),
+        "recipe": sweep.path.name,
         "of": sweep.of,
         "seeds": list(sweep.seeds),
         "machine": surroundings()["machine"]["cpu"],
