@@ -64,7 +64,7 @@ def test_verbs_and_stages_are_those_that_there_are():
     from journey.stages import STAGES
 
     assert set(cli.STAGE_VERBS) == set(STAGES)
-    for verb in set(cli.VERBS) - set(STAGES):
+    for verb in set(cli.VERBS) - set(STAGES) - {"data"}:  # which has verbs of its own
         assert callable(cli.function_of(verb))
 
 

@@ -30,6 +30,7 @@ VERBS = {
     "doctor": "versions, machine, a numerical self-check, what is missing",
     "text": "stage: read, deduplicate and split a text",
     "tokenizer": "stage: train a byte-level BPE (tokenizer train); explain, compare",
+    "data": "stage: encode a text into token shards (data prepare)",
     "pretrain": "stage: train a GPT from random weights",
     "continue": "stage: go on training a model on another text",
     "sft": "stage: teach a model to answer, by TRL",
@@ -39,7 +40,19 @@ VERBS = {
     "index": "stage: make a text searchable, to answer from it",
     "import": "stage: bring a checkpoint from elsewhere",
 }
-STAGE_VERBS = ("text", "tokenizer", "pretrain", "continue", "sft", "pairs", "dpo", "quantize", "index", "import")
+STAGE_VERBS = (
+    "text",
+    "tokenizer",
+    "prepare",
+    "pretrain",
+    "continue",
+    "sft",
+    "pairs",
+    "dpo",
+    "quantize",
+    "index",
+    "import",
+)
 
 
 def entry() -> None:
@@ -160,6 +173,10 @@ def _parse(verb: str, rest: list[str]) -> "Result":
         if rest[:1] not in (["train"], ["-h"], ["--help"]):
             raise JourneyError("say what to do with it: `journey tokenizer train|explain|compare …`, each with --help")
         prog, rest = "journey tokenizer train", rest[1:] if rest[0] == "train" else rest
+    if verb == "data":
+        if rest[:1] not in (["prepare"], ["-h"], ["--help"]):
+            raise JourneyError("say what to do with it: `journey data prepare …`, with --help")
+        verb, prog, rest = "prepare", "journey data prepare", rest[1:] if rest[0] == "prepare" else rest
     if verb in STAGE_VERBS and rest and not rest[0].startswith("-"):
         rest = ["--path" if verb == "import" else "--parent", *rest]  # `journey quantize NODE`, `journey import PATH`
     function = function_of(verb)

@@ -4,6 +4,7 @@ All of it on the test split: nothing was chosen on it. The items are the same fo
 """
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SPLIT = "test"
 COMPARED = 100  # of the documents, for what runs two models over whole distributions: it took most of the time
+COUNTED = 50_000_000  # tokens: an n-gram model counts them in memory, 70 bytes for each, so 3.5 GB
 PARTS = {"model": 9, "dpo": 10, "quantize": 1, "index": 2}  # measurements, for the progress bar
 BY_STAGE = ("quantize", "index")  # what is no model and is measured all the same
 T = TypeVar("T")
@@ -139,7 +141,7 @@ def _model(
             for name, held_out in documents.items()
         },
     )
-    yield "baselines", _baselines(node, texts, corpora, documents, tokenizer, model.config.n_ctx)
+    yield "baselines", _baselines(node, texts, corpora, documents, tokenizer, model.config.n_ctx, folder / "tokens")
     if items.choices:
         scored = choices.score(model, tokenizer, items.choices)
         harness.write_task(items.choices, folder / "lm-eval")
@@ -253,18 +255,28 @@ def _baselines(
     documents: dict[str, list[Any]],
     tokenizer: "Tokenizer",
     n_ctx: int,
+    scratch: Path,
 ) -> dict[str, Any]:
-    """Kneser–Ney models trained on the very tokens a pre-trained node saw, scored on the same held-out documents."""
-    from journey.data.stream import TokenStream, encode_documents
+    """Kneser–Ney models trained on the very tokens a pre-trained node saw, scored on the same held-out documents.
+
+    None for a model that read more than `COUNTED` tokens.
+    """
+    from journey.data import shards
+    from journey.data.stream import TokenStream
     from journey.evaluate import perplexity
     from journey.evaluate.ngram import KneserNey
 
-    trained_on = node.lineage["data"]["data"]["id"] if node.stage == "pretrain" else None
+    if node.stage != "pretrain" or node.lineage["tokens"] > COUNTED:
+        return {}
+    data = node.lineage["data"]["data"]
+    trained_on = data.get("text", data)["id"]
     name = next((name for name, text in texts.items() if text.id == trained_on), None)
     if name is None:
         return {}
-    train = encode_documents(corpora[name].texts("train"), tokenizer.encode_batch, tokenizer.bos)
-    seen = TokenStream(train, n_ctx, node.lineage["seed"]).first(node.lineage["tokens"] // n_ctx)
+    shards.write(corpora[name], tokenizer, ("train",), scratch)
+    rows = TokenStream(shards.open_shards(scratch, "train", tokenizer), n_ctx, node.lineage["seed"])
+    seen = rows.first(node.lineage["tokens"] // n_ctx)
+    shutil.rmtree(scratch)
     marks = {
         word: perplexity.score_ngram(
             KneserNey(seen, order, tokenizer.vocab_size, tokenizer.bos), tokenizer, documents[name]

@@ -14,7 +14,7 @@ from journey.checkpoint import LINEAGE, open_node
 from journey.errors import JourneyError, nearest
 from journey.measure import Measuring
 from journey.stages import STAGES, load
-from journey.stages.run import corpus_fields, source_of
+from journey.stages.run import corpus_fields, kinds_of, source_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,14 +305,21 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
 
     made = {step.config.source: step.name for step in steps if step.stage == "text"}
     texts = [step for step in steps if step.stage == "text"]
+    tokens = {step.name for step in steps if step.stage == "prepare"}
     names = {step.name for step in steps}
     rest = []
     for i, step in enumerate(steps):
         if step.stage == "text":
             continue
         named = corpus_fields(step.config)
+        kinds = kinds_of(step.config)
         fields = {}
         for field, value in corpus_fields(step.config, "text").items():
+            if value in tokens or _is_node(value, "prepare"):
+                if "prepare" not in kinds[field]:
+                    raise JourneyError(f'{step.where}: {field}: "{value}" is tokens, this stage needs the text itself')
+                kinds[field] = ("prepare",)
+                continue
             del named[field]
             if any(value == text.name for text in texts):
                 fields[field] = value
@@ -324,11 +331,11 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
                 made[source] = name
                 texts.append(Step(name, "text", (), Text(source=source), seed, {}, step.where))
             fields[field] = made[source]
-        kinds = {field.name: field.metadata.get("corpus") for field in dataclasses.fields(step.config)}
         for field, value in named.items():
-            above = [other.name for other in steps[:i] if other.stage == kinds[field]]
-            if value not in above and not _is_node(value, kinds[field]):
-                wanted = f"no {kinds[field]} stage above and no file"
+            (kind,) = kinds[field]
+            above = [other.name for other in steps[:i] if other.stage == kind]
+            if value not in above and not _is_node(value, kind):
+                wanted = f"no {kind} stage above and no file"
                 raise JourneyError(f'{step.where}: {field}: "{value}" is {wanted}{nearest(value, above)}')
             fields[field] = value
         rest.append(dataclasses.replace(step, given=fields))

@@ -238,7 +238,7 @@ def ask(
     who, model, tokenizer = open_model(node or str(made_for), workspace)
     own = (model, tokenizer) if made_for in (None, who.path) else open_model(str(made_for), workspace)[1:]
     read = [data for made in runner.ancestors(who) for data in made.lineage.get("data", {}).values()]
-    seen = {data["id"] for data in read if "id" in data}
+    seen = {text["id"] for data in read if "id" in (text := data.get("text", data))}
     reply = retrieve(
         question,
         Index(found.path, *own),  # a question becomes a vector by the model that made the passages' vectors
@@ -342,6 +342,8 @@ def _stage_manual(name: str, function: Callable[..., Node]) -> str:
     examples = {
         "text": "journey text --source my-texts/ --out text",
         "tokenizer": "journey tokenizer train --data my-texts/ --vocab-size 4096 --out tok",
+        "prepare": "journey data prepare tok --data my-texts/ --out tokens\n"
+        "journey pretrain --parent tok --data tokens --tokens 1000000 --out base",
         "pretrain": "journey pretrain --parent tok --data my-texts/ --tokens 1000000 --out base",
         "continue": "journey continue --parent base --data my-code/ --replay-data my-texts/ --out coder",
         "sft": "journey sft --parent base --data questions.jsonl --out chat",

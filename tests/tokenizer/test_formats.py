@@ -103,6 +103,8 @@ def test_a_lone_surrogate_is_refused(tokenizer: Tokenizer) -> None:
         tokenizer.encode("\ud83d")
     with pytest.raises(JourneyError, match="lone surrogate"):
         tokenizer.encode_batch(["a", "\ud83d"])
+    with pytest.raises(JourneyError, match="lone surrogate"):
+        tokenizer.encode_arrays(["a", "\ud83d"])
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="JOURNEY_DATA is not set")

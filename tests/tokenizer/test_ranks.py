@@ -6,6 +6,7 @@ import json
 import random
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +42,14 @@ def tokenizer(pattern: str) -> Tokenizer:
     return Tokenizer.from_merges(bpe.train(words, 700, 7), pattern)
 
 
+def both(made: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """The ids of a batch, which are the same as lists and as arrays."""
+    ids = made.encode_batch(texts)
+    arrays = made.encode_arrays(texts)
+    assert [found.tolist() for found in arrays] == ids and all(found.dtype == np.uint32 for found in arrays)
+    return ids
+
+
 def by_the_library(made: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [made.backend.encode(text, add_special_tokens=False).ids for text in texts]
 
@@ -53,7 +62,7 @@ def by_the_library(made: Tokenizer, texts: list[str]) -> list[list[int]]:
 def test_a_batch_has_the_ids_of_the_library(texts: list[str], pattern: str) -> None:
     made = tokenizer(pattern)
     assert made._tiktoken
-    assert made.encode_batch(texts) == by_the_library(made, texts)
+    assert both(made, texts) == by_the_library(made, texts)
 
 
 @given(seed=st.integers(0, 10_000), text=st.text("abc", max_size=12))
@@ -71,14 +80,14 @@ def test_merges_that_ranks_cannot_say_are_left_to_the_library(seed: int, text: s
     if rng.random() < 0.5:
         rng.shuffle(merges)
     made = Tokenizer.from_merges(merges, specials=[])
-    assert made.encode_batch([text]) == by_the_library(made, [text])
+    assert both(made, [text]) == by_the_library(made, [text])
 
 
 def test_an_order_that_ranks_cannot_say_is_seen() -> None:
     # The library makes "ab" and "c" of "abc", for "bc" comes later; by ranks "ab" + "c" would be joined.
     made = Tokenizer.from_merges([("a", "b"), ("b", "c"), ("a", "bc")], specials=[])
     assert made._tiktoken is None
-    assert made.encode_batch(["abc"]) == by_the_library(made, ["abc"]) == [[256, made.encode("c")[0]]]
+    assert both(made, ["abc"]) == by_the_library(made, ["abc"]) == [[256, made.encode("c")[0]]]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +102,7 @@ def test_more_than_split_and_merge_is_left_to_the_library(change: dict) -> None:
     made = Tokenizer(Backend.from_str(json.dumps(state | change)), "gpt2")
     texts = ["cafe\u0301", "word", " word"]
     assert made._tiktoken is None
-    assert made.encode_batch(texts) == by_the_library(made, texts) != tokenizer("gpt2").encode_batch(texts)
+    assert both(made, texts) == by_the_library(made, texts) != tokenizer("gpt2").encode_batch(texts)
 
 
 def test_tokens_added_that_are_not_special_are_left_to_the_library() -> None:
@@ -101,7 +110,7 @@ def test_tokens_added_that_are_not_special_are_left_to_the_library() -> None:
     backend.add_tokens([AddedToken("<think>", special=False)])
     made = Tokenizer(backend, "gpt2")
     assert ranks_of(backend, backend.pre_tokenizer) is None
-    assert made.encode_batch(["a<think>b"]) == by_the_library(made, ["a<think>b"])
+    assert both(made, ["a<think>b"]) == by_the_library(made, ["a<think>b"])
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

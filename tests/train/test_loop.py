@@ -47,7 +47,8 @@ def model(request):
 @pytest.fixture
 def rows():
     rng = np.random.default_rng(0)
-    return TokenStream([np.array([MARK, *rng.integers(1, V, rng.integers(2, 12))]) for _ in range(60)], T, seed=1)
+    documents = [np.array([MARK, *rng.integers(1, V, rng.integers(2, 12))]) for _ in range(60)]
+    return TokenStream([(ids, [len(ids)]) for ids in documents], T, seed=1)
 
 
 def batch(rows, n):

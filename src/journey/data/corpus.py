@@ -140,7 +140,7 @@ class Corpus:
         if split not in self._documents:
             import pyarrow.parquet
 
-            table = pyarrow.parquet.read_table(self.folder / f"{split}.parquet")
+            table = pyarrow.parquet.read_table(self._file(split))
             columns = zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
             self._documents[split] = [Document(id, text) for id, text in columns]
         return self._documents[split]
@@ -153,7 +153,7 @@ class Corpus:
         """The texts of a split one after the other, from document `start` on: for what need not hold them all."""
         import pyarrow.parquet
 
-        with pyarrow.parquet.ParquetFile(self.folder / f"{split}.parquet") as table:
+        with pyarrow.parquet.ParquetFile(self._file(split)) as table:
             for group in range(table.num_row_groups):
                 n = table.metadata.row_group(group).num_rows
                 if start < n:
@@ -167,6 +167,12 @@ class Corpus:
     def choices(self, split: str) -> list[Choice]:
         """The multiple-choice items of "dev" or "test"; none where the text is no documentation."""
         return [Choice(**item | {"options": tuple(item["options"])}) for item in self._lines(f"choices-{split}.jsonl")]
+
+    def _file(self, split: str) -> Path:
+        path = self.folder / f"{split}.parquet"
+        if not path.exists():  # the folder of a prepare node
+            raise JourneyError(f"{self.folder} has no text of the {split} split, only its tokens: name the text itself")
+        return path
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
         path = self.folder / name

@@ -1,53 +1,74 @@
 """Documents as one stream of tokens, cut into rows. Row i is a pure function of (seed, i): a resumed run reads on
 exactly where the killed one stopped, and accumulation sees the rows that one big batch would have seen."""
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 
 from journey.errors import JourneyError
 
-_ENCODE_AT_ONCE = 2048  # documents
-
 
 class TokenStream:
-    """Packed documents, each begun by the document mark, in an order shuffled anew every epoch."""
+    """Packed documents, each begun by the document mark, in an order shuffled anew every epoch.
 
-    def __init__(self, documents: Sequence[np.ndarray], T: int, seed: int) -> None:
-        """`documents`: arrays of ids, each beginning with the mark; T: tokens in a row."""
-        self._tokens = np.concatenate(documents)
-        self._ends = np.cumsum([len(ids) for ids in documents])
+    The tokens stay where they are, in memory or on disk; 16 bytes a document are kept to find them.
+    """
+
+    def __init__(self, shards: Sequence[tuple[np.ndarray, Sequence[int] | np.ndarray]], T: int, seed: int) -> None:
+        """`shards`: the ids of documents, each beginning with the mark, and where each ends; T: tokens in a row."""
+        self._shards = shards
+        self._first = np.cumsum([0, *(len(ends) for _, ends in shards)]).tolist()  # document of each shard
+        self._tokens = sum(len(tokens) for tokens, _ in shards)
         self.T, self.seed = T, seed
-        self.rows_per_epoch = (len(self._tokens) - 1) // T
+        self.rows_per_epoch = (self._tokens - 1) // T
         if self.rows_per_epoch < 1:
             raise JourneyError(
-                f"the training text has {len(self._tokens):,} tokens, too few for one row of {T}: use more text"
+                f"the training text has {self._tokens:,} tokens, too few for one row of {T}: use more text"
             )
-        self._epoch: tuple[int, np.ndarray] = (-1, self._tokens)
+        self._epoch = -1
 
     def __len__(self) -> int:
         """Tokens in one epoch."""
-        return len(self._tokens)
+        return self._tokens
 
     def row(self, i: int) -> np.ndarray:
         """The T+1 tokens of row i: inputs are all but the last, targets all but the first."""
         epoch, j = divmod(i, self.rows_per_epoch)
-        return self._order(epoch)[j * self.T : (j + 1) * self.T + 1]
+        return self._read(epoch, j * self.T, (j + 1) * self.T + 1)
 
     def first(self, n_rows: int) -> np.ndarray:
         """Every token that the first `n_rows` rows hold, in the order read (an n-gram model trains on these)."""
         parts = []
         for epoch in range(-(-n_rows // self.rows_per_epoch)):
             rows = min(n_rows - epoch * self.rows_per_epoch, self.rows_per_epoch)
-            parts.append(self._order(epoch)[: rows * self.T + 1])
+            parts.append(self._read(epoch, 0, rows * self.T + 1))
         return np.concatenate(parts)
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if self._epoch[0] != epoch:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self._ends))
-            starts = np.concatenate([[0], self._ends[:-1]])
-            self._epoch = (epoch, np.concatenate([self._tokens[starts[d] : self._ends[d]] for d in order]))
-        return self._epoch[1]
+    def _read(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """Tokens start to stop of an epoch, gathered from the documents in its order."""
+        if epoch != self._epoch:
+            self._shuffle(epoch)
+        place = int(np.searchsorted(self._ends, start, side="right"))
+        skip = start - (int(self._ends[place - 1]) if place else 0)
+        parts, missing = [], stop - start
+        while missing:
+            part = self._document(int(self._order[place]))[skip : skip + missing]
+            parts.append(part)
+            place, skip, missing = place + 1, 0, missing - len(part)
+        return np.concatenate(parts)
+
+    def _shuffle(self, epoch: int) -> None:
+        # Ends are unsigned on disk, and a difference of those with Python's numbers would be a float.
+        lengths = [np.diff(np.asarray(ends, dtype=np.int64), prepend=0) for _, ends in self._shards]
+        self._order = np.random.default_rng((self.seed, epoch)).permutation(self._first[-1])
+        self._ends = np.cumsum(np.concatenate(lengths)[self._order])  # of the documents in this order
+        self._epoch = epoch
+
+    def _document(self, number: int) -> np.ndarray:
+        shard = bisect_right(self._first, number) - 1
+        (tokens, ends), i = self._shards[shard], number - self._first[shard]
+        return tokens[ends[i - 1] if i else 0 : ends[i]]
 
 
 class Mixture:
@@ -62,19 +83,3 @@ class Mixture:
         if replayed > int(i * self._share):
             return self._replay.row(replayed - 1)
         return self._main.row(i - replayed)
-
-
-def encode_documents(
-    texts: Sequence[str],
-    encode_batch: Callable[[Sequence[str]], Sequence[Sequence[int]]],
-    mark: int,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> list[np.ndarray]:
-    """Each text's ids behind the document mark, as small as int32 allows."""
-    documents = []
-    for start in range(0, len(texts), _ENCODE_AT_ONCE):
-        batch = encode_batch(texts[start : start + _ENCODE_AT_ONCE])
-        documents += [np.array([mark, *ids], dtype=np.int32) for ids in batch]
-        if progress:
-            progress(len(documents), len(texts), "documents")
-    return documents

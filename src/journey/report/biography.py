@@ -34,7 +34,8 @@ def section(life: Life, stage: Stage, first: bool, effects: Sequence[Effect], no
         return f"{head}<p class='nothing'>This stage has not run yet.</p></section>"
     explained = f"<p>{words.STAGES[stage.kind]}</p>" if first and stage.kind in words.STAGES else ""
     bodies = {"text": _text, "tokenizer": _tokenizer, "pairs": _pairs, "quantize": _facts, "index": _facts} | {
-        "import": _import
+        "import": _import,
+        "prepare": _facts,
     }
     body = bodies.get(stage.kind, _model)(life, stage)
     own = [e for e in effects if e.stage == stage.name]

@@ -25,7 +25,8 @@ class Claim:
 
 def main_text(stage: Stage) -> str:
     """The corpus that a stage was trained on (without what it only repeated)."""
-    return stage.lineage.get("data", {}).get("data", {}).get("name", stage.data[0] if stage.data else "")
+    data = stage.lineage.get("data", {}).get("data", {})
+    return data.get("text", data).get("name", stage.data[0] if stage.data else "")
 
 
 def claims(life: Life, effects: list[Effect]) -> list[Claim]:

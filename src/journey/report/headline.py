@@ -73,6 +73,8 @@ def _row(life: Life, number_: int, stage: Stage, found: Sequence[Effect]) -> str
         body = _text(stage)
     elif stage.kind == "tokenizer":
         body = _tokenizer(life, stage)
+    elif stage.kind == "prepare":
+        body = _facts(big(stage.lineage["metrics"]["tokens"]["value"]), "tokens to train on, encoded once")
     elif stage.kind == "pairs":
         body = _pairs(stage)
     elif stage.kind == "import":

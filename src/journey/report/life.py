@@ -8,7 +8,7 @@ from typing import Any
 from journey.errors import JourneyError
 from journey.files import read_json
 
-NO_MODEL = ("text", "tokenizer", "pairs", "quantize", "index")  # what these leave is text, files or an index
+NO_MODEL = ("text", "tokenizer", "prepare", "pairs", "quantize", "index")  # what these leave is text, files or an index
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,10 @@ STAGES = {
         "encoding starts from the 256 bytes and joins, again and again, the two neighbours that stand side by "
         "side most often, until the vocabulary is full. Longer pieces mean fewer steps for the same text."
     ),
+    "prepare": (
+        "The training text is turned into tokens once and kept on disk, so that training reads them from there: "
+        "the text may be larger than the memory."
+    ),
     "pretrain": (
         "The model starts from random weights and learns one thing: given the text so far, how likely is each "
         "next token. Whatever it knows of words, signatures and layout, it learned because it helps with "

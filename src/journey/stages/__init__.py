@@ -12,6 +12,7 @@ from journey.errors import JourneyError, nearest
 STAGES = {
     "text": ("read, deduplicate and split a text", None),
     "tokenizer": ("train a byte-level BPE", None),
+    "prepare": ("encode a text into token shards", "tokenizer"),
     "pretrain": ("train a GPT from random weights", "tokenizer"),
     "continue": ("go on training a model on another text", "model"),
     "sft": ("teach a model to answer (TRL)", "model"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
-from journey.stages.pretrain import Training, fit, stream
+from journey.stages.pretrain import Training, check, fit, stream
 from journey.stages.run import Run, corpus, stage
 
 
@@ -13,8 +13,8 @@ from journey.stages.run import Run, corpus, stage
 class Continue(Training):
     """Settings of the continue stage."""
 
-    data: str = corpus("stdlib-code", "the new text")
-    replay_data: str = corpus("installed-docs", "the text that the parent knows")
+    data: str = corpus("stdlib-code", "the new text, or its tokens", tokens=True)
+    replay_data: str = corpus("installed-docs", "the text that the parent knows, or its tokens", tokens=True)
     replay: float = 0.25
     """Share of the rows that come from replay_data."""
     tokens: int = 300_000
@@ -36,12 +36,13 @@ def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
         raise JourneyError(f"replay is {config.replay}: it is a share of the rows, from 0 to below 1")
     if config.replay and not config.replay_data:
         raise JourneyError("replay needs replay_data: name the text to repeat, or set replay to 0")
+    check(config)
     tokenizer = Tokenizer.load(parent.path)
     model = huggingface.load(parent.path)
     T = model.config.n_ctx
-    rows: Any = stream(run.corpora["data"], tokenizer, T, run)
+    rows: Any = stream("data", tokenizer, T, run)
     dev = {"": run.corpora["data"]}
     if config.replay:
-        rows = Mixture(rows, stream(run.corpora["replay_data"], tokenizer, T, run), config.replay)
+        rows = Mixture(rows, stream("replay_data", tokenizer, T, run), config.replay)
         dev["_replay"] = run.corpora["replay_data"]
     return fit(model, tokenizer, rows, dev, config, run)

@@ -21,7 +21,7 @@ class Cost:
 def estimate(stage: str, configs: list[Any]) -> Cost:
     """The cost of a stage; `configs` are its own config, then its ancestors', nearest first."""
     own = configs[0]
-    fixed = {"text": Cost(25, 30e6), "pairs": Cost(60, 5e6), "index": Cost(30, 60e6)}
+    fixed = {"text": Cost(25, 30e6), "prepare": Cost(5, 30e6), "pairs": Cost(60, 5e6), "index": Cost(30, 60e6)}
     if stage in fixed:
         return fixed[stage]
     if stage == "tokenizer":

@@ -12,6 +12,7 @@ from journey.stages.run import Run, Stopped, corpus, metric, stage
 
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus
+    from journey.data.stream import TokenStream
     from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
     from journey.train.loop import Rows
@@ -51,7 +52,7 @@ class Training:
 class Pretrain(Training):
     """Settings of the pretrain stage."""
 
-    data: str = corpus("installed-docs", "the text to train on")
+    data: str = corpus("installed-docs", "the text to train on, or its tokens", tokens=True)
     family: Literal["qwen3", "llama", "gpt2"] = "qwen3"
     """Architecture, saved under its standard Hugging Face name."""
     n_layer: int = 4
@@ -92,27 +93,44 @@ def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
             n_kv_head=config.n_kv_head,
         )
     )
-    text = run.corpora["data"]
-    rows = stream(text, tokenizer, config.n_ctx, run)
+    check(config)
+    if config.epochs is not None and config.flops is not None:
+        raise JourneyError("epochs and flops both say how long to train: leave one of them out")
+    rows = stream("data", tokenizer, config.n_ctx, run)
     tokens = budget(config, len(rows), model.config.flops_per_token(config.n_ctx))
-    return fit(model, tokenizer, rows, {"": text}, dataclasses.replace(config, tokens=tokens), run)
+    return fit(model, tokenizer, rows, {"": run.corpora["data"]}, dataclasses.replace(config, tokens=tokens), run)
 
 
 def budget(config: Pretrain, epoch: int, flops_per_token: float) -> int:
-    """How many tokens to train on, where an epoch has `epoch` of them. Errors: JourneyError for two budgets at once."""
-    if config.epochs is not None and config.flops is not None:
-        raise JourneyError("epochs and flops both say how long to train: leave one of them out")
+    """How many tokens to train on, where an epoch has `epoch` of them."""
     if config.epochs is not None:
         return round(config.epochs * epoch)
     return round(config.flops / flops_per_token) if config.flops is not None else config.tokens
 
 
-def stream(text: "Corpus", tokenizer: "Tokenizer", T: int, run: Run) -> Any:
-    """The training split as a stream of rows of T tokens."""
-    from journey.data.stream import TokenStream, encode_documents
+def check(config: Training) -> None:
+    """Settings that cannot be raise JourneyError, before a text is encoded for them."""
+    for name in ("batch_size", "accumulate", "evaluations", "dev_documents"):
+        if getattr(config, name) < 1:
+            raise JourneyError(f"{name} is {getattr(config, name)}: it must be at least 1")
+    if config.batch_size % config.accumulate:
+        raise JourneyError(f"batch_size {config.batch_size} is not a multiple of accumulate {config.accumulate}")
 
-    documents = encode_documents(text.texts("train"), tokenizer.encode_batch, tokenizer.bos, run.progress)
-    return TokenStream(documents, T, run.seed)
+
+def stream(field: str, tokenizer: "Tokenizer", T: int, run: Run) -> "TokenStream":
+    """The training split of the text that a config field names, as rows of T tokens.
+
+    They are read from the shards of a prepare node; those of a text are made first, and a resumed run finds them again.
+    """
+    from journey.data import shards
+    from journey.data.stream import TokenStream
+
+    if run.given[field].stage == "prepare":
+        folder = run.given[field].path
+    else:
+        folder = run.scratch / "tokens" / field
+        shards.write(run.corpora[field], tokenizer, ("train",), folder, progress=run.progress)
+    return TokenStream(shards.open_shards(folder, "train", tokenizer), T, run.seed)
 
 
 def fit(
@@ -127,15 +145,10 @@ def fit(
     from journey.evaluate import perplexity
     from journey.train.loop import Loop, train
 
-    for name in ("batch_size", "accumulate", "evaluations", "dev_documents"):
-        if getattr(config, name) < 1:
-            raise JourneyError(f"{name} is {getattr(config, name)}: it must be at least 1")
     T = model.config.n_ctx
     steps = config.tokens // (config.batch_size * T)
     if steps < 1:
         raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
-    if config.batch_size % config.accumulate:
-        raise JourneyError(f"batch_size {config.batch_size} is not a multiple of accumulate {config.accumulate}")
     documents = {suffix: text.documents("dev")[: config.dev_documents] for suffix, text in dev.items()}
 
     def evaluate(model: "GPT") -> dict[str, float]:

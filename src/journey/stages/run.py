@@ -30,10 +30,11 @@ class Stopped(Exception):
     """The user asked to stop (Ctrl-C). What was done is saved; the same command goes on from there."""
 
 
-def corpus(default: str, help: str, conversations: bool = False, stage: str = "text") -> Any:
+def corpus(default: str, help: str, conversations: bool = False, stage: str = "text", tokens: bool = False) -> Any:
     """A config field that names a node of a kind: a stage of the recipe, a node's folder or, where it is a text, a
-    built-in source or a path; with `conversations`, a file of them (or of preferences) as well."""
-    metadata = {"corpus": stage, "conversations": conversations, "help": help}
+    built-in source or a path; with `conversations`, a file of them (or of preferences) as well; with `tokens`, a
+    prepare node, that is a text's tokens."""
+    metadata = {"corpus": stage, "conversations": conversations, "tokens": tokens, "help": help}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -42,6 +43,12 @@ def corpus_fields(config: Any, stage: str | None = None) -> dict[str, str]:
     fields = [field for field in dataclasses.fields(config) if field.metadata.get("corpus")]
     named = {field: getattr(config, field.name) for field in fields if not _raw(field, config)}
     return {f.name: value for f, value in named.items() if value and stage in (None, f.metadata["corpus"])}
+
+
+def kinds_of(config: Any) -> dict[str, tuple[str, ...]]:
+    """Field name -> the stages that make what it may name, for every field of a config that names a node."""
+    fields = [field for field in dataclasses.fields(config) if field.metadata.get("corpus")]
+    return {f.name: (f.metadata["corpus"], *(["prepare"] if f.metadata["tokens"] else [])) for f in fields}
 
 
 def _raw(field: "dataclasses.Field[Any]", config: Any) -> bool:
@@ -83,10 +90,11 @@ class Run:
 
     @functools.cached_property
     def corpora(self) -> dict[str, "Corpus"]:
-        """The texts that the config names, by field name, open for reading."""
+        """The texts that the config names, by field name, open for reading; of a prepared one, what is held out."""
         from journey.data.corpus import Corpus
 
-        return {field: Corpus(node.path) for field, node in self.given.items() if node.stage == "text"}
+        texts = ("text", "prepare")
+        return {field: Corpus(node.path) for field, node in self.given.items() if node.stage in texts}
 
     @property
     def stopping(self) -> bool:
@@ -187,7 +195,7 @@ def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
         except JourneyError:
             run._clear()
             raise
-        nodes = {field: {"id": node.id, "name": node.name} | _fingerprint(node) for field, node in run.given.items()}
+        nodes = {field: {"id": node.id, "name": node.name} | _origin(node) for field, node in run.given.items()}
         raw = {field: {"fingerprint": value} for field, value in inputs_of(config, {}).items()}
         lineage = {
             "id": id,
@@ -241,10 +249,12 @@ def _file_hash(path: str) -> str:
     return sha256_file(file)
 
 
-def _fingerprint(node: Node) -> dict[str, str]:
-    """Of a text, what says which files were read."""
-    source = node.lineage.get("data", {}).get("source", {})
-    return {"fingerprint": source["fingerprint"]} if "fingerprint" in source else {}
+def _origin(node: Node) -> dict[str, Any]:
+    """Of a text, what says which files were read; of tokens, the text that they are of, in the same words."""
+    data = node.lineage.get("data", {})
+    if node.stage == "prepare":
+        return {"text": data["data"]}
+    return {"fingerprint": data["source"]["fingerprint"]} if "fingerprint" in data.get("source", {}) else {}
 
 
 def _find_given(config: Any, run: Run) -> None:
@@ -252,17 +262,18 @@ def _find_given(config: Any, run: Run) -> None:
     not there yet are made."""
     from journey.stages.text import Text, text
 
-    kinds = {field.name: field.metadata.get("corpus") for field in dataclasses.fields(config)}
+    kinds = kinds_of(config)
     for field, named in corpus_fields(config).items():
         if field in run.given:
             continue
+        kind = " or a ".join(kinds[field])
         if (Path(named) / LINEAGE).exists():
             run.given[field] = open_node(named)
-            if run.given[field].stage != kinds[field]:
-                raise JourneyError(f"{named} is a {run.given[field].stage} node: {field} must be a {kinds[field]} node")
+            if run.given[field].stage not in kinds[field]:
+                raise JourneyError(f"{named} is a {run.given[field].stage} node: {field} must be a {kind} node")
             continue
-        if kinds[field] != "text":
-            raise JourneyError(f"{named} is no folder of a {kinds[field]} node and no file: {field} needs one of them")
+        if "text" not in kinds[field]:
+            raise JourneyError(f"{named} is no folder of a {kind} node and no file: {field} needs one of them")
         wanted = Text(source=source_of(named))
         id = identify(text, wanted, [], {}, run.seed)
         name = Path(wanted.source).stem or "text"

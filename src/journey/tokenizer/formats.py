@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tiktoken
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
@@ -22,6 +24,7 @@ from journey.tokenizer.ranks import is_safe, merges_of, ranks_of
 
 BOS, PAD, EOS = "<|endoftext|>", "<|pad|>", chat.END
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as the Hub name them
+_A_TASK = 2**16  # characters that a thread encodes before it takes others: handing them out costs time too
 SPECIALS = (BOS, PAD, *map(chat.mark, chat.ROLES), EOS)
 
 
@@ -182,6 +185,20 @@ class Tokenizer:
             return self._tiktoken.encode_ordinary_batch(texts, num_threads=cores())
         return [found.ids for found in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
+    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of `encode_batch` as arrays of uint32: in a ninth of the memory of Python's numbers, and faster."""
+        texts = [check(text) for text in texts]
+        if not (self._tiktoken and all(map(is_safe, texts))):
+            found = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+            return [np.array(encoding.ids, dtype=np.uint32) for encoding in found]
+        encode = self._tiktoken.encode_to_numpy
+
+        def some(texts: list[str]) -> list[np.ndarray]:
+            return [encode(text, disallowed_special=()) for text in texts]
+
+        with ThreadPoolExecutor(cores()) as pool:
+            return [ids for part in pool.map(some, grouped(texts, _A_TASK)) for ids in part]
+
     @cached_property
     def _ranks(self) -> dict[bytes, int] | None:
         return ranks_of(self.backend, _pre_tokenizer(self.pattern))
@@ -237,6 +254,20 @@ class Tokenizer:
         if token not in self.special:
             raise JourneyError(f"this tokenizer has no {token} token: it was not made for chat")
         return self.special[token]
+
+
+def grouped(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
+    """The texts, in order, in groups of about so many characters: each ends with the text that fills it."""
+    group: list[str] = []
+    room = characters
+    for text in texts:
+        group.append(text)
+        room -= len(text) + 1  # so that empty texts fill it too
+        if room <= 0:
+            yield group
+            group, room = [], characters
+    if group:
+        yield group
 
 
 def _pre_tokenizer(pattern: str) -> pre_tokenizers.PreTokenizer:

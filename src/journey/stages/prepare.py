@@ -1,0 +1,57 @@
+"""Prepare: a text becomes tokens once, for every model that will train on it."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from journey.checkpoint import LINEAGE, Node
+from journey.stages.run import Run, corpus, metric, stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """Settings of the prepare stage."""
+
+    data: str = corpus("installed-docs", "the text to encode")
+    shard_tokens: int = 100_000_000
+    """Tokens after which a shard is full (the default: 200 MB, or 400 MB for a vocabulary above 65,536)."""
+
+
+@stage
+def prepare(parent: Node, config: Prepare, run: Run) -> dict[str, Any]:
+    """Encode a text into token shards, which pretrain and continue take in its place.
+
+    Beside them stands what the text holds for measuring: its dev and test splits, and its questions.
+    """
+    from journey.data import shards
+    from journey.data.corpus import SPLITS
+    from journey.tokenizer.formats import Tokenizer
+
+    text, made = run.corpora["data"], run.scratch / "tokens"
+    index = shards.write(text, Tokenizer.load(parent.path), SPLITS, made, config.shard_tokens, run.progress)
+    held_out = [path for path in text.folder.iterdir() if path.name not in ("train.parquet", LINEAGE)]
+    for path in [*made.iterdir(), *held_out]:
+        _link(path, run.folder / path.name)
+    train = index["splits"]["train"]
+    return {
+        "metrics": {
+            "documents": metric(sum(split["documents"] for split in index["splits"].values())),
+            "tokens": metric(train["tokens"], "tokens", "training split, document marks included"),
+            "bytes_per_token": metric(
+                train["bytes"] / (train["tokens"] - train["documents"]),
+                "bytes",
+                "UTF-8 bytes of the training split per token, document marks not counted",
+            ),
+            "shards": metric(sum(len(split["shards"]) for split in index["splits"].values())),
+        }
+    }
+
+
+def _link(path: Path, to: Path) -> None:
+    """A second name for a file; a copy where the disk knows no such thing. A killed run still needs the first."""
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
