@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from journey.data import corpus as corpora
-from journey.data import sources
+from journey.data import documents, sources
 from journey.data.corpus import FEWEST, SPLITS, Corpus, build
 from journey.data.questions import summary
 from journey.data.sources import Document
@@ -43,7 +42,7 @@ def test_splits_hold_every_document_once(tmp_path: Path) -> None:
 
 
 def test_a_split_is_read_from_any_document_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpora, "GROUP", 7)
+    monkeypatch.setattr(documents, "GROUP", 7)
     build(write(tmp_path, distinct_texts(100)), tmp_path, seed=0)
     corpus = Corpus(tmp_path)
     texts = corpus.texts("train")

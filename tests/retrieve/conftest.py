@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from journey.data.corpus import Corpus, write_lines, write_parquet
+from journey.data.corpus import Corpus, write_lines
+from journey.data.documents import write_parquet
 from journey.data.questions import questions
 from journey.data.sources import Document
 from journey.files import write_json

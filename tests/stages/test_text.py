@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from journey.data import corpus as corpora
 from journey.data.corpus import Corpus
 from journey.errors import JourneyError
 from journey.lineage import peak_memory
@@ -76,6 +77,53 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": \n')
     with pytest.raises(JourneyError, match=r"bad\.jsonl, line 2"):
         text(None, Text(source=str(tmp_path / "bad.jsonl")), Run(tmp_path / "text"))
+
+
+def bad_lines(folder):
+    lines = [f"Line {i} of caf\xe9 number {i * i}, and no other line.".encode("latin-1") for i in range(200)]
+    (folder / "bad.jsonl").write_bytes(b"".join(b'{"text": "%s"}\n' % line for line in lines))
+    return str(folder / "bad.jsonl")
+
+
+def test_bytes_that_are_not_utf8_are_refused_with_both_ways_out(tmp_path):
+    source = bad_lines(tmp_path)
+    with pytest.raises(JourneyError) as error:
+        text(None, Text(source=source), Run(tmp_path / "text"))
+    said = str(error.value)
+    assert "bad.jsonl: byte 23, in line 1, is not UTF-8" in said and "\n" not in said
+    assert "iconv" in said and f"journey text --source {source} --errors replace --out DIR" in said
+
+
+@pytest.mark.parametrize("limit", [10**9, 0])
+def test_bytes_that_are_not_utf8_are_replaced_and_counted(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(corpora, "LIMIT", limit)
+    said = []
+    run = Run(tmp_path / "text")
+    run.console.say = said.append
+    node = text(None, Text(source=bad_lines(tmp_path), errors="replace"), run)
+    assert said == ["text: 200 bytes in 1 file were not UTF-8 and became U+FFFD"]
+    assert node.lineage["metrics"]["replaced_bytes"]["value"] == 200
+    corpus = Corpus(node.path)
+    assert corpus.facts["replaced_bytes"] == 200 and corpus.facts["replaced_files"] == 1
+    assert all("caf\ufffd" in line for split in ("train", "dev", "test") for line in corpus.texts(split))
+
+
+def test_a_killed_stage_goes_on_from_its_first_pass(tmp_path, monkeypatch):
+    """A text larger than LIMIT; that the result is the same to the byte is tested in tests/data/test_streaming.py."""
+    from journey.data import streaming
+
+    monkeypatch.setattr(corpora, "LIMIT", 0)
+    config = Text(source=write(tmp_path / "many.jsonl", [f"Line {i} is not line {i * 7}." for i in range(500)]))
+    whole = text(None, config, Run(tmp_path / "whole"))
+    finish = streaming.finish
+    monkeypatch.setattr(streaming, "finish", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        text(None, config, Run(tmp_path / "text"))
+    monkeypatch.setattr(streaming, "finish", finish)
+    monkeypatch.setattr(corpora, "read", None)
+    node = text(None, config, Run(tmp_path / "text"))
+    assert node.lineage["files"] == whole.lineage["files"]
+    assert not list(tmp_path.glob(".work-*"))
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.9])

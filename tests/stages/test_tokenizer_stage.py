@@ -104,5 +104,22 @@ def test_a_killed_training_goes_on_from_its_counts(life, tmp_path, monkeypatch):
         tokenizer(None, TokenizerConfig(vocab_size=400), run(life, tmp_path / "tok"))
     monkeypatch.undo()
     monkeypatch.setattr(words, "WordCounter", None)  # nothing is counted again
+    again, said = run(life, tmp_path / "tok"), []
+    again.console.say = said.append
+    node = tokenizer(None, TokenizerConfig(vocab_size=400), again)
+    assert Tokenizer.load(node.path).hash == Tokenizer.load(life.node("tokenizer").path).hash
+    assert said == ["tok: going on from the words that an interrupted run has counted"]
+
+
+def test_the_training_split_is_never_held_in_memory(life, tmp_path, monkeypatch):
+    held = Corpus.documents
+    monkeypatch.setattr(Corpus, "documents", lambda self, split: held(self, {"dev": "dev"}[split]))
     node = tokenizer(None, TokenizerConfig(vocab_size=400), run(life, tmp_path / "tok"))
     assert Tokenizer.load(node.path).hash == Tokenizer.load(life.node("tokenizer").path).hash
+
+
+def test_a_text_that_is_not_utf8_says_what_to_type(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"caf\xe9 " * 99)
+    with pytest.raises(JourneyError) as error:
+        tokenizer(None, TokenizerConfig(data=str(tmp_path / "bad.txt")), Run(tmp_path / "tok"))
+    assert f"--source {tmp_path / 'bad.txt'} --errors replace --out DIR" in str(error.value)

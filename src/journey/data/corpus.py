@@ -6,17 +6,18 @@ questions-{train,dev,test}.jsonl     from documentation only
 choices-{dev,test}.jsonl
 """
 
-import hashlib
 import heapq
 import json
+import shutil
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from journey.chat import END, ROLES, mark
 from journey.data.questions import Choice, Question, choices, questions
-from journey.data.sources import Document, Progress, fingerprint, read, silent
+from journey.data.sources import Document, Progress, fingerprint, read, replaced_facts, silent
 from journey.errors import JourneyError
 from journey.files import read_json, write_json, write_text
 
@@ -24,10 +25,7 @@ __all__ = ["SPLITS", "Choice", "Corpus", "Document", "Question", "build"]
 
 SPLITS = ("train", "dev", "test")
 FEWEST = 10  # documents; with fewer there is nothing to hold out
-TEST_FLOOR = 60  # documents, so that an interval over documents means something; half as many for dev
-FLOOR_SHARE = 0.16  # and no more than this share of a small corpus
-SPECIALS = ("<|endoftext|>", "<|pad|>", *map(mark, ROLES), END)
-GROUP = 4096  # documents that are read at once
+LIMIT = 128 << 20  # bytes of text; a longer text is split while it streams by (`data.streaming`)
 NAMES = {"installed-docs": "docs", "stdlib-code": "code"}
 
 
@@ -39,49 +37,110 @@ def build(
     test: float = 0.04,
     seed: int = 0,
     max_bytes: int | None = None,
+    errors: Literal["strict", "replace"] = "strict",
+    scratch: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Read a source, drop exact duplicates, split it, make questions, write it all; returns what corpus.json holds.
 
-    `dev` and `test` are shares of the documents; a small corpus holds out more (see TEST_FLOOR). `max_bytes` keeps a
-    random part of the text. Bad files, and too little text to hold some out, raise JourneyError.
+    `dev` and `test` are shares of the documents; a small corpus holds out more (see `split.shares`). `max_bytes` keeps
+    a random part of the text. A text longer than LIMIT is never held in memory; what its build goes on from after a
+    kill is kept in the folder `scratch`. Bad files, and too little text to hold some out, raise JourneyError; with
+    `errors` "replace", bytes that are not UTF-8 become U+FFFD and are counted.
     """
-    import numpy as np
+    from journey.data import streaming
 
-    from journey.data.split import Shingles, assign, overlap
+    def reading() -> tuple[Iterator[Document], Counter[str] | None]:
+        replaced = Counter[str]() if errors == "replace" else None
+        return read(source, progress, replaced), replaced
 
     if dev < 0 or test < 0 or dev + test > 0.5:
         raise JourneyError(f"dev {dev} and test {test} are shares of the documents: positive, at most half together")
-    documents, n_repeated = distinct(read(source, progress), max_bytes, seed)
-    n = len(documents)
-    if n < FEWEST:
-        raise JourneyError(f"{source}: {n} documents that are not empty or repeated; give at least {FEWEST}")
-    floor = min(FLOOR_SHARE, TEST_FLOOR / n)
-    shingles = Shingles([document.body for document in documents])
-    where = assign([d.id for d in documents], shingles, dev=max(dev, floor / 2), test=max(test, floor), seed=seed)
-    splits = {split: [documents[i] for i in np.flatnonzero(where == split)] for split in SPLITS}
-    if not all(splits.values()):
-        raise JourneyError(f"{source}: its {n} documents are too much alike to hold some out; give others or more")
     facts: dict[str, Any] = {
         "name": NAMES.get(source, Path(source).name.split(".")[0]),
         "source": source,
         "fingerprint": fingerprint(source),
         "seed": seed,
+    }
+    wanted: dict[str, Any] = {"dev": dev, "test": test, "seed": seed}
+    scratch = scratch or folder / ".scratch"
+    state = scratch / "read"
+    try:
+        if not state.exists():  # else an earlier run, which was killed, has read the source
+            documents, replaced = reading()
+            first, larger = deque[Document](), False
+            if max_bytes is None or max_bytes > LIMIT:
+                first, larger = beginning(documents)
+            documents = chain(emptied(first), documents)
+            if larger:
+                if max_bytes is not None:
+                    highest = streaming.lowest(reading()[0], max_bytes, seed)
+                    documents = (document for document in documents if streaming.number(seed, document) <= highest)
+                streaming.read_once(documents, state, **wanted, replaced=replaced)
+            else:
+                facts |= split_whole(source, folder, *distinct(documents, max_bytes, seed), **wanted)
+                facts |= replaced_facts(replaced)
+        if state.exists():
+            facts |= streaming.finish(source, state, folder, **wanted, progress=progress)
+    except JourneyError:  # the input is bad: there is nothing to go on from
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    if scratch.parent == folder:
+        shutil.rmtree(scratch, ignore_errors=True)
+    write_json(folder / "corpus.json", facts)
+    return facts
+
+
+def beginning(documents: Iterator[Document]) -> tuple[deque[Document], bool]:
+    """The first documents, and whether they are more than LIMIT bytes, which ends the reading."""
+    first, size = deque[Document](), 0
+    for document in documents:
+        first.append(document)
+        size += document.n_bytes()
+        if size > LIMIT:
+            return first, True
+    return first, False
+
+
+def emptied(documents: deque[Document]) -> Iterator[Document]:
+    """The documents, which are let go one by one."""
+    while documents:
+        yield documents.popleft()
+
+
+def split_whole(
+    source: str, folder: Path, documents: list[Document], n_repeated: int, *, dev: float, test: float, seed: int
+) -> dict[str, Any]:
+    """Split documents that are in memory, make questions, and write them; returns what corpus.json says of them."""
+    import numpy as np
+
+    from journey.data.documents import write_parquet
+    from journey.data.split import Shingles, assign, leaks, overlap, shares
+
+    n = len(documents)
+    if n < FEWEST:
+        hint = r"; a text file is cut into documents where two \n follow each other" if n else ""
+        raise JourneyError(f"{source}: {n} documents that are not empty or repeated; give at least {FEWEST}{hint}")
+    shingles = Shingles([document.body for document in documents])
+    dev, test = shares(n, dev, test)
+    where = assign([d.id for d in documents], shingles, dev=dev, test=test, seed=seed)
+    splits = {split: [documents[i] for i in np.flatnonzero(where == split)] for split in SPLITS}
+    if not all(splits.values()):
+        raise JourneyError(f"{source}: its {n} documents are too much alike to hold some out; give others or more")
+    asked = questions({k: [d for d in v if d.name] for k, v in splits.items()}, seed)
+    known = overlap(shingles, where == "train")
+    facts: dict[str, Any] = {
         "documents": n,
-        "bytes": sum(len(d.text.encode()) for d in documents),
+        "bytes": sum(d.n_bytes() for d in documents),
         "duplicates_dropped": n_repeated,
-        "special_spellings": sum(d.text.count(special) for d in documents for special in SPECIALS),
+        "special_spellings": sum(d.special_spellings() for d in documents),
         "splits": {},
     }
-    asked = questions({k: [d for d in v if d.name] for k, v in splits.items()}, seed)
-    shares = overlap(shingles, where == "train")
     for split, held in splits.items():
         write_parquet(folder / f"{split}.parquet", held)
-        counts: dict[str, float] = {"documents": len(held), "bytes": sum(len(d.text.encode()) for d in held)}
+        counts: dict[str, float] = {"documents": len(held), "bytes": sum(d.n_bytes() for d in held)}
         if split != "train":
-            seen = shares[where == split]
-            counts["over_half_in_train"] = round(float((seen > 0.5).mean()), 4)  # share of the documents
-            counts["in_train"] = round(float(seen.mean()), 4)  # mean share of a document's 13-grams
+            counts |= leaks(known[where == split])
         if any(asked.values()):
             write_lines(folder / f"questions-{split}.jsonl", asked[split])
             counts["questions"] = len(asked[split])
@@ -90,35 +149,28 @@ def build(
                 write_lines(folder / f"choices-{split}.jsonl", items)
                 counts["choices"] = len(items)
         facts["splits"][split] = counts
-    write_json(folder / "corpus.json", facts)
     return facts
 
 
 def distinct(documents: Iterable[Document], max_bytes: int | None, seed: int) -> tuple[list[Document], int]:
     """The documents without repetitions, in order, and how many those were; for `max_bytes`, those that hash lowest."""
+    from journey.data.split import draw
+
     seen: set[bytes] = set()
     kept: list[tuple[int, int, Document]] = []  # a heap, the highest hash on top
     total = n_read = 0
     for document in documents:
-        key = hashlib.sha256(" ".join((document.body or document.text).lower().split()).encode()).digest()
+        key = document.key()
         n_read += 1
         if key in seen:
             continue
         seen.add(key)
-        drawn = hashlib.sha256(f"{seed}:{document.id}".encode()).digest()
+        drawn = draw(seed, document.id)
         heapq.heappush(kept, (-int.from_bytes(drawn[:8]), n_read, document))
-        total += len(document.text.encode())
+        total += document.n_bytes()
         while max_bytes is not None and total > max_bytes and kept:
-            total -= len(heapq.heappop(kept)[2].text.encode())
+            total -= heapq.heappop(kept)[2].n_bytes()
     return [document for _, _, document in sorted(kept, key=lambda item: item[1])], n_read - len(seen)
-
-
-def write_parquet(path: Path, documents: list[Document]) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    columns = {"id": [d.id for d in documents], "text": [d.text for d in documents]}
-    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="zstd", row_group_size=GROUP)
 
 
 def write_lines(path: Path, items: Iterable[Any]) -> None:
@@ -138,11 +190,9 @@ class Corpus:
     def documents(self, split: str) -> list[Document]:
         """The documents of "train", "dev" or "test"."""
         if split not in self._documents:
-            import pyarrow.parquet
+            from journey.data.documents import read_parquet
 
-            table = pyarrow.parquet.read_table(self._file(split))
-            columns = zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
-            self._documents[split] = [Document(id, text) for id, text in columns]
+            self._documents[split] = read_parquet(self._file(split))
         return self._documents[split]
 
     def texts(self, split: str) -> list[str]:

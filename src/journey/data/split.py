@@ -5,58 +5,34 @@ GPT-3's authors looked for benchmarks in their training text, arXiv:2005.14165, 
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
-N = 13
+from journey.data.grams import N, grams
+
+__all__ = ["N", "Shingles", "assign", "clusters", "distinct", "draw", "leaks", "overlap", "shares"]
+
+TEST_FLOOR = 60  # documents, so that an interval over documents means something; half as many for dev
+FLOOR_SHARE = 0.16  # and no more than this share of a small corpus
 GIANT = 10  # documents; a larger cluster is a template ("forward" of a hundred models) and stays in training
-WORD = re.compile(r"\w+")
 
 
 class Shingles:
     """The distinct word 13-grams of each document, numbered; a text of fewer words counts as one 13-gram.
 
     `grams[starts[i]:starts[i + 1]]` are those of document i, `owners` says i for each of them, `sizes` how many i has.
+    `hashes` are those of all documents in order: gram g has `hashes[g]`.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        vocabulary: dict[str, int] = {}
-        ids: list[int] = []
-        counts = []
-        for text in texts:
-            words = [vocabulary.setdefault(word, len(vocabulary)) for word in WORD.findall(text.lower())]
-            words += [-1] * (N - len(words))
-            ids += words
-            counts.append(len(words))
-        lengths = np.array(counts, dtype=np.int64)
-        hashes, owners = rolling(np.array(ids, dtype=np.int64), lengths)
-        _, grams = distinct(hashes)
-        keys, _ = distinct(owners * (grams.max(initial=0) + 1) + grams)
-        self.owners, self.grams = np.divmod(keys, grams.max(initial=0) + 1)
-        self.n_grams = int(grams.max(initial=0)) + 1
+        hashes, owners = grams(texts)
+        self.hashes, numbers = distinct(hashes)
+        self.n_grams = len(self.hashes)
+        keys, _ = distinct(owners * self.n_grams + numbers)
+        self.owners, self.grams = np.divmod(keys, self.n_grams)
         self.sizes = np.bincount(self.owners, minlength=len(texts))
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
-
-
-def rolling(ids: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 64-bit hash of each 13-gram that lies within one document, and the document's number, both (n_windows,)."""
-    odd = np.random.default_rng(0).integers(1, 2**63, N, dtype=np.uint64) | np.uint64(1)
-    mixed = scramble(ids.astype(np.uint64))
-    total = np.zeros(max(len(ids) - N + 1, 0), dtype=np.uint64)
-    for position in range(N):
-        total += odd[position] * mixed[position : position + len(total)]
-    owners = np.repeat(np.arange(len(lengths)), lengths)
-    within = owners[: len(total)] == owners[N - 1 :]
-    return scramble(total[within]), owners[: len(total)][within]
-
-
-def scramble(x: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64: neighbouring integers become unrelated ones."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,30 +79,55 @@ def connected(n: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
             return labels
 
 
-def overlap(shingles: Shingles, train: np.ndarray) -> np.ndarray:
-    """The share of each document's 13-grams that occur somewhere in the documents where `train` (n,) is true, (n,)."""
-    known = np.zeros(shingles.n_grams, dtype=bool)
+def shares(n: int, dev: float, test: float) -> tuple[float, float]:
+    """What share of n documents to hold out for dev and for test: those wanted, and more where n is small."""
+    floor = min(FLOOR_SHARE, TEST_FLOOR / n)
+    return max(dev, floor / 2), max(test, floor)
+
+
+def draw(seed: int, id: str) -> bytes:
+    """A hash of seed and id. Documents are held out in its order, and `max_bytes` keeps those where it is lowest."""
+    return hashlib.sha256(f"{seed}:{id}".encode()).digest()
+
+
+def overlap(shingles: Shingles, train: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    """The share of each document's 13-grams that occur somewhere in the documents where `train` (n,) is true, (n,).
+
+    `known` (n_grams,) says which occur elsewhere in training.
+    """
+    known = np.zeros(shingles.n_grams, dtype=bool) if known is None else known.copy()
     known[shingles.grams[train[shingles.owners]]] = True
     return np.add.reduceat(known[shingles.grams], shingles.starts[:-1], dtype=np.int64) / shingles.sizes
 
 
-def assign(ids: Sequence[str], shingles: Shingles, *, dev: float, test: float, seed: int) -> np.ndarray:
+def leaks(shares: np.ndarray) -> dict[str, float]:
+    """What corpus.json says of a held-out split, from the `overlap` of its documents."""
+    return {
+        "over_half_in_train": round(float((shares > 0.5).mean()), 4),  # share of the documents
+        "in_train": round(float(shares.mean()), 4),  # mean share of a document's 13-grams
+    }
+
+
+def assign(
+    ids: Sequence[str], shingles: Shingles, *, dev: float, test: float, seed: int, known: np.ndarray | None = None
+) -> np.ndarray:
     """Each document's split, (n,) of "train", "dev" or "test": whole clusters, in the order of a hash of seed and id.
 
     `dev` and `test` are shares of the documents. A giant cluster stays in training: held out, it would be most of what
-    is measured. So does a cluster with a document that is over half made of 13-grams from all over training.
+    is measured. So does a cluster with a document that is over half made of 13-grams from all over training, `known`
+    (n_grams,) among them.
     """
     labels = clusters(shingles)
     size = np.bincount(labels, minlength=len(ids))
     roots = [int(root) for root in np.flatnonzero((size > 0) & (size <= GIANT))]
-    roots.sort(key=lambda root: hashlib.sha256(f"{seed}:{ids[root]}".encode()).digest())
+    roots.sort(key=lambda root: draw(seed, ids[root]))
     end = np.cumsum(size[roots])
     n_test, n_dev = round(test * len(ids)), round(dev * len(ids))
     drawn = np.full(len(ids), "train")
     drawn[roots] = np.where(end <= n_test, "test", np.where(end <= n_test + n_dev, "dev", "train"))
     where = drawn[labels]
     while True:
-        leaking = (where != "train") & (overlap(shingles, where == "train") > 0.5)
+        leaking = (where != "train") & (overlap(shingles, where == "train", known) > 0.5)
         if not leaking.any():
             return where
         where[np.isin(labels, labels[leaking])] = "train"

@@ -1,8 +1,10 @@
 """Text: read a source, drop what repeats itself, and set documents aside before anything is trained on them."""
 
 import dataclasses
-from typing import Any
+import shlex
+from typing import Any, Literal
 
+from journey.errors import JourneyError
 from journey.stages.run import Run, metric, stage
 
 
@@ -18,23 +20,39 @@ class Text:
     """Share of the documents set aside for the report; nothing is ever chosen on them."""
     max_bytes: int | None = None
     """Read no more than this much text."""
+    errors: Literal["strict", "replace"] = "strict"
+    """Bytes that are not UTF-8: refuse the file, or replace them by U+FFFD and count them."""
 
 
 @stage
 def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
     """Make a text node: train, dev and test parquet files, and questions where the text is documentation."""
     from journey.data import corpus
+    from journey.data.sources import NotUtf8
 
-    facts = corpus.build(
-        config.source,
-        run.folder,
-        dev=config.dev,
-        test=config.test,
-        seed=run.seed,
-        max_bytes=config.max_bytes,
-        progress=run.progress,
-    )
+    try:
+        facts = corpus.build(
+            config.source,
+            run.folder,
+            dev=config.dev,
+            test=config.test,
+            seed=run.seed,
+            max_bytes=config.max_bytes,
+            errors=config.errors,
+            scratch=run.scratch / "text",
+            progress=run.progress,
+        )
+    except NotUtf8 as error:
+        command = f"journey text --source {shlex.quote(config.source)} --errors replace --out DIR"
+        raise JourneyError(
+            f"{error}, or replace such bytes: {command} makes a text to name as --data (in a recipe: errors: replace)"
+        ) from None
     test = facts["splits"]["test"]
+    replaced = {}
+    if n := facts.get("replaced_bytes"):
+        files = f"{facts['replaced_files']:,} file{'s' * (facts['replaced_files'] > 1)}"
+        run.say(f"{run.name}: {n:,} bytes in {files} were not UTF-8 and became U+FFFD")
+        replaced = {"replaced_bytes": metric(n, "bytes", "not UTF-8, replaced by U+FFFD")}
     return {
         "metrics": {
             "documents": metric(facts["documents"]),
@@ -51,5 +69,6 @@ def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
             "test_in_train": metric(
                 test["in_train"], "share", "mean share of a test document's 13-grams that stand in training too"
             ),
+            **replaced,
         }
     }

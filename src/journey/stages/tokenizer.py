@@ -36,13 +36,16 @@ def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]
             raise JourneyError(f"{found}: take them out, or leave --strict away to learn them as ordinary text")
         run.say(f"{run.name}: {found}; they are learned and encoded as ordinary text")
     bpe.check_size(config.vocab_size, len(SPECIALS))
-    documents = text.texts("train")
+    saved = Saved(run.scratch / "counts.json", digest([run.given["data"].id, config.pattern]))
+    if saved.path.exists():
+        run.say(f"{run.name}: going on from the words that an interrupted run has counted")
+    n = text.facts["splits"]["train"]["documents"]
     words = bpe.count_words(
-        documents,
+        text.stream("train"),
         config.pattern,
         cores(),
-        Saved(run.scratch / "counts.json", digest([run.given["data"].id, config.pattern])),
-        progress=lambda done: run.progress(done, len(documents), "documents"),
+        saved,
+        progress=lambda done: run.progress(done, n, "documents"),
     )
     merges = bpe.train(
         words,
