@@ -461,7 +461,7 @@ LATER = {
         "pairs chat --max-new-tokens 32 --data {here}/unasked.jsonl",
         "30 records ask 1 different questions: too few",
     ),
-    "pairs of no model": ("pairs gguf --data {asked}", "tokenizer.json does not exist"),
+    "pairs of no model": ("pairs gguf --data {asked}", "is no checkpoint: it has no config.json"),
     "quantize, type": ("quantize chat --types q4_1", 'unknown GGUF type "q4_1", did you mean "q4_0"'),
     "quantize, shape": (
         "quantize {here}/odd --types f16 q4_0",

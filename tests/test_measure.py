@@ -43,7 +43,7 @@ def documentation():
 @pytest.fixture(scope="module")
 def docs(life, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "read", lambda source, progress: documentation())
+        patch.setattr(corpus, "read", lambda *arguments: documentation())
         config = Text(source=str(life.texts / "prose.jsonl"), test=0.3)
         return text(None, config, Run(tmp_path_factory.mktemp("docs") / "docs", name="docs"))
 

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
 from journey.files import digest, read_json, sha256_file
+
+if TYPE_CHECKING:
+    from journey.tokenizer.formats import Tokenizer
 
 LINEAGE = "lineage.json"
 # What decides the behaviour of a folder that came from elsewhere and so has no lineage of ours.
@@ -61,3 +64,27 @@ def open_node(path: str | Path) -> Node:
     if not any(path for name in (LINEAGE, *_IDENTITY) for path in folder.glob(name)):
         raise JourneyError(f"{folder} holds no lineage.json, config.json or tokenizer.json: it is not a checkpoint")
     return Node(folder)
+
+
+def open_tokenizer(folder: Path) -> "Tokenizer":
+    """The tokenizer in a folder. Errors: JourneyError for one whose ids have no row in the embedding beside it, and
+    for one that is not the one that the node was finished with."""
+    from journey.tokenizer.formats import Tokenizer
+
+    tokenizer = Tokenizer.load(folder)
+    rows = read_json(folder / "config.json").get("vocab_size") if (folder / "config.json").exists() else None
+    if isinstance(rows, int) and tokenizer.n_ids > rows:
+        raise JourneyError(
+            f"{folder}: its tokenizer has ids up to {tokenizer.n_ids - 1:,}, its embedding only {rows:,} rows: "
+            "put the tokenizer.json there that the model was trained with"
+        )
+    lineage = read_json(folder / LINEAGE) if (folder / LINEAGE).exists() else {}
+    made = lineage.get("tokenizer_hash")
+    same_file = made and lineage["files"].get("tokenizer.json") == sha256_file(folder / "tokenizer.json")
+    # The file first: the hash is of the library's own words, and another version of it may choose others.
+    if made and not same_file and tokenizer.hash != made:
+        raise JourneyError(
+            f"{folder}: tokenizer.json is not the one that this node was made with (its hash begins with "
+            f"{tokenizer.hash[:10]}, in {LINEAGE} with {made[:10]}): put that one back, or make the node anew"
+        )
+    return tokenizer

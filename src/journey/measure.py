@@ -17,6 +17,7 @@ from journey.console import Console
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_json
 from journey.lineage import source_version, surroundings
+from journey.pair import open_pair
 from journey.stages.run import Stopped
 
 if TYPE_CHECKING:
@@ -171,11 +172,8 @@ def open_model(node: Node) -> tuple["GPT", "Tokenizer"]:
     """A node's model, where it computes fastest, and its tokenizer."""
     import torch
 
-    from journey.model import huggingface
-    from journey.tokenizer.formats import Tokenizer
-
-    model = huggingface.load(node.path).eval()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), Tokenizer.load(node.path)
+    model, tokenizer = open_pair(node.path)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
 def _preferences(

@@ -78,6 +78,7 @@ def compare(
     journey tokenizer compare gpt2 mistral-spm tekken --on xquad --html tokenizers.html
     journey tokenizer compare tokenizer gpt2 --on my-texts/ my-code/
     journey tokenizer compare gpt2 my/tokenizer.json --text "naïve 12345"
+    journey tokenizer compare tokenizer --partners unigram sentencepiece --on my-texts/
     """
     found = comparing.compare(names, options, lambda: home(workspace))
     return Result(path=options.html, **found)

@@ -15,6 +15,7 @@ from journey import runner
 from journey.checkpoint import Node
 from journey.console import clock, make_console
 from journey.errors import JourneyError
+from journey.pair import open_pair
 from journey.stages import load
 from journey.stages.run import Run
 
@@ -373,7 +374,4 @@ def open_model(name: str, workspace: Path | None) -> tuple[Node, Any, Any]:
     node = runner.find_node(name, home(workspace, must=False))
     if not node.is_model:
         raise JourneyError(f"{node.path} holds no weights: it is a {node.stage} node")
-    from journey.model import huggingface
-    from journey.tokenizer.formats import Tokenizer
-
-    return node, huggingface.load(node.path).eval(), Tokenizer.load(node.path)
+    return node, *open_pair(node.path)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journey.data import shards
-from journey.data.corpus import SPLITS, Corpus, Document, write_parquet
+from journey.data.corpus import SPLITS, Corpus, Document
+from journey.data.documents import write_parquet
 from journey.data.shards import open_shards, write
 from journey.data.sources import silent
 from journey.errors import JourneyError

@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoModelForCausalLM
 
 from journey.checkpoint import Node
 from journey.console import Console
@@ -28,34 +20,9 @@ from journey.stages.run import Run, Stopped
 from journey.tokenizer.formats import Tokenizer
 
 N_CTX = 96
+DROPOUT = 0.1  # what a checkpoint from elsewhere has
 FAMILIES = ("qwen3", "llama", "gpt2")
 FAST = {"lr": 1e-2, "batch_size": 8}
-
-
-def small_model(family, vocab_size):
-    torch.manual_seed(1)
-    if family == "gpt2":  # with dropout: what a checkpoint from elsewhere has
-        shape = {"n_positions": N_CTX, "n_ctx": N_CTX, "n_embd": 32, "n_layer": 2, "n_head": 2}
-        return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, **shape))
-    config, model = {"qwen3": (Qwen3Config, Qwen3ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[family]
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    shape |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": N_CTX, "tie_word_embeddings": True}
-    return model(config(vocab_size=vocab_size, **shape))
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_merges([("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r")])
-
-
-@pytest.fixture(scope="module")
-def parents(tmp_path_factory, tokenizer):
-    folders = {}
-    for family in FAMILIES:
-        folders[family] = tmp_path_factory.mktemp(family)
-        small_model(family, tokenizer.vocab_size).save_pretrained(folders[family])
-        tokenizer.save(folders[family])
-    return folders
 
 
 class Silent(Console):

@@ -8,16 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from journey import chat
 from journey.checkpoint import Node
@@ -33,34 +24,8 @@ from journey.stages.trl import order
 from journey.tokenizer.formats import Tokenizer
 
 N_CTX = 96
+DROPOUT = 0.0
 FAMILIES = ("qwen3", "llama", "gpt2")
-
-
-def small_model(family, vocab_size):
-    torch.manual_seed(1)
-    if family == "gpt2":
-        shape = {"n_positions": N_CTX, "n_ctx": N_CTX, "n_embd": 32, "n_layer": 2, "n_head": 2}
-        dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-        return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, **shape, **dropout))
-    config, model = {"qwen3": (Qwen3Config, Qwen3ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[family]
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    shape |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": N_CTX, "tie_word_embeddings": True}
-    return model(config(vocab_size=vocab_size, **shape))
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_merges([("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r")])
-
-
-@pytest.fixture(scope="module")
-def parents(tmp_path_factory, tokenizer):
-    folders = {}
-    for family in FAMILIES:
-        folders[family] = tmp_path_factory.mktemp(family)
-        small_model(family, tokenizer.vocab_size).save_pretrained(folders[family])
-        tokenizer.save(folders[family])
-    return folders
 
 
 class Silent(Console):

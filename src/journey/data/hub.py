@@ -1,5 +1,7 @@
 """Files of the Hugging Face Hub, named in a setting as `hub:owner/name/file.jsonl` and downloaded once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from journey.errors import JourneyError
@@ -31,7 +33,8 @@ def download(repository: str, file: str, kind: str) -> Path:
         cached = try_to_load_from_cache(repository, file, repo_type=kind)
         if isinstance(cached, str):
             return Path(cached)
-        return Path(hf_hub_download(repository, file, repo_type=kind))
+        with _quiet():
+            return Path(hf_hub_download(repository, file, repo_type=kind))
     except errors.HFValidationError:
         raise JourneyError(f'"{repository}" is not a name on the Hub: write OWNER/NAME') from None
     except errors.GatedRepoError:
@@ -47,6 +50,19 @@ def download(repository: str, file: str, kind: str) -> Path:
     except errors.HfHubHTTPError as error:
         status = f" (status {error.response.status_code})" if error.response is not None else ""
         raise JourneyError(f"the Hub did not give {file} of the {where}{status}: try later, or {_HELP}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's warnings, one a try: what went wrong is said once, by our error. Its progress bar stays."""
+    from huggingface_hub.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 _HELP = "download the file elsewhere and give its path"

@@ -28,23 +28,27 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     return digest([tokenizer.pattern, tokenizer.backend.get_vocab()])
 
 
-def find(checkpoint: Path | None, given: str = "auto", family: str = "gpt2") -> tuple[Tokenizer, str]:
+def find(
+    checkpoint: Path | None, given: str = "auto", family: str = "gpt2", ask: str = "give --tokenizer,"
+) -> tuple[Tokenizer, str]:
     """The tokenizer of a checkpoint, and in a few words where it was found.
 
     `given` is a folder or file, or "auto": beside the checkpoint, else, for a gpt2, GPT-2's own: in the cache of
-    tiktoken or Hugging Face, under JOURNEY_DATA, or from the Hub. Raises JourneyError when there is none.
+    tiktoken or Hugging Face, under JOURNEY_DATA, or from the Hub. Raises JourneyError when there is none; `ask` is how
+    the caller is given one.
     """
     if given != "auto":
         place = Path(given).expanduser()
         if not place.exists():
-            raise JourneyError(f"no tokenizer at {given}: {_HELP}")
+            raise JourneyError(f"no tokenizer at {given}: {ask} {_HELP}")
         return _load(place), given
     if checkpoint:
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
         if any((folder / name).is_file() for name in _KNOWN) or any(folder.glob("*.tiktoken")):
             return _load(folder), "beside the checkpoint"
     if family != "gpt2":
-        raise JourneyError(f"{checkpoint}: no tokenizer.json beside it, and a {family}'s can be anything: {_HELP}")
+        problem = f"{checkpoint}: no tokenizer.json beside it, and a {family}'s can be anything"
+        raise JourneyError(f"{problem}: {ask} {_HELP}")
     for where, read in _places():
         tokenizer = read()
         if fingerprint(tokenizer) == GPT2:
@@ -53,7 +57,8 @@ def find(checkpoint: Path | None, given: str = "auto", family: str = "gpt2") -> 
         file = hub.download(GPT2_REPOSITORY, "tokenizer.json", "model")
     except JourneyError:
         raise JourneyError(
-            f"GPT-2's tokenizer is nowhere on this machine and the Hub did not give it: {_HELP}"
+            "GPT-2's tokenizer is nowhere on this machine (caches of tiktoken and Hugging Face, JOURNEY_DATA) and the "
+            f"Hub did not give it: {ask} {_HELP}"
         ) from None
     return Tokenizer.load(file), "the Hub"
 
@@ -67,7 +72,7 @@ def foreign_vocabulary(name: str, label: str, pattern: str | None = None) -> for
     if name in foreign.MISTRAL:
         return foreign.mistral(name)
     if name == "gpt2":
-        return foreign.of(find(None)[0].backend, label)
+        return foreign.of(find(None, ask="name in its place")[0].backend, label)
     if name == "llama3":
         return foreign.load(_llama3(), label)
     if path.exists():
@@ -100,7 +105,7 @@ def _llama3() -> Path:
 
 
 _KNOWN = ("tokenizer.json", *(first for first, _ in GPT2_FILES))
-_HELP = "give --tokenizer, a folder with encoder.json and vocab.bpe, a .tiktoken file, or a tokenizer.json"
+_HELP = "a folder with encoder.json and vocab.bpe, a .tiktoken file, or a tokenizer.json"
 
 
 def _load(place: Path) -> Tokenizer:

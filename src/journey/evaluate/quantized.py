@@ -22,9 +22,9 @@ from journey.evaluate import perplexity
 from journey.files import read_json
 from journey.infer import engine, gguf, llamacpp
 from journey.infer.llamacpp import LlamaCpp
-from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
+from journey.pair import open_pair
 from journey.tokenizer.formats import SPECIALS, Tokenizer
 
 DOCUMENTS = 40  # of each corpus; what a file costs is a difference on the same documents, so few are enough
@@ -48,7 +48,7 @@ def measure(
     "prompts": {"equal", "n"}, "texts": {"equal", "n"}, "runtime", "convention"}. A document's id begins with its
     corpus, where `documents` names several.
     """
-    model, tokenizer = huggingface.load(model_folder).eval(), Tokenizer.load(model_folder)
+    model, tokenizer = open_pair(model_folder)
     n_ctx = model.config.n_ctx
     chosen = _choose(documents, limit)
     compared = [ids[:n_ctx] for ids, _ in perplexity.encode(tokenizer, chosen[:_COMPARED], perplexity.MAX_BYTES)]

@@ -88,7 +88,7 @@ def steps(
     cache.keep(own)  # several samples of a prompt each go on from a copy of its keys and values
     x = x[torch.arange(len(different), device=device), lengths - 1][own]  # (B, C)
     while True:
-        ids = sample(model.head(x), sampling, [generators[row] for row in rows])  # (B,)
+        ids = sample(model.head(x)[:, : model.n_tokens], sampling, [generators[row] for row in rows])  # (B,)
         going = []
         for i, token in enumerate(ids.tolist()):
             yield rows[i], token

@@ -177,10 +177,10 @@ def _add_shape(writer: GGUFWriter, config: GPTConfig) -> None:
 def _add_tokenizer(writer: GGUFWriter, config: GPTConfig, tokenizer: Tokenizer, template: str) -> None:
     """Tokens, merges and special ids: llama.cpp makes the same ids of a text, adds none, and stops where we do."""
     ids = tokenizer.backend.get_vocab(with_added_tokens=True)
-    padding = config.vocab_size - 1 - max(ids.values())
+    padding = config.vocab_size - tokenizer.n_ids
     if not 0 <= padding < _MOST_PADDING:
         raise JourneyError(
-            f"the model has {config.vocab_size:,} token embeddings, its tokenizer ids up to {max(ids.values()):,}: "
+            f"the model has {config.vocab_size:,} token embeddings, its tokenizer ids up to {tokenizer.n_ids - 1:,}: "
             "they are not of one checkpoint"
         )
     tokens = [f"[PAD{i}]" for i in range(config.vocab_size)]

@@ -31,6 +31,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layer)])
         self.norm = make_norm(config)
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.n_tokens = config.vocab_size  # ids that have a text: rows after them are padding, and never drawn
         if config.tied:
             self.head.weight = self.embed.weight
         for name, parameter in self.named_parameters():

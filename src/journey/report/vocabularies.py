@@ -29,9 +29,9 @@ td code { white-space: pre; }
 """
 
 
-def page(comparison: Comparison, texts: Sequence[str] = ()) -> str:
-    """The whole HTML; `texts` are shown under every tokenizer, before those of the samples."""
-    body = [_headline(comparison)]
+def page(comparison: Comparison, texts: Sequence[str] = (), note: str = "") -> str:
+    """The whole HTML; `texts` are shown under every tokenizer, before those of the samples; `note` is for the head."""
+    body = [_headline(comparison, note)]
     if texts:
         body.append(
             f"<section><h2>Your text</h2>{''.join(side_by_side(comparison.vocabularies, t) for t in texts)}</section>"
@@ -116,13 +116,13 @@ def _token(piece: bytes) -> str:
     return f"<span>{escape(marked)}</span>"
 
 
-def _headline(comparison: Comparison) -> str:
+def _headline(comparison: Comparison, note: str) -> str:
     n = sum(len(sample.texts) for sample in comparison.samples)
     on = f" on {n:,} texts of {join([escape(s.name) for s in comparison.samples])}" if n else ""
     return (
         f'<header class="top"><h1>'
         f"{join([escape(name) for name in comparison.names])}</h1>"
-        f'<p class="lede">{len(comparison.names)} tokenizers side by side{on}.</p></header>'
+        f'<p class="lede">{len(comparison.names)} tokenizers side by side{on}. {escape(note)}</p></header>'
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
+from journey.pair import open_pair
 from journey.stages.pretrain import Training, check, fit, stream
 from journey.stages.run import Run, corpus, stage
 
@@ -29,16 +30,13 @@ class Continue(Training):
 def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
     """Train the parent on a mixture of a new text and an old one."""
     from journey.data.stream import Mixture
-    from journey.model import huggingface
-    from journey.tokenizer.formats import Tokenizer
 
     if not 0 <= config.replay < 1:
         raise JourneyError(f"replay is {config.replay}: it is a share of the rows, from 0 to below 1")
     if config.replay and not config.replay_data:
         raise JourneyError("replay needs replay_data: name the text to repeat, or set replay to 0")
     check(config)
-    tokenizer = Tokenizer.load(parent.path)
-    model = huggingface.load(parent.path)
+    model, tokenizer = open_pair(parent.path)
     T = model.config.n_ctx
     rows: Any = stream("data", tokenizer, T, run)
     dev = {"": run.corpora["data"]}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from journey.checkpoint import Node
+from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.stages.run import Run, Stopped, corpus, metric, stage
@@ -71,9 +71,8 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
 
     from journey.data.preferences import save
     from journey.model.huggingface import load_config
-    from journey.tokenizer.formats import Tokenizer
 
-    tokenizer = Tokenizer.load(parent.path)
+    tokenizer = open_tokenizer(parent.path)
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
     if not config.beta > 0:

@@ -59,7 +59,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     run.say(f"{config.path}: {source.format}, {source.config.n_params:,} parameters")
     old, where, _ = _found(config)
     changed = [*source.notes, f"tokenizer of {old.vocab_size:,} tokens ({where})"]
-    before, kept = source.config.vocab_size, _rows(old)
+    before, kept = source.config.vocab_size, old.n_ids
     if kept > before:
         raise JourneyError(
             f"{config.path} has {before:,} embeddings, the tokenizer ({where}) {kept:,} tokens: give the tokenizer "
@@ -73,7 +73,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     if before > kept:
         changed.append(f"{before - kept} rows of padding dropped from the vocabulary")
     tokenizer = old.with_chat_tokens()
-    rows = _rows(tokenizer)
+    rows = tokenizer.n_ids
     added = [token for token in tokenizer.special if token not in old.special]
     if added:
         changed.append(f"tokens added: {' '.join(added)}; their embeddings are the mean of the others")
@@ -184,11 +184,6 @@ def _float32(tensors: dict[str, "Tensor"], where: str) -> dict[str, "Tensor"]:
             raise JourneyError(f"{where}: {name} holds NaN or infinity: take a checkpoint from before training broke")
         tensors[name] = tensor
     return dict(tensors)
-
-
-def _rows(tokenizer: "Tokenizer") -> int:
-    """How many embeddings its ids need."""
-    return max(tokenizer.backend.get_vocab(with_added_tokens=True).values()) + 1
 
 
 def _found(config: Import) -> tuple["Tokenizer", str, str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
+from journey.pair import open_pair
 from journey.stages.run import Run, corpus, metric, stage
 
 
@@ -31,12 +32,10 @@ def index(parent: Node, config: Index, run: Run) -> dict[str, Any]:
     """Write the index and choose on the dev questions how much the vectors have to say."""
     import numpy as np
 
-    from journey.model import huggingface
     from journey.retrieve import embed, passages
     from journey.retrieve import index as built
-    from journey.tokenizer.formats import Tokenizer
 
-    model, tokenizer = huggingface.load(parent.path).eval(), Tokenizer.load(parent.path)
+    model, tokenizer = open_pair(parent.path)
     text = run.corpora["data"]
     found = list(passages.read(text, config.whole))
     if not found:

@@ -17,6 +17,7 @@ from journey import chat
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_json
+from journey.pair import open_pair
 from journey.stages.run import Run, corpus, metric, stage
 
 if TYPE_CHECKING:
@@ -69,19 +70,16 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
 
     from journey.data.preferences import save
     from journey.evaluate.agreement import CONVENTION
-    from journey.model.huggingface import load, load_config
-    from journey.tokenizer.formats import Tokenizer
 
     if config.samples < 2 or not config.temperature > 0:
         raise JourneyError("pairs are made of different answers: samples must be 2 or more, temperature above 0")
-    tokenizer = Tokenizer.load(parent.path)
-    shape = load_config(parent.path)
+    model, tokenizer = open_pair(parent.path)
+    shape = model.config
     limit = shape.n_ctx - config.max_new_tokens
     if config.max_new_tokens < 1 or limit < 1:
         raise JourneyError(f"max_new_tokens {config.max_new_tokens} leaves no room in a context of {shape.n_ctx}")
     asked = {name: _fitting(questions, tokenizer, limit, run, name) for name, questions in _read(config, run).items()}
-    model = load(parent.path).to("cuda" if torch.cuda.is_available() else "cpu")
-    answers = _answer(model, asked, tokenizer, config, run)
+    answers = _answer(model.to("cuda" if torch.cuda.is_available() else "cpu"), asked, tokenizer, config, run)
 
     counts: Counter[str] = Counter()
     ranked = {}

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from journey.checkpoint import LINEAGE, Node
+from journey.checkpoint import LINEAGE, Node, open_tokenizer
 from journey.stages.run import Run, corpus, metric, stage
 
 
@@ -27,10 +27,9 @@ def prepare(parent: Node, config: Prepare, run: Run) -> dict[str, Any]:
     """
     from journey.data import shards
     from journey.data.corpus import SPLITS
-    from journey.tokenizer.formats import Tokenizer
 
     text, made = run.corpora["data"], run.scratch / "tokens"
-    index = shards.write(text, Tokenizer.load(parent.path), SPLITS, made, config.shard_tokens, run.progress)
+    index = shards.write(text, open_tokenizer(parent.path), SPLITS, made, config.shard_tokens, run.progress)
     held_out = [path for path in text.folder.iterdir() if path.name not in ("train.parquet", LINEAGE)]
     for path in [*made.iterdir(), *held_out]:
         _link(path, run.folder / path.name)

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from journey.checkpoint import Node
+from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.stages.run import Run, Stopped, corpus, metric, stage
@@ -78,14 +78,13 @@ def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
 
     from journey.model.config import GPTConfig
     from journey.model.gpt import GPT
-    from journey.tokenizer.formats import Tokenizer
 
-    tokenizer = Tokenizer.load(parent.path)
+    tokenizer = open_tokenizer(parent.path)
     torch.manual_seed(run.seed)
     model = GPT(
         GPTConfig.make(
             config.family,
-            tokenizer.vocab_size,
+            tokenizer.n_ids,
             config.n_ctx,
             config.n_layer,
             config.n_embd,

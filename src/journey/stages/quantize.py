@@ -6,6 +6,7 @@ from typing import Any
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import write_json
+from journey.pair import open_pair
 from journey.stages.run import Run, metric, stage
 
 
@@ -21,12 +22,10 @@ class Quantize:
 def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
     """Write the parent as one GGUF file a type, with its tokenizer and its chat template inside."""
     from journey.infer import gguf
-    from journey.model import huggingface
-    from journey.tokenizer.formats import Tokenizer
 
     if not config.types:
         raise JourneyError(f"types is empty: name some of {', '.join(gguf.TYPES)}")
-    model, tokenizer = huggingface.load(parent.path), Tokenizer.load(parent.path)
+    model, tokenizer = open_pair(parent.path)
     gguf.check(model, config.types)
     template = parent.path / "chat_template.jinja"
     facts: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from journey import chat
-from journey.checkpoint import Node
+from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.stages.run import Run, Stopped, corpus, metric, stage
@@ -67,9 +67,8 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     from journey.model.huggingface import load_config
-    from journey.tokenizer.formats import Tokenizer
 
-    tokenizer = Tokenizer.load(parent.path)
+    tokenizer = open_tokenizer(parent.path)
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in _read(config, run))

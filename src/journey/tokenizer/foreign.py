@@ -25,7 +25,7 @@ from journey.tokenizer.formats import GPT2_FILES, Tokenizer
 MISTRAL = {"mistral-spm": "tokenizer.model.v1", "tekken": "tekken_*.json"}  # name -> file inside `mistral-common`
 RANKS = {50256: "gpt2", 128000: "llama3", 151643: "qwen2"}  # how many lines a well-known .tiktoken file has
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
-_INSTALL = 'install the extra: pip install "journey-gpt[compare]"'
+INSTALL = 'install the extra: pip install "journey-gpt[compare]"'
 
 Span = tuple[int, int]  # characters of the text that a token was made of: start, end
 
@@ -55,7 +55,7 @@ class Vocabulary:
     def fallback(self) -> frozenset[int]:
         """The ids that spell a character byte by byte: SentencePiece's byte pieces, and where every token is bytes
         those that are no whole characters by themselves."""
-        if self.kind == "byte-level BPE":
+        if self.kind.startswith("byte-level"):
             return frozenset(i for i, token in enumerate(self.tokens) if token and not is_text(token))
         return frozenset(self.byte_pieces)
 
@@ -97,7 +97,7 @@ def mistral(name: str) -> Vocabulary:
     found = sorted(file for folder in folders for file in folder.glob(MISTRAL[name]))
     if not found:
         state = f"has no {MISTRAL[name]}" if spec else "is not installed"
-        raise JourneyError(f'"{name}" is in the package mistral-common, which {state}: {_INSTALL}')
+        raise JourneyError(f'"{name}" is in the package mistral-common, which {state}: {INSTALL}')
     return load(found[-1], name)
 
 
@@ -140,7 +140,7 @@ def of(backend: tokenizers.Tokenizer, name: str) -> Vocabulary:
     model = state["model"]
     steps = json.dumps([state[step] for step in ("normalizer", "pre_tokenizer", "decoder")], ensure_ascii=False)
     byte_level = '"ByteLevel"' in steps
-    kind = "byte-level BPE" if byte_level and model["type"] == "BPE" else model["type"]
+    kind = f"byte-level {model['type']}" if byte_level else model["type"]
     added = backend.get_added_tokens_decoder()
     ids = backend.get_vocab(with_added_tokens=True)
     tokens: list[bytes | None] = [None] * (max(ids.values(), default=-1) + 1)
@@ -199,7 +199,7 @@ def _of_sentencepiece(file: Path, data: bytes, name: str) -> Vocabulary:
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError:
-        raise JourneyError(f'"{name}" is a SentencePiece model, which needs sentencepiece: {_INSTALL}') from None
+        raise JourneyError(f'"{name}" is a SentencePiece model, which needs sentencepiece: {INSTALL}') from None
     try:
         model = SentencePieceProcessor(model_proto=data)
     except (RuntimeError, TypeError):
@@ -232,7 +232,7 @@ def _of_tekken(file: Path, name: str) -> Vocabulary:
     try:
         from tiktoken import Encoding
     except ImportError:
-        raise JourneyError(f'"{name}" is a Tekken file, which needs tiktoken: {_INSTALL}') from None
+        raise JourneyError(f'"{name}" is a Tekken file, which needs tiktoken: {INSTALL}') from None
     state = read_json(file)
     try:
         config = state["config"]

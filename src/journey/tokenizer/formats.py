@@ -118,7 +118,7 @@ class Tokenizer:
         splitter(pattern)
         ids = ids | {token: len(ids) + i for i, token in enumerate(specials)}
         backend = tokenizers.Tokenizer(models.BPE(ids, list(merges), ignore_merges=ignore_merges))
-        backend.pre_tokenizer = _pre_tokenizer(pattern)
+        backend.pre_tokenizer = pre_tokenizer(pattern)
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens(list(specials))
         return cls(backend, pattern)
@@ -201,7 +201,7 @@ class Tokenizer:
 
     @cached_property
     def _ranks(self) -> dict[bytes, int] | None:
-        return ranks_of(self.backend, _pre_tokenizer(self.pattern))
+        return ranks_of(self.backend, pre_tokenizer(self.pattern))
 
     @cached_property
     def _tiktoken(self) -> tiktoken.Encoding | None:
@@ -213,6 +213,11 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
         return self.backend.decode(list(ids), skip_special_tokens=False)
+
+    @property
+    def n_ids(self) -> int:
+        """One more than its largest id: how many rows an embedding needs, at least."""
+        return 1 + max(self.backend.get_vocab(with_added_tokens=True).values())
 
     @property
     def bos(self) -> int:
@@ -270,7 +275,8 @@ def grouped(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
         yield group
 
 
-def _pre_tokenizer(pattern: str) -> pre_tokenizers.PreTokenizer:
+def pre_tokenizer(pattern: str) -> pre_tokenizers.PreTokenizer:
+    """What cuts text by the split pattern of this name and writes its bytes as visible characters."""
     if pattern == "gpt2":  # built into ByteLevel, and known to every reader of tokenizer.json in this form
         return pre_tokenizers.ByteLevel(add_prefix_space=False)
     split = pre_tokenizers.Split(Regex(PATTERNS[pattern]), "isolated")

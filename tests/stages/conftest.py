@@ -1,0 +1,45 @@
+"""What the tests of stages that train with TRL share: small parents of every family, as transformers saves them."""
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from journey.tokenizer.formats import Tokenizer
+
+FAMILIES = {"qwen3": (Qwen3Config, Qwen3ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM), "gpt2": None}
+
+
+def small_model(family, vocab_size, n_ctx, dropout):
+    torch.manual_seed(1)
+    if family == "gpt2":
+        shape = {"n_positions": n_ctx, "n_ctx": n_ctx, "n_embd": 32, "n_layer": 2, "n_head": 2}
+        dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+        return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, **shape, **dropouts))
+    config, model = FAMILIES[family]
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": n_ctx, "tie_word_embeddings": True}
+    return model(config(vocab_size=vocab_size, **shape))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.from_merges([("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r")])
+
+
+@pytest.fixture(scope="module")
+def parents(request, tmp_path_factory, tokenizer):
+    """Family -> a folder of its own for each module, whose N_CTX and DROPOUT (of GPT-2) the models have."""
+    folders = {}
+    for family in FAMILIES:
+        folders[family] = tmp_path_factory.mktemp(family)
+        model = small_model(family, tokenizer.vocab_size, request.module.N_CTX, request.module.DROPOUT)
+        model.save_pretrained(folders[family])
+        tokenizer.save(folders[family])
+    return folders
