@@ -1,9 +1,10 @@
 """`journey`: finds the verb, reads its arguments, and turns every failure that a user can meet into one line.
 
-The verbs are in `verbs.py`, imported only when one is called: `journey --help` answers in a fraction of a second.
+The verbs are in `verbs/`, imported only when one is called: `journey --help` answers in a fraction of a second.
 """
 
 import errno
+import importlib
 import os
 import sys
 import traceback
@@ -14,45 +15,34 @@ from typing import TYPE_CHECKING, Any
 from journey.errors import JourneyError, nearest
 
 if TYPE_CHECKING:
-    from journey.verbs import Result
+    from journey.verbs.common import Result
 
-# verb -> its line in `journey --help`
+# verb -> the module of `verbs/` that it is in, and its line in `journey --help`
 VERBS = {
-    "run": "run a recipe: what has not changed is skipped, a killed run goes on",
-    "tree": "draw the lineage of this workspace",
-    "report": "write the page that shows what each stage changed",
-    "eval": "show what was measured at a node, each number with its interval",
-    "diff": "what changed from one node to another, each effect with its interval",
-    "sweep": "run a recipe over lists of values and several seeds, and compare",
-    "generate": "continue a text",
-    "chat": "talk with a node",
-    "ask": "answer a question from an index, and show the sources",
-    "doctor": "versions, machine, a numerical self-check, what is missing",
-    "text": "stage: read, deduplicate and split a text",
-    "tokenizer": "stage: train a byte-level BPE (tokenizer train); explain, compare",
-    "data": "stage: encode a text into token shards (data prepare)",
-    "pretrain": "stage: train a GPT from random weights",
-    "continue": "stage: go on training a model on another text",
-    "sft": "stage: teach a model to answer, by TRL",
-    "pairs": "stage: sample answers and rank them into pairs",
-    "dpo": "stage: teach a model to prefer, by TRL",
-    "quantize": "stage: write GGUF files for llama.cpp",
-    "index": "stage: make a text searchable, to answer from it",
-    "import": "stage: bring a checkpoint from elsewhere",
+    "run": ("life", "run a recipe: what has not changed is skipped, a killed run goes on"),
+    "tree": ("life", "draw the lineage of this workspace"),
+    "report": ("life", "write the page that shows what each stage changed"),
+    "eval": ("numbers", "show what was measured at a node, each number with its interval"),
+    "diff": ("numbers", "what changed from one node to another, each effect with its interval"),
+    "sweep": ("sweep", "run a recipe over lists of values and several seeds, and compare"),
+    "generate": ("talk", "continue a text"),
+    "chat": ("talk", "talk with a node"),
+    "ask": ("talk", "answer a question from an index, and show the sources"),
+    "doctor": ("numbers", "versions, machine, a numerical self-check, what is missing"),
+    "text": ("stage", "stage: read, deduplicate and split a text"),
+    "tokenizer": ("tokenizer", "stage: train a byte-level BPE (tokenizer train); explain, compare"),
+    "data": ("stage", "stage: encode a text into token shards (data prepare)"),
+    "pretrain": ("stage", "stage: train a GPT from random weights"),
+    "continue": ("stage", "stage: go on training a model on another text"),
+    "sft": ("stage", "stage: teach a model to answer, by TRL"),
+    "pairs": ("stage", "stage: sample answers and rank them into pairs"),
+    "dpo": ("stage", "stage: teach a model to prefer, by TRL"),
+    "quantize": ("stage", "stage: write GGUF files for llama.cpp"),
+    "index": ("stage", "stage: make a text searchable, to answer from it"),
+    "import": ("stage", "stage: bring a checkpoint from elsewhere"),
 }
-STAGE_VERBS = (
-    "text",
-    "tokenizer",
-    "prepare",
-    "pretrain",
-    "continue",
-    "sft",
-    "pairs",
-    "dpo",
-    "quantize",
-    "index",
-    "import",
-)
+# Verbs of two words: the second -> the stage that it is, or nothing where it is a function.
+SECOND = {"tokenizer": {"train": "tokenizer", "explain": "", "compare": ""}, "data": {"prepare": "prepare"}}
 
 
 def entry() -> None:
@@ -86,7 +76,7 @@ def main(arguments: list[str]) -> int:
 
 def _call(verb: str, rest: list[str], as_json: bool) -> "Result | int":
     from journey.stages.run import Stopped
-    from journey.verbs import Result
+    from journey.verbs.common import Result
 
     def failed(message: str, bad_input: bool = False) -> Result:
         return Result(ok=False, error=message, bad_input=bad_input)
@@ -140,7 +130,7 @@ def _stdout_for_people(as_json: bool) -> Iterator[None]:
 
 def _overview() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {line}" for verb, line in VERBS.items()]
+    lines = [f"  {verb:<{width}}  {line}" for verb, (_, line) in VERBS.items()]
     return "\n".join(
         [
             "journey: a GPT-2-class model through its whole life, and what each stage changed",
@@ -163,33 +153,31 @@ def _overview() -> str:
 def _parse(verb: str, rest: list[str]) -> "Result":
     import tyro
 
-    prog = f"journey {verb}"
-    if verb == "tokenizer":
-        if rest[:1] in (["explain"], ["compare"]):
-            from journey import tokenizer_verbs
-
-            function = getattr(tokenizer_verbs, rest[0])
-            return tyro.cli(function, prog=f"{prog} {rest[0]}", args=rest[1:], description=_manual(function))
-        if rest[:1] not in (["train"], ["-h"], ["--help"]):
-            raise JourneyError("say what to do with it: `journey tokenizer train|explain|compare …`, each with --help")
-        prog, rest = "journey tokenizer train", rest[1:] if rest[0] == "train" else rest
-    if verb == "data":
-        if rest[:1] not in (["prepare"], ["-h"], ["--help"]):
-            raise JourneyError("say what to do with it: `journey data prepare …`, with --help")
-        verb, prog, rest = "prepare", "journey data prepare", rest[1:] if rest[0] == "prepare" else rest
-    if verb in STAGE_VERBS and rest and not rest[0].startswith("-"):
+    words = [verb]
+    if verb in SECOND:
+        first = next(iter(SECOND[verb]))
+        if rest[:1] in (["-h"], ["--help"]):
+            words.append(first)
+        elif rest and rest[0] in SECOND[verb]:
+            words.append(rest[0])
+            rest = rest[1:]
+        else:
+            known = "|".join(SECOND[verb])
+            raise JourneyError(f"say what to do with it: `journey {verb} {known} …`, each with --help")
+    function, stage = function_of(*words)
+    if stage and rest and not rest[0].startswith("-"):
         rest = ["--path" if verb == "import" else "--parent", *rest]  # `journey quantize NODE`, `journey import PATH`
-    function = function_of(verb)
-    return tyro.cli(function, prog=prog, args=rest, description=_manual(function))
+    return tyro.cli(function, prog=" ".join(["journey", *words]), args=rest, description=_manual(function))
 
 
-def function_of(verb: str) -> Callable[..., "Result"]:
-    """What a verb calls."""
-    from journey import sweep_verb, verbs
+def function_of(verb: str, second: str = "") -> tuple[Callable[..., "Result"], str]:
+    """What a verb calls, and the stage that it is, if it is one."""
+    module, _ = VERBS[verb]
+    if name := SECOND.get(verb, {}).get(second, verb if module == "stage" else ""):
+        from journey.verbs.stage import stage_verb
 
-    if verb in STAGE_VERBS:
-        return verbs.stage_verb(verb)
-    return sweep_verb.sweep if verb == "sweep" else getattr(verbs, verb)
+        return stage_verb(name), name
+    return getattr(importlib.import_module(f"journey.verbs.{module}"), second or verb), ""
 
 
 def _manual(function: Callable[..., Any]) -> str:

@@ -41,10 +41,10 @@ NEEDED = {
 EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
-        ["hypothesis", "import-linter", "mypy", "pytest", "ruff"],
+        ["hypothesis", "import-linter", "mistral-common", "mypy", "pytest", "ruff", "sentencepiece"],
     ),
     "compare": (
-        "Mistral's tokenizers in `journey tokenizer compare`",
+        "Mistral's tokenizers and trained partners in `journey tokenizer compare`",
         ["mistral-common", "sentencepiece"],
     ),
     "embeddings": (

@@ -1,5 +1,6 @@
 """What a stage should cost, for the plan: a rough number before the run beats none."""
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +22,9 @@ class Cost:
 def estimate(stage: str, configs: list[Any]) -> Cost:
     """The cost of a stage; `configs` are its own config, then its ancestors', nearest first."""
     own = configs[0]
-    fixed = {"text": Cost(25, 30e6), "prepare": Cost(5, 30e6), "pairs": Cost(60, 5e6), "index": Cost(30, 60e6)}
+    if stage == "text":
+        return _reading(own.source, own.max_bytes)
+    fixed = {"prepare": Cost(5, 30e6), "pairs": Cost(60, 5e6), "index": Cost(30, 60e6)}
     if stage in fixed:
         return fixed[stage]
     if stage == "tokenizer":
@@ -39,6 +42,16 @@ def estimate(stage: str, configs: list[Any]) -> Cost:
     # Beside the arithmetic, every token passes through memory many times; small models feel it (measured).
     seconds = 10 + 6 * parameters * tokens / (_EFFICIENCY * _matrix_rate())
     return Cost(seconds, 16 * parameters + 10e6, is_model=True)
+
+
+def _reading(source: str, max_bytes: int | None) -> Cost:
+    """Of a text: measured for what is on the machine, by the size of the user's own files (docs/measurements.md)."""
+    from journey.data.sources import SOURCES, files
+
+    if source in SOURCES:
+        return Cost(25, 30e6)
+    size = min(sum(path.stat().st_size for _, path in files(source)), max_bytes or math.inf)
+    return Cost(3 + size / 12e6, 5e6 + size)
 
 
 @cache

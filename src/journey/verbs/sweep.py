@@ -12,7 +12,7 @@ from journey import machine, runner
 from journey import recipe as recipes
 from journey.console import clock
 from journey.errors import JourneyError
-from journey.verbs import Result
+from journey.verbs.common import Result
 
 RESULT = "sweep.json"
 PAGE = "sweep.html"

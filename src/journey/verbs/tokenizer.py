@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from journey import comparing, runner
 from journey.errors import JourneyError
-from journey.verbs import Result, Workspace, home
+from journey.verbs.common import Result, Workspace, home
 
 
 def open_tokenizer(name: str | None, workspace: Path | None) -> tuple[str, Any]:

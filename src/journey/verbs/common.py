@@ -1,0 +1,62 @@
+"""What verbs share: their result, and finding what a person names."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from journey import runner
+from journey.checkpoint import Node
+from journey.errors import JourneyError
+from journey.pair import open_pair
+
+Workspace = Annotated[
+    Path | None, tyro.conf.arg(metavar="DIR", help="the journey's folder (default: the one in ./journeys)")
+]
+
+
+@dataclasses.dataclass
+class Result:
+    """What a verb has to say; `--json` prints it as one object."""
+
+    node: str | None = None
+    path: Path | None = None
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)  # keys of one verb alone
+    ok: bool = True
+    error: str | None = None
+    bad_input: bool = False
+
+    def json(self, verb: str) -> str:
+        """The one shape of every verb."""
+        shape = {
+            "ok": self.ok,
+            "verb": verb,
+            "node": self.node,
+            "path": str(self.path) if self.path else None,
+            "metrics": self.metrics,
+            "error": self.error,
+        }
+        return json.dumps(shape | self.more, ensure_ascii=False)
+
+
+def home(workspace: Path | None, must: bool = True) -> Path:
+    """The workspace that a verb means: the one given, or the only one in ./journeys."""
+    if workspace:
+        return workspace
+    found = sorted(path.parent for path in Path("journeys").glob(f"*/{runner.PLAN}"))
+    if len(found) > 1:
+        raise JourneyError(f"several journeys are here: say --workspace {' or '.join(map(str, found))}")
+    if not found and must:
+        raise JourneyError("no journey here: `journey run` makes one, or give --workspace DIR")
+    return found[0] if found else Path("journeys")
+
+
+def open_model(name: str, workspace: Path | None) -> tuple[Node, Any, Any]:
+    """A node with its model and tokenizer loaded. Errors: JourneyError when it holds no weights."""
+    node = runner.find_node(name, home(workspace, must=False))
+    if not node.is_model:
+        raise JourneyError(f"{node.path} holds no weights: it is a {node.stage} node")
+    return node, *open_pair(node.path)

@@ -1,0 +1,96 @@
+"""A journey: run it, draw it, report it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from journey import recipe as recipes
+from journey import runner
+from journey.console import clock, make_console
+from journey.verbs.common import Result, Workspace, home
+
+
+def run(
+    recipe: Annotated[Positional[str], tyro.conf.arg(metavar="RECIPE", help="a name or a file")] = "pocket",
+    /,
+    workspace: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="where (default: ./journeys/<name>)")] = None,
+    until: Annotated[str | None, tyro.conf.arg(metavar="STAGE", help="stop after this stage")] = None,
+    from_: Annotated[
+        str | None, tyro.conf.arg(name="from", metavar="STAGE", help="make this stage and what follows anew")
+    ] = None,
+    smoke: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="the small life that the recipe lists under `smoke`")
+    ] = False,
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="show the plan and stop")] = False,
+    set: Annotated[
+        tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="KEY=VALUE", help="change a key of the recipe")
+    ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
+) -> Result:
+    """Run a recipe: plan it, skip what stands, make and measure the rest, and write the report.
+
+    journey run                                      the pocket life
+    journey run pocket --dry-run                     the plan, with time and disk
+    journey run my-gpt2 --smoke                      all of it with a few steps each, to see that it works
+    journey run my.yaml --until base
+    journey run --set stages.base.tokens=200_000 --set stages.base.data=my-texts/
+    """
+    from journey import report
+
+    read = recipes.read(recipes.find(recipe), set, smoke)
+    place = workspace or Path("journeys") / read.name
+    planned = runner.plan(read, place, until, from_)
+    todo = [item for item in planned if item.waits]
+    cost = runner.remaining(planned)
+    _print_plan(planned, place, cost)
+    if dry_run:
+        ids = [{"name": i.step.name, "stage": i.step.stage, "id": i.id, "done": i.done} for i in planned]
+        return Result(path=place, more={"nodes": ids, "seconds": round(cost.seconds), "bytes": round(cost.bytes)})
+    nodes = runner.make(read, planned, place, make_console())
+    page = place / "report.html"
+    if runner.is_stale(page, place):
+        page = report.build(place)
+        print(f"report: {page}", file=sys.stderr)
+    else:
+        print(f"nothing to do: nothing has changed since {place} was made (report: {page})", file=sys.stderr)
+    return Result(nodes[-1].id, page, nodes[-1].lineage["metrics"], {"made": [item.step.name for item in todo]})
+
+
+def _print_plan(planned: list[runner.Planned], place: Path, cost: runner.Cost) -> None:
+    waiting = [item for item in planned if item.waits]
+    if not waiting:
+        return
+    print(f"{place}: {len(waiting)} of {len(planned)} stages to make", file=sys.stderr)
+    for item in planned:
+        cost_ = f"about {clock(item.cost.seconds)}, {item.cost.bytes / 1e6:,.0f} MB"
+        state = cost_ if item.waits else "done" if item.done else "not asked for"
+        print(f"  {item.step.name:<14} {item.step.stage:<10} {item.id[:10]}  {state}", file=sys.stderr)
+    print(f"in all about {clock(cost.seconds)} and {cost.bytes / 1e6:,.0f} MB", file=sys.stderr)
+
+
+def tree(workspace: Workspace = None) -> Result:
+    """Draw which node was made from which, with what each one holds.
+
+    journey tree
+    journey tree --json
+    """
+    from journey.tree import draw, entries
+
+    place = home(workspace)
+    nodes = entries(place)
+    print(draw(nodes))
+    return Result(path=place, more={"nodes": nodes})
+
+
+def report(workspace: Workspace = None) -> Result:
+    """Write the report: one HTML file that shows what each stage changed.
+
+    journey report
+    """
+    from journey import report as pages
+
+    page = pages.build(home(workspace))
+    print(page)
+    return Result(path=page)

@@ -1,0 +1,134 @@
+"""What a node says: continue a text, chat, answer from an index."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional
+
+from journey import runner
+from journey.errors import JourneyError
+from journey.verbs.common import Result, Workspace, home, open_model
+
+
+def generate(
+    node: Annotated[Positional[str], tyro.conf.arg(metavar="NODE")],
+    prompt: Annotated[Positional[str], tyro.conf.arg(metavar="TEXT")],
+    /,
+    max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens")] = 100,
+    temperature: Annotated[float, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.8,
+    top_k: Annotated[int, tyro.conf.arg(help="only among the k likeliest (0: all)")] = 0,
+    top_p: Annotated[float, tyro.conf.arg(help="only among the likeliest that make up this share")] = 1.0,
+    seed: int = 0,
+    workspace: Workspace = None,
+) -> Result:
+    """Continue a text with a node, token by token.
+
+    journey generate base "numpy.mean(a, axis=None)"
+    journey generate base "import " --temperature 0
+    """
+    from journey.infer.engine import stream
+    from journey.infer.sampling import Sampling
+
+    found, model, tokenizer = open_model(node, workspace)
+    ids = [tokenizer.bos, *tokenizer.encode(prompt)]
+    room = model.config.n_ctx - len(ids)
+    if room < 1:
+        raise JourneyError(
+            f"the prompt has {len(ids)} tokens, the context is {model.config.n_ctx}: shorten it by {1 - room}"
+        )
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    limit = min(max_new_tokens, room)
+    print(prompt, end="", flush=True)
+    written = stream(model, ids, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling)
+    text, n = _print_as_written(written, tokenizer)
+    return Result(found.id, more={"prompt": prompt, "text": text, "tokens": n})
+
+
+def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None) -> tuple[str, int]:
+    """Print each id's text as soon as its characters are whole; the whole text, and how many ids there were."""
+    from journey.conversation import TextStream
+
+    decoder, new = TextStream(tokenizer), list[int]()
+    for token in ids:
+        new.append(token)
+        if token not in tokenizer.stop:
+            print(decoder.feed(token).translate(translated or {}), end="", flush=True)
+    print(decoder.end())
+    return tokenizer.decode([i for i in new if i not in tokenizer.stop]), len(new)
+
+
+def chat(
+    node: Annotated[Positional[str], tyro.conf.arg(metavar="NODE")],
+    /,
+    max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens an answer")] = 64,
+    temperature: float = 0.7,
+    top_k: int = 0,
+    top_p: float = 0.95,
+    seed: int = 0,
+    system: Annotated[str | None, tyro.conf.arg(help="a system message that stands before every turn")] = None,
+    workspace: Workspace = None,
+) -> Result:
+    """Talk with a node. History is trimmed to the context; /reset forgets it, /help says the rest.
+
+    journey chat chat
+    """
+    import readline  # noqa: F401  (gives `input` cursor keys and history)
+
+    from journey.conversation import Conversation, chat_loop
+    from journey.infer.sampling import Sampling
+
+    found, model, tokenizer = open_model(node, workspace)
+    talk = Conversation(tokenizer, model.config.n_ctx, max_new_tokens, system)
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    chat_loop(model, tokenizer, talk, sampling, input, lambda text: print(text, end="", flush=True))
+    return Result(found.id)
+
+
+def ask(
+    question: Annotated[Positional[str], tyro.conf.arg(metavar="QUESTION")],
+    /,
+    index: Annotated[str | None, tyro.conf.arg(metavar="NODE", help="the index (default: the journey's last)")] = None,
+    node: Annotated[
+        str | None, tyro.conf.arg(metavar="NODE", help="who answers (default: the model that the index was made for)")
+    ] = None,
+    passages: Annotated[int, tyro.conf.arg(help="passages in the prompt, as far as they fit (0: none)")] = 1,
+    max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens")] = 64,
+    temperature: Annotated[float, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.0,
+    seed: int = 0,
+    workspace: Workspace = None,
+) -> Result:
+    """Answer a question from an index: retrieve passages, answer with them in the prompt, and show the sources.
+
+    journey ask "What does numpy.mean do?"
+    journey ask "Which function sorts a list in place?" --passages 0      from the weights alone
+    """
+    from journey.conversation import VISIBLE
+    from journey.infer.sampling import Sampling
+    from journey.retrieve.answer import ask as retrieve
+    from journey.retrieve.index import Index
+
+    place = home(workspace, must=False)
+    found = runner.find_node(index or runner.last("index", place), place)
+    if found.stage != "index":
+        raise JourneyError(f'"{found.name}" is a {found.stage} node: --index wants one that `journey index` made')
+    made_for = runner.parent_of(found)
+    if not (node or made_for):
+        raise JourneyError(f"the model that {found.path} was made for does not stand beside it: name one with --node")
+    who, model, tokenizer = open_model(node or str(made_for), workspace)
+    own = (model, tokenizer) if made_for in (None, who.path) else open_model(str(made_for), workspace)[1:]
+    read = [data for made in runner.ancestors(who) for data in made.lineage.get("data", {}).values()]
+    seen = {text["id"] for data in read if "id" in (text := data.get("text", data))}
+    reply = retrieve(
+        question,
+        Index(found.path, *own),  # a question becomes a vector by the model that made the passages' vectors
+        model,
+        tokenizer,
+        passages=passages,
+        max_new_tokens=max_new_tokens,
+        seen=seen or None,
+    )
+    written = reply.stream(model, tokenizer, max_new_tokens, Sampling(temperature=temperature, seed=seed))
+    answer, _ = _print_as_written(written, tokenizer, VISIBLE)
+    print(f"\n{reply.text().translate(VISIBLE)}")
+    return Result(who.id, more=reply.json() | {"answer": answer})
