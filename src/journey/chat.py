@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
 ROLES = ("system", "user", "assistant", "tool")
-END = "<|end|>"
+BOS, PAD, END = "<|endoftext|>", "<|pad|>", "<|end|>"  # a document's beginning, filling, the end of an answer
 
 # TRL's assistant-only loss trains what stands between the generation marks: the answer and its end.
 TEMPLATE = """\
@@ -43,6 +43,9 @@ TEMPLATE = """\
 def mark(role: str) -> str:
     """The special token that opens a message of this role."""
     return f"<|{role}|>"
+
+
+SPECIALS = (BOS, PAD, *map(mark, ROLES), END)  # every special token, by id
 
 
 def render(

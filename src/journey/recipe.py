@@ -258,7 +258,10 @@ class Document:
                 values[key] = _fit(value, hints[key])
             except ValueError as error:
                 raise JourneyError(f"{self.at((*at, key))}: {key}: {error}") from None
-        return kind(**values)
+        try:
+            return kind(**values)
+        except JourneyError as error:
+            raise JourneyError(f"{self.at(at)}: {error}") from None
 
 
 def _is_word(name: Any) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from journey import machine
-from journey.chat import END, ROLES, mark
+from journey.chat import SPECIALS
 from journey.data.code import without_docstrings, without_licence
 from journey.data.documentation import collect, is_private
 from journey.data.exports import public_names
@@ -40,7 +40,6 @@ ENDINGS = (".txt", ".md", ".jsonl", ".jsonl.gz", ".parquet")
 PIECE = 4_000  # bytes; a longer text file becomes several documents, or there would be nothing to hold out
 
 MB = 1_000_000
-SPECIALS = ("<|endoftext|>", "<|pad|>", *map(mark, ROLES), END)
 
 Progress = Callable[..., None]
 

@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any, Literal
 
+from journey.chat import SPECIALS
 from journey.errors import JourneyError
 from journey.files import digest
 from journey.stages.run import Run, corpus, metric, stage
+from journey.tokenizer.codec import check_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,13 +22,16 @@ class TokenizerConfig:
     strict: bool = False
     """Refuse a text in which a special token is spelled out, instead of learning it as ordinary text."""
 
+    def __post_init__(self) -> None:
+        check_size(self.vocab_size, len(SPECIALS))  # here, so that no text is read for a vocabulary that cannot be
+
 
 @stage
 def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]:
     """Make a tokenizer node that every tool opens: tokenizer.json, its config and the chat template."""
     from journey.machine import cores
     from journey.tokenizer import bpe
-    from journey.tokenizer.formats import SPECIALS, Tokenizer
+    from journey.tokenizer.formats import Tokenizer
     from journey.tokenizer.words import Saved
 
     text = run.corpora["data"]
@@ -35,7 +40,6 @@ def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]
         if config.strict:
             raise JourneyError(f"{found}: take them out, or leave --strict away to learn them as ordinary text")
         run.say(f"{run.name}: {found}; they are learned and encoded as ordinary text")
-    bpe.check_size(config.vocab_size, len(SPECIALS))
     saved = Saved(run.scratch / "counts.json", digest([run.given["data"].id, config.pattern]))
     if saved.path.exists():
         run.say(f"{run.name}: going on from the words that an interrupted run has counted")

@@ -12,12 +12,10 @@ from contextlib import contextmanager
 from operator import add
 
 from journey.errors import JourneyError
-from journey.tokenizer.codec import ALPHABET, Merge, spell
+from journey.tokenizer.codec import ALPHABET, Merge, check_size, spell
 from journey.tokenizer.words import count_words
 
 __all__ = ["count_words", "train"]
-
-MOST = 0x110000  # ids that fit into a character
 
 
 @contextmanager
@@ -89,15 +87,6 @@ def train(
         if progress and len(merges) % 32 == 0:
             progress(len(merges), n_ordinary - len(ALPHABET))
     return merges
-
-
-def check_size(vocab_size: int, n_special: int) -> None:
-    """A vocabulary smaller than the bytes and special tokens, or larger than any trainer's, raises JourneyError."""
-    least, most = len(ALPHABET) + n_special, MOST + n_special
-    if vocab_size < least:
-        raise JourneyError(f"vocab_size {vocab_size} is too small: bytes and special tokens are {least}")
-    if vocab_size > most:
-        raise JourneyError(f"vocab_size {vocab_size} is too large: at most {most}")
 
 
 def _pop_most_frequent(queue: list[tuple[int, str]], counts: Mapping[str, int]) -> str | None:

@@ -43,6 +43,16 @@ BYTE_TO_CHAR = _byte_characters()
 CHAR_TO_BYTE = {char: byte for byte, char in enumerate(BYTE_TO_CHAR)}
 ALPHABET = sorted(BYTE_TO_CHAR)
 _SPELLING = dict(enumerate(BYTE_TO_CHAR))
+MOST = 0x110000  # ids that fit into a character, of which `bpe.train` makes use
+
+
+def check_size(vocab_size: int, n_special: int) -> None:
+    """A vocabulary smaller than the bytes and special tokens, or larger than any trainer's, raises JourneyError."""
+    least, most = len(ALPHABET) + n_special, MOST + n_special
+    if vocab_size < least:
+        raise JourneyError(f"vocab_size {vocab_size} is too small: bytes and special tokens are {least}")
+    if vocab_size > most:
+        raise JourneyError(f"vocab_size {vocab_size} is too large: at most {most}")
 
 
 def check(text: str) -> str:

@@ -16,16 +16,16 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from journey import chat
+from journey.chat import BOS, PAD, SPECIALS
+from journey.chat import END as EOS
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_bytes, write_json, write_text
 from journey.machine import cores
 from journey.tokenizer.codec import ALPHABET, BYTE_TO_CHAR, PATTERNS, Merge, check, splitter, vocabulary
 from journey.tokenizer.ranks import is_safe, merges_of, ranks_of
 
-BOS, PAD, EOS = "<|endoftext|>", "<|pad|>", chat.END
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as the Hub name them
 _A_TASK = 2**16  # characters that a thread encodes before it takes others: handing them out costs time too
-SPECIALS = (BOS, PAD, *map(chat.mark, chat.ROLES), EOS)
 
 
 class Tokenizer:
