@@ -25,7 +25,8 @@ from encoding import documents
 
 def write_text_node(folder: Path, texts: list[str]) -> None:
     """A text node without the search for near-duplicates: a thousandth each for dev and test."""
-    from journey.data.corpus import Document, write_parquet
+    from journey.data.documents import write_parquet
+    from journey.data.sources import Document
     from journey.files import digest, write_json
 
     held = max(1, len(texts) // 1000)
