@@ -377,6 +377,24 @@ def test_every_stage_is_a_verb_with_the_same_call(life, journey, tmp_path):
     assert ids == [life.node("prose").id, life.node("tokenizer").id]
 
 
+def test_a_stage_of_the_journey_is_named_where_a_text_is_wanted(life, journey, tmp_path, monkeypatch):
+    """`journey data prepare tokenizer --data prose`, then `journey pretrain tokenizer --data tokens/`."""
+    monkeypatch.chdir(tmp_path)
+    at = ("--workspace", life.workspace)
+    output = journey("data", "prepare", "tokenizer", "--data", "prose", "--out", "tokens", *at)
+    assert output.code == 0, output.err
+    lineage = json.loads((tmp_path / "tokens" / "lineage.json").read_text())
+    assert lineage["data"]["data"]["id"] == life.node("prose").id
+    config = life.node("base").lineage["config"]
+    sizes = [f"--{key.replace('_', '-')}={config[key]}" for key in ("n_layer", "n_embd", "n_ctx", "tokens")]
+    more = (*sizes, "--evaluations", config["evaluations"], "--seed", 3, "--out", "base", *at)
+    assert journey("pretrain", "tokenizer", "--data", "tokens", *more).code == 0
+    made = json.loads((tmp_path / "base" / "lineage.json").read_text())
+    assert made["weights_sha256"] == life.node("base").lineage["weights_sha256"]
+    nobody = journey("data", "prepare", "tokenizer", "--data", "prsoe", "--out", "other", *at)
+    assert nobody.code == 2 and "no such text: prsoe" in nobody.err
+
+
 def test_a_stage_does_not_write_over_what_is_there(life, journey, tmp_path):
     (tmp_path / "mine.txt").write_text("dear")
     output = journey("text", "--source", life.texts / "prose.jsonl", "--out", tmp_path)

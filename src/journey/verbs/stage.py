@@ -1,5 +1,6 @@
 """A stage on the command line, outside a recipe."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from journey.checkpoint import Node
 from journey.console import make_console
 from journey.errors import JourneyError
 from journey.stages import load
-from journey.stages.run import Run
+from journey.stages.run import Run, corpus_fields, source_of
 from journey.verbs.common import Result, Workspace, home
 
 
@@ -27,6 +28,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
         if needs and not parent:
             raise JourneyError(f"--parent NODE is missing: a {needs} node, or a folder with one")
         found = runner.find_node(parent, home(workspace, must=False)) if parent else None
+        config = _with_nodes(config, workspace)
         console = make_console()
         with console.listening():
             console.begin(out.name, name)
@@ -45,6 +47,19 @@ def stage_verb(name: str) -> Callable[..., Result]:
         "workspace": Workspace,
     }
     return verb
+
+
+def _with_nodes(config: Any, workspace: Path | None) -> Any:
+    """The config, with the folder of a node for each stage of the journey that it names, as in `--data docs`."""
+    from journey.data.sources import SOURCES
+
+    named = {field: value for field, value in corpus_fields(config).items() if not Path(value).exists()}
+    named = {field: value for field, value in named.items() if source_of(value) not in SOURCES}
+    if not named or not ((place := home(workspace, must=False)) / runner.PLAN).exists():
+        return config
+    names = {entry["name"] for entry in runner.read_plan(place)["stages"]}
+    found = {field: str(runner.find_node(value, place).path) for field, value in named.items() if value in names}
+    return dataclasses.replace(config, **found)
 
 
 def _stage_manual(name: str, function: Callable[..., Node]) -> str:
