@@ -380,6 +380,7 @@ def test_every_stage_is_a_verb_with_the_same_call(life, journey, tmp_path):
 def test_a_stage_of_the_journey_is_named_where_a_text_is_wanted(life, journey, tmp_path, monkeypatch):
     """`journey data prepare tokenizer --data prose`, then `journey pretrain tokenizer --data tokens/`."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "prose").mkdir()  # a folder of that name is meant by `prose/`
     at = ("--workspace", life.workspace)
     output = journey("data", "prepare", "tokenizer", "--data", "prose", "--out", "tokens", *at)
     assert output.code == 0, output.err
@@ -391,6 +392,8 @@ def test_a_stage_of_the_journey_is_named_where_a_text_is_wanted(life, journey, t
     assert journey("pretrain", "tokenizer", "--data", "tokens", *more).code == 0
     made = json.loads((tmp_path / "base" / "lineage.json").read_text())
     assert made["weights_sha256"] == life.node("base").lineage["weights_sha256"]
+    folder = journey("data", "prepare", "tokenizer", "--data", "prose/", "--out", "other", *at)
+    assert folder.code == 2 and "no text in this folder" in folder.err
     nobody = journey("data", "prepare", "tokenizer", "--data", "prsoe", "--out", "other", *at)
     assert nobody.code == 2 and "no such text: prsoe" in nobody.err
 

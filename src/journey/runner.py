@@ -232,11 +232,8 @@ def find_node(name: str, workspace: Path) -> Node:
     if Path(name).is_dir():
         return open_node(name)
     stages = read_plan(workspace)["stages"]
-    for entry in stages:
-        if entry["name"] == name:
-            if not (workspace / entry["path"] / LINEAGE).exists():
-                raise JourneyError(f'"{name}" has not been made yet: `journey run --until {name}` makes it')
-            return open_node(workspace / entry["path"])
+    if found := stage_node(name, workspace):
+        return found
     made = made_nodes(workspace / "nodes")
     matches = [node for node in made if len(name) >= 4 and node.id.startswith(name)]
     if len(matches) == 1:
@@ -245,6 +242,16 @@ def find_node(name: str, workspace: Path) -> Node:
         raise JourneyError(f"{name} is the beginning of {len(matches)} ids: give more of it")
     names = [entry["name"] for entry in stages]
     raise JourneyError(f'no node "{name}" in {workspace}{nearest(name, names)} (there are: {", ".join(names)})')
+
+
+def stage_node(name: str, workspace: Path) -> Node | None:
+    """The node of the stage of this name, if there is one. Errors: JourneyError when it has not been made yet."""
+    entry = next((entry for entry in read_plan(workspace)["stages"] if entry["name"] == name), None)
+    if entry is None:
+        return None
+    if not (workspace / entry["path"] / LINEAGE).exists():
+        raise JourneyError(f'"{name}" has not been made yet: `journey run --until {name}` makes it')
+    return open_node(workspace / entry["path"])
 
 
 def last(stage: str, workspace: Path) -> str:

@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes
 from journey import runner
 from journey.checkpoint import Node
 from journey.console import make_console
+from journey.data.sources import SOURCES
 from journey.errors import JourneyError
 from journey.stages import load
 from journey.stages.run import Run, corpus_fields, source_of
@@ -50,16 +51,13 @@ def stage_verb(name: str) -> Callable[..., Result]:
 
 
 def _with_nodes(config: Any, workspace: Path | None) -> Any:
-    """The config, with the folder of a node for each stage of the journey that it names, as in `--data docs`."""
-    from journey.data.sources import SOURCES
-
-    named = {field: value for field, value in corpus_fields(config).items() if not Path(value).exists()}
-    named = {field: value for field, value in named.items() if source_of(value) not in SOURCES}
+    """The config, with the folder of a node for each stage of the journey that it names, as in `--data docs`; as in a
+    recipe, a stage comes before a file of that name, and `docs/` is the folder."""
+    named = {field: value for field, value in corpus_fields(config).items() if source_of(value) not in SOURCES}
     if not named or not ((place := home(workspace, must=False)) / runner.PLAN).exists():
         return config
-    names = {entry["name"] for entry in runner.read_plan(place)["stages"]}
-    found = {field: str(runner.find_node(value, place).path) for field, value in named.items() if value in names}
-    return dataclasses.replace(config, **found)
+    found = {field: runner.stage_node(value, place) for field, value in named.items()}
+    return dataclasses.replace(config, **{field: str(node.path) for field, node in found.items() if node})
 
 
 def _stage_manual(name: str, function: Callable[..., Node]) -> str:
