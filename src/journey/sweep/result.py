@@ -1,6 +1,5 @@
 """From the numbers of every training to the result of a sweep: each point with its interval, the best of each group."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +38,6 @@ def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed
         "of": sweep.of,
         "seeds": list(sweep.seeds),
         "machine": surroundings()["machine"]["cpu"],
-        "written": time.strftime("%Y-%m-%d %H:%M"),
         "seconds": sum(point["facts"].get("seconds", 0) * len(point["runs"]) for point in points),
         "axes": [{"name": axis.name, "values": list(axis.choices)} for axis in sweep.axes],
         "metrics": [_described(name) for name in asked.metrics],

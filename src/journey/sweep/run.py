@@ -46,19 +46,20 @@ def _done(job: Job, asked: Asked | None) -> bool:
     return job.item.done and (asked is None or read(open_node(job.item.path), asked) is not None)
 
 
-def make(jobs: Sequence[Job], asked: dict[str, Asked], n: int, board: Board) -> dict[str, str]:
-    """Do the jobs, `n` at a time, and return id -> reason for those that failed or wait for one that did.
+def make(jobs: Sequence[Job], n_all: int, asked: dict[str, Asked], n: int, board: Board) -> dict[str, str]:
+    """Do the jobs, which are those `pending` of `n_all`, `n` at a time; returns id -> reason for those that failed or
+    wait for one that did.
 
     Raises `stages.run.Stopped` after Ctrl-C, when every process has saved its work.
     """
-    waiting = pending(jobs, asked)
+    waiting = list(jobs)
     left = {job.item.id for job in waiting}  # what does not stand yet
     failed: dict[str, str] = {}
     working: dict[int, _Working] = {}  # by slot, 0 to n - 1
     inbox: Inbox = queue.Queue()
     told = False  # the processes, to save and stop
-    todo = {job.item.id: (job.item.step.name, _seconds(job, asked)) for job in waiting}
-    with board.watching(len(jobs), todo):
+    todo = {job.item.id: (job.item.step.name, seconds(job, asked)) for job in waiting}
+    with board.watching(n_all, todo):
         try:
             while working or (waiting and not board.stopping):
                 for job in [job for job in waiting if job.needs & failed.keys()]:
@@ -106,7 +107,7 @@ def _hear(slot: int, message: dict[str, Any], source: _Working, board: Board) ->
         board.progress(slot, message)
 
 
-def _seconds(job: Job, asked: dict[str, Asked]) -> float:
+def seconds(job: Job, asked: dict[str, Asked]) -> float:
     """What a job should cost; measuring for a sweep is a fifth of what a journey measures."""
     return (0 if job.item.done else job.item.cost.seconds) + (MEASURING / 5 if job.item.id in asked else 0)
 

@@ -64,17 +64,17 @@ def sweep(
     asked = numbers.Asked.of(read.points[0].recipes[0], read.metrics, planned.texts, place)
     wanted = {item.id: asked for nodes in planned.measured for item in nodes}
     waiting = run.pending(planned.jobs, wanted)
-    _print_plan(read, planned, waiting, place, n)
+    _print_plan(read, len(planned.jobs), len(waiting), sum(run.seconds(job, wanted) for job in waiting) / n, place, n)
     if dry_run:
         return Result(path=place, more={"points": [point.values for point in read.points], "nodes": len(waiting)})
     failed = {}
     with runner.alone(place):
         if waiting:
             runner.check_disk([job.item for job in waiting], place)
-            failed = run.make(planned.jobs, wanted, n, make_board(n))
+            failed = run.make(waiting, len(planned.jobs), wanted, n, make_board(n))
         found = result(read, planned.measured, asked, failed)
         page, data = place / PAGE, place / RESULT
-        if not (data.exists() and page.exists() and _same(read_json(data), found)):
+        if not (data.exists() and page.exists() and read_json(data) == json.loads(json.dumps(found))):
             write_json(data, found)
             write_text(page, pages.page(found))
     print("\n".join(pages.lines(found)))
@@ -87,21 +87,15 @@ def sweep(
     return Result(path=page, metrics=_metrics(found), more={"sweep": found}, ok=not failed, error=error)
 
 
-def _print_plan(read: Any, planned: Any, waiting: list[Any], place: Path, n: int) -> None:
+def _print_plan(read: Any, n_all: int, n_waiting: int, seconds: float, place: Path, n: int) -> None:
     axes = " × ".join(f"{len(axis.choices)} of {axis.name}" for axis in read.axes)
     print(f"{place}: {axes} × {len(read.seeds)} seeds, measured at {read.of}", file=sys.stderr)
-    seconds = sum(job.item.cost.seconds for job in waiting if not job.item.done)
     print(
-        f"{len(waiting)} of {len(planned.jobs)} nodes to make, {n} at a time, by an estimate {clock(seconds / n)}"
-        if waiting
+        f"{n_waiting} of {n_all} nodes to make, {n} at a time, by an estimate {clock(seconds)}"
+        if n_waiting
         else "nothing to do: nothing has changed",
         file=sys.stderr,
     )
-
-
-def _same(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether nothing but the hour of writing differs."""
-    return before | {"written": None} == json.loads(json.dumps(now)) | {"written": None}
 
 
 def _metrics(found: dict[str, Any]) -> dict[str, Any]:
