@@ -273,7 +273,7 @@ def test_a_missing_stage_is_named(read):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_field_of_a_stage_has_a_default_and_every_default_its_type(stage):
-    _, config = load(stage)
+    config = load(stage).config
     made = config()
     fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(config)}
     text = {"name": "x", "stages": [{"name": "a", "stage": stage, "with": fields}]}

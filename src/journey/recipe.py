@@ -231,7 +231,7 @@ class Document:
     def _parents(self, entry: dict[str, Any], before: list[str], at: tuple[Any, ...]) -> tuple[str, ...]:
         parents = entry.get("parents", [])
         parents = [parents] if isinstance(parents, str) else parents
-        wanted = STAGES[entry["stage"]][1]
+        wanted = load(entry["stage"]).takes
         if wanted is None and parents:
             raise JourneyError(f"{self.at((*at, 'parents'))}: the stage {entry['stage']} has no parents, it reads data")
         if wanted is not None and (not isinstance(parents, list) or len(parents) != 1):
@@ -245,8 +245,7 @@ class Document:
         return tuple(parents)
 
     def _config(self, entry: dict[str, Any], at: tuple[Any, ...]) -> Any:
-        _, kind = load(entry["stage"])
-        return self._fields(entry["with"], kind, (*at, "with"))
+        return self._fields(entry["with"], load(entry["stage"]).config, (*at, "with"))
 
     def _fields(self, mapping: dict[str, Any], kind: type, at: tuple[Any, ...]) -> Any:
         """A dataclass of these values, each of the type that its field wants."""

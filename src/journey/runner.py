@@ -66,12 +66,11 @@ def plan(
     configs: dict[str, list[Any]] = {}
     planned = []
     for step in recipe.steps:
-        function, _ = load(step.stage)
         parents = [ids[name] if name in ids else open_node(name).id for name in step.parents]
         given = {field: ids[name] if name in ids else open_node(name).id for field, name in step.given.items()}
         key = repr((step.stage, step.config, parents, given, step.seed))
         if key not in memo:
-            memo[key] = identify(function, step.config, parents, given, step.seed)
+            memo[key] = identify(load(step.stage), step.config, parents, given, step.seed)
         ids[step.name] = id = memo[key]
         configs[step.name] = [step.config, *(c for name in step.parents for c in configs.get(name, []))]
         if anew & {*step.parents, *step.given.values()}:
@@ -117,10 +116,9 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
                 node = open_node(item.path)
             else:
                 console.begin(step.name, f"{step.stage}, stage {number} of {len(planned)}")
-                function, _ = load(step.stage)
                 given = {field: _node(name, nodes) for field, name in step.given.items()}
                 run = Run(item.path, step.seed, step.name, console, given, again=item.redo)
-                node = function(parent, step.config, run)
+                node = load(step.stage)(parent, step.config, run)
                 console.end(step.name, _summary(node))
             nodes[step.name] = node
             if step.stage == "text":

@@ -26,7 +26,17 @@ class Continue(Training):
     """Muon's peak learning rate, lower likewise."""
 
 
-@stage
+@stage(
+    takes="model",
+    makes="model",
+    why=(
+        "The same training goes on with another text, mixed with some of the old one so that less of it is forgotten "
+        "(*replay*)."
+    ),
+    example="journey continue --parent base --data my-code/ --replay-data my-texts/ --out coder",
+    shows=("bits_per_byte.{data}", "bits_per_byte.{others}"),
+    version=1,
+)
 def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
     """Train the parent on a mixture of a new text and an old one."""
     from journey.data.stream import Mixture

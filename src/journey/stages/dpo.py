@@ -63,7 +63,20 @@ class DPO:
     """How often the dev split is scored through training."""
 
 
-@stage
+@stage(
+    takes="model",
+    makes="model",
+    why=(
+        "Direct preference optimization raises the odds of the chosen answer over the rejected one, measured against "
+        "the model before (the *reference*, which stays as it was). There is no reward model: the reward is how much "
+        "likelier an answer has become than under the reference. Before the first step both are the same model, so "
+        "every pair stands at a tie and the loss is ln 2 = 0.693."
+    ),
+    example="journey dpo --parent chat --data pairs --out preferred",
+    shows=("preference_accuracy vs chance", "policy_kl"),
+    goal="a chat model",
+    version=1,
+)
 def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     """Train the parent to prefer the chosen answers and save it as a Hugging Face folder."""
     import torch

@@ -45,7 +45,17 @@ class Import:
         return {"path": _fingerprint(self.path), "tokenizer": _found(self)[2]}
 
 
-@stage
+@stage(
+    makes="model",
+    why=(
+        "The life did not begin here: the weights were trained elsewhere and read from a file. Nothing in that file "
+        "is run. The tensors are renamed and laid out as Hugging Face's format has them, the chat format's marks join "
+        "the vocabulary, and where the source can be rebuilt its predictions are compared with ours."
+    ),
+    example="journey import ckpt.pt --out mine",
+    start="an imported checkpoint",
+    version=1,
+)
 def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     """Write a checkpoint from elsewhere as a Hugging Face folder, ready for chat, and check what it computes."""
     from safetensors.torch import save_file

@@ -27,7 +27,20 @@ class Index:
         return {"embedder": identity(self.embedder)}
 
 
-@stage
+@stage(
+    takes="model",
+    makes="index",
+    why=(
+        "A model holds little of a documentation in its weights, but it can be handed the right page. The text is cut "
+        "into passages and made searchable in two ways: by words (*BM25*: rare words count more) and by meaning "
+        "(*vectors*: passages that a small embedding model places near the question). The two lists are joined by "
+        "rank, and what is found goes into the prompt."
+    ),
+    example="journey index --parent preferred --data my-texts/ --out index",
+    shows=("recall_at_5.named", "recall_at_5.not_named", "answer_loss.retrieved vs none"),
+    goal="answers with sources",
+    version=1,
+)
 def index(parent: Node, config: Index, run: Run) -> dict[str, Any]:
     """Write the index and choose on the dev questions how much the vectors have to say."""
     import numpy as np

@@ -63,7 +63,18 @@ class Asked:
     ids: list[int]
 
 
-@stage
+@stage(
+    takes="model",
+    makes="pairs",
+    why=(
+        "The model answers each question several times. A stated rule, not a person, scores every answer by how far "
+        "it agrees with the documented one; the better of two answers is *chosen*, the other *rejected*, and pairs "
+        "whose scores are nearly equal are dropped. If the chosen answers are simply the longer ones, the next stage "
+        "learns to be long: so that is counted."
+    ),
+    example="journey pairs --parent chat --data questions.jsonl --out pairs",
+    version=1,
+)
 def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     """Sample answers of the parent, rank them and write pairs-{train,dev,test}.jsonl."""
     import torch

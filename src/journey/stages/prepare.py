@@ -19,7 +19,19 @@ class Prepare:
     """Tokens after which a shard is full (the default: 200 MB, or 400 MB for a vocabulary above 65,536)."""
 
 
-@stage
+@stage(
+    takes="tokenizer",
+    makes="tokens",
+    why=(
+        "The training text is turned into tokens once and kept on disk, so that training reads them from there: the "
+        "text may be larger than the memory."
+    ),
+    example=(
+        "journey data prepare tok --data my-texts/ --out tokens\n"
+        "journey pretrain --parent tok --data tokens --tokens 1000000 --out base"
+    ),
+    version=1,
+)
 def prepare(parent: Node, config: Prepare, run: Run) -> dict[str, Any]:
     """Encode a text into token shards, which pretrain and continue take in its place.
 

@@ -71,7 +71,18 @@ class Pretrain(Training):
     """Train for this much arithmetic, instead of a number of tokens."""
 
 
-@stage
+@stage(
+    takes="tokenizer",
+    makes="model",
+    why=(
+        "The model starts from random weights and learns one thing: given the text so far, how likely is each next "
+        "token. Whatever it knows of words, signatures and layout, it learned because it helps with that."
+    ),
+    example="journey pretrain --parent tok --data my-texts/ --tokens 1000000 --out base",
+    shows=("bits_per_byte.{data} vs bigram", "bits_per_byte.{data} vs trigram"),
+    goal="a language model",
+    version=1,
+)
 def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
     """Train a GPT on the parent tokenizer's tokens and save it as a Hugging Face folder."""
     import torch

@@ -18,7 +18,18 @@ class Quantize:
     """How the matrices are stored, one file each: f32, f16, q8_0, q5_0 or q4_0."""
 
 
-@stage
+@stage(
+    takes="model",
+    makes="gguf",
+    why=(
+        "The same weights in fewer bits, as files that llama.cpp runs on a laptop or a phone. *f16* halves every "
+        "number; *q8_0* and *q4_0* keep 8 or 4 bits a number and one scale for each 32 of them. Nothing is learned: "
+        "the question is only how much the rounding costs."
+    ),
+    example="journey quantize --parent preferred --types f16 q8_0 q4_0 --out gguf",
+    shows=("bits_per_byte.q8_0 vs fp32", "bits_per_byte.q4_0 vs fp32"),
+    version=1,
+)
 def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
     """Write the parent as one GGUF file a type, with its tokenizer and its chat template inside."""
     from journey.infer import gguf

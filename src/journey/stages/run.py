@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console
@@ -167,20 +167,49 @@ def metric(
 
 
 Body = Callable[[Any, Any, Run], dict[str, Any]]
+Tell = TypeVar("Tell", bound=Callable[..., Any])
 
 
-def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
-    """Make a stage of a function `body(parent, config, run) -> facts`; the facts (`tokens`, `flops`, `metrics`) go
-    into the lineage. The stage takes its parent as a Node, a path, or None, and returns the finished node."""
-    name = body.__name__.rstrip("_")
+@dataclasses.dataclass(eq=False)
+class Stage:
+    """A function from a checkpoint to a checkpoint, called as `stage(parent, config, run)`, and what it is."""
 
-    @functools.wraps(body)
-    def call(parent: Node | str | Path | None, config: Any, run: Run) -> Node:
+    body: Body
+    takes: str | None
+    makes: str
+    why: str
+    example: str
+    shows: tuple[str, ...]
+    start: str
+    goal: str
+    version: int
+    tell: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        functools.update_wrapper(self, self.body)  # its name, its module, its docstring
+
+    @property
+    def name(self) -> str:
+        """As recipes and the command line have it (`continue` and `import` are words of Python's own)."""
+        return self.body.__name__.rstrip("_")
+
+    @property
+    def config(self) -> Any:
+        """The dataclass of its settings."""
+        return self.body.__annotations__["config"]
+
+    def tells(self, tell: Tell) -> Tell:
+        """Decorate the function that tells this stage's part of the page; it stays what it is, and stands in `tell`."""
+        self.tell = tell
+        return tell
+
+    def __call__(self, parent: Node | str | Path | None, config: Any, run: Run) -> Node:
+        """The finished node; `parent` is a Node, a path, or None. Errors: JourneyError for what cannot be."""
         parent = open_node(parent) if isinstance(parent, str | Path) else parent
         _find_given(config, run)
         given = {field: node.id for field, node in run.given.items()}
         parents = [parent.id] if parent else []
-        id = identify(call, config, parents, given, run.seed)
+        id = identify(self, config, parents, given, run.seed)
         if (run.out / LINEAGE).exists() and not run.again:
             found = open_node(run.out)
             if found.id == id:
@@ -191,7 +220,7 @@ def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
         run.out.parent.mkdir(parents=True, exist_ok=True)
         run._begin(id)
         try:
-            facts = body(parent, config, run)
+            facts = self.body(parent, config, run)
         except JourneyError:
             run._clear()
             raise
@@ -200,7 +229,7 @@ def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
         lineage = {
             "id": id,
             "name": run.name,
-            "stage": name,
+            "stage": self.name,
             "parents": parents,
             "config": dataclasses.asdict(config),
             "data": nodes | raw,
@@ -216,15 +245,36 @@ def stage(body: Body) -> Callable[[Any, Any, Run], Node]:
             write_text(run.folder / "README.md", _card(lineage, parent))
         return run._finish(lineage)
 
-    call.body = body  # type: ignore[attr-defined]  # the recipe reads its annotations
-    return call
+
+def stage(
+    *,
+    makes: str,
+    why: str,
+    example: str,
+    version: int,
+    takes: str | None = None,
+    shows: tuple[str, ...] = (),
+    start: str = "",
+    goal: str = "",
+) -> Callable[[Body], Stage]:
+    """Make a stage of a function `body(parent, config, run) -> facts`; the facts (`tokens`, `flops`, `metrics`) go into
+    the lineage.
+
+    takes: the kind of its parent, "tokenizer", "model" or another that a stage makes; None for no parent.
+    makes: the kind of its node: "text", "tokenizer", "tokens", "model", "pairs", "gguf", "index", or a new one.
+    why: a paragraph for somebody who meets the stage for the first time; *x* is emphasis.
+    example: its command lines. shows: keys of the scores that stand on the first screen of the page, most important
+    first, where {data} is the text trained on and {others} each other text. start, goal: where a life that begins with
+    it comes from, and what one that ends with it has become, for the page's title.
+    version: raised when the same inputs give another result.
+    """
+    return lambda body: Stage(body, takes, makes, why, example, shows, start, goal, version)
 
 
-def identify(function: Callable[..., Node], config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
+def identify(stage: Stage, config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
     """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
-    body = function.body  # type: ignore[attr-defined]
-    name = body.__name__.rstrip("_")
-    return node_id(name, body.__module__, dataclasses.asdict(config), parents, inputs_of(config, given), seed)
+    inputs = inputs_of(config, given)
+    return node_id(stage.name, stage.body.__module__, dataclasses.asdict(config), parents, inputs, seed)
 
 
 def inputs_of(config: Any, given: dict[str, str]) -> dict[str, str]:

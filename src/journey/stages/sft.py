@@ -60,7 +60,18 @@ class SFT:
     """On how many of its conversations at most."""
 
 
-@stage
+@stage(
+    takes="model",
+    makes="model",
+    why=(
+        "Supervised fine-tuning shows the model questions and answers in a chat format. Only the answer's tokens, and "
+        "the mark that ends it, count in the loss: the model learns to answer, not to ask."
+    ),
+    example="journey sft --parent base --data questions.jsonl --out chat",
+    shows=("ends_by_itself", "answer_loss.right"),
+    goal="a chat model",
+    version=1,
+)
 def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     """Train the parent on the answers of conversations and save it as a Hugging Face folder."""
     import torch

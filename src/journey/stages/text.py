@@ -24,7 +24,19 @@ class Text:
     """Bytes that are not UTF-8: refuse the file, or replace them by U+FFFD and count them."""
 
 
-@stage
+@stage(
+    makes="text",
+    why=(
+        "The text is read from files on this machine, cut into documents, and split. Most is for training; a small "
+        "*dev* part serves to choose settings, and a *test* part, on which nothing was trained or chosen, gives the "
+        "numbers of this page. Near-copies stay on one side of the split: a model that has read a copy of a test "
+        "document has seen the answer. What overlap remains is counted: the share of a held-out document's sequences "
+        "of 13 words that the training split also has, and in how many documents that is more than half."
+    ),
+    example="journey text --source my-texts/ --out text",
+    start="raw text",
+    version=1,
+)
 def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
     """Make a text node: train, dev and test parquet files, and questions where the text is documentation."""
     from journey.data import corpus

@@ -26,7 +26,16 @@ class TokenizerConfig:
         check_size(self.vocab_size, len(SPECIALS))  # here, so that no text is read for a vocabulary that cannot be
 
 
-@stage
+@stage(
+    makes="tokenizer",
+    why=(
+        "A model reads numbers, not letters. The tokenizer cuts text into pieces and numbers them. Byte-pair encoding "
+        "starts from the 256 bytes and joins, again and again, the two neighbours that stand side by side most often, "
+        "until the vocabulary is full. Longer pieces mean fewer steps for the same text."
+    ),
+    example="journey tokenizer train --data my-texts/ --vocab-size 4096 --out tok",
+    version=1,
+)
 def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]:
     """Make a tokenizer node that every tool opens: tokenizer.json, its config and the chat template."""
     from journey.machine import cores

@@ -11,7 +11,7 @@ from journey import runner
 from journey.errors import JourneyError, nearest
 from journey.recipe import Document, Recipe
 from journey.runner import Planned
-from journey.stages import MODELS, STAGES
+from journey.stages import STAGES, load
 
 SEEDS = 3
 KEYS = ("vary", "seeds", "of", "metrics")
@@ -128,14 +128,14 @@ def _recipe(document: Document, axes: tuple[Axis, ...], labels: tuple[Any, ...],
         for key, value in axis.choices[label].items():
             made.set(key, value, f"{document.at(('sweep', 'vary', axis.key))}: {axis.name}")
     for entry in made.value["stages"]:
-        if entry["stage"] in STAGES and STAGES[entry["stage"]][1]:
+        if entry["stage"] in STAGES and load(entry["stage"]).takes:
             entry["seed"] = seed
     return made.recipe()
 
 
 def _of(document: Document, first: Recipe, of: str | None) -> str:
     named = of or document.value["sweep"].get("of")
-    models = [step.name for step in first.steps if step.stage in MODELS]
+    models = [step.name for step in first.steps if load(step.stage).makes == "model"]
     if not models:
         raise JourneyError(f"{document.path}: no stage of this recipe makes a model that could be measured")
     if named is None:

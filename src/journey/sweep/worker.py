@@ -56,9 +56,8 @@ class Wire(Console):
 
 def work(task: Task, console: Console) -> None:
     """Make the task's node, unless it stands, and measure it, unless that is done."""
-    function, _ = load(task.stage)
     given = {field: open_node(path) for field, path in task.given.items()}
-    node = function(task.parent, task.config, Run(task.path, task.seed, task.name, console, given))
+    node = load(task.stage)(task.parent, task.config, Run(task.path, task.seed, task.name, console, given))
     if task.asked:
         measure(node, task.asked)
 
