@@ -99,8 +99,7 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
     Errors: JourneyError when another run holds the workspace, it cannot be written, or the disk is too small.
     Raises `stages.run.Stopped` after Ctrl-C, with everything saved.
     """
-    from journey import measure
-    from journey.report import summary
+    from journey import measuring
 
     with alone(workspace), console.listening():
         check_disk(planned, workspace)
@@ -123,11 +122,12 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
             nodes[step.name] = node
             if step.stage == "text":
                 texts[step.name] = node
-            if node.is_model or node.stage in measure.BY_STAGE:
-                before = parent if parent and parent.is_model else None
-                found = measure.measure(node, before, texts, workspace, console, recipe.seed, recipe.measuring)
-                if found:
-                    console.end(node.name, f"measured in {found['seconds']:.0f} s: {summary.line(found) or 'nothing'}")
+            before = parent if parent and parent.is_model else None
+            found = measuring.take(
+                node, before, texts, workspace, recipe.measuring, seed=recipe.seed, console=console
+            )
+            if found.new:
+                console.end(node.name, f"measured in {found.seconds:.0f} s: {measuring.brief(found.taken) or 'done'}")
         return list(nodes.values())
 
 
@@ -178,7 +178,9 @@ def _write_plan(recipe: Recipe, planned: list[Planned], workspace: Path) -> None
         }
         for item in planned
     ]
-    plan = {"recipe": recipe.name, "seed": recipe.seed, "stages": stages}
+    expected = {name: [dataclasses.asdict(each) for each in every] for name, every in recipe.expected.items()}
+    measuring = dataclasses.asdict(recipe.measuring)
+    plan = {"recipe": recipe.name, "seed": recipe.seed, "stages": stages, "measure": measuring, "expect": expected}
     if not (workspace / PLAN).exists() or read_json(workspace / PLAN) != plan:
         write_json(workspace / PLAN, plan)
 
@@ -187,7 +189,7 @@ def is_stale(page: Path, workspace: Path) -> bool:
     """Whether a report is missing, or older than something that it is made from."""
     sources = [
         workspace / PLAN,
-        *workspace.glob("measurements/*/measurement.json"),
+        *workspace.glob("measurements/*/*.json"),
         *workspace.glob(f"nodes/*/{LINEAGE}"),
     ]
     return not page.exists() or any(source.stat().st_mtime > page.stat().st_mtime for source in sources)

@@ -8,7 +8,7 @@ from journey.measure import Measure
 MEASURES = {  # in the order in which they are taken and shown -> what each one finds, in a line
     "compression": "bytes of text a token stands for",
     "bits_per_byte": "how well held-out text is predicted, beside n-gram models",
-    "choices": "multiple choice, by our scorer and by lm-eval",
+    "multiple_choice": "multiple choice, by our scorer and by lm-eval",
     "repeats": "repeated random tokens, and what each attention head does on them",
     "answers": "loss of the documented answers, by the passage before the question",
     "greedy": "its own answers: whether they end, how long they are, what words they share",

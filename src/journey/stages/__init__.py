@@ -4,6 +4,7 @@ import importlib
 import keyword
 from typing import TYPE_CHECKING
 
+from journey.checkpoint import Node
 from journey.errors import JourneyError, nearest
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def load(name: str) -> "Stage":
     module = importlib.import_module(f"journey.stages.{_identifier(name)}")
     stage: Stage = getattr(module, _identifier(name))
     return stage
+
+
+def kind_of(node: Node) -> str:
+    """What a node is: what its stage makes; a folder from elsewhere that holds weights is a model."""
+    return "model" if node.is_model else load(node.stage).makes
 
 
 def _identifier(name: str) -> str:

@@ -12,7 +12,7 @@ NORM = "acc_norm (log-probability by characters)"
 
 
 @dataclass(frozen=True)
-class Choices:
+class MultipleChoice:
     """Settings of the measure."""
 
     harness: bool = True
@@ -30,7 +30,7 @@ class Choices:
     libraries=("lm_eval", "transformers"),
     version=1,
 )
-def choices(bench: Bench, config: Choices) -> Taken:
+def multiple_choice(bench: Bench, config: MultipleChoice) -> Taken:
     """Our picks item by item, and lm-eval's numbers on the same items."""
     from journey.evaluate import choices as scorer
     from journey.evaluate import harness
@@ -76,7 +76,7 @@ def choices(bench: Bench, config: Choices) -> Taken:
     return Taken({"items": items}, [acc, norm], {"harness": facts, "convention": scorer.CONVENTION})
 
 
-@choices.chapter
+@multiple_choice.chapter
 def draw(seen: Seen) -> list[Block]:
     """Against chance, by our scorer and by lm-eval."""
     caption = "Share of held-out functions whose own summary was picked."
