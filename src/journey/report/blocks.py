@@ -7,7 +7,7 @@ A `str` is plain text and is shown as it is, whatever it holds. `Prose` is our o
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from journey.evaluate.statistics import Estimate
 
@@ -40,6 +40,7 @@ class Cell:
     colour: int | None = None  # of a model, for its name
     code: bool = False
     small: str = ""  # after the words, smaller
+    pieces: Sequence[str] = ()  # a text cut into tokens, instead of `value`
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Points:
     """A list of sentences."""
 
     items: Sequence[str]
-    style: str = ""  # "" | sources (numbered, small)
+    style: str = ""  # "" | sources (numbered, small) | findings (below a heading)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """A row's first cell names it. `style`: numbers (right-aligned), grid (coloured squares), record, or plain."""
+    """A row's first cell names it; the last cell of a row that is shorter than the head spans the rest. `style`:
+    numbers (right-aligned), grid (coloured squares), record, or plain."""
 
     caption: str
     head: Sequence[str]
@@ -144,17 +146,20 @@ class Curves:
     values: Sequence[float | str | bool] = ()  # those that x may have, and then the ticks; else round numbers
     y_range: tuple[float, float] | None = None
     lower_is_better: bool | None = None  # for room beside the label of the best
+    log: bool = False  # an axis whose numbers span eight times is logarithmic
+    meanings: Mapping[str, str] = field(default_factory=dict)  # of a point's kind, of "seed" and "failed": the legend
+    name: str = ""  # written above, where several stand side by side
 
 
 @dataclass(frozen=True)
 class Box:
     """A span of time in a `Lanes` chart: its width is the time, its height in a lane the number."""
 
-    label: str
+    label: str  # before what it says
     ms: float
     heights: Mapping[str, float]  # lane -> height; a lane that is not named has no box here
     colour: int
-    said: str
+    said: str  # when pointed at
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,7 @@ class Sample:
     """What one model wrote; `said` stands beside its name."""
 
     name: str
-    text: str
+    text: str  # a long one is cut
     colour: int | None = None
     said: str = ""
     pieces: Sequence[str] = ()  # the text as tokens, instead of `text`
@@ -209,11 +214,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Shown:
-    """A change or a number with its verdict, as a list or a headline shows it."""
+    """A change or a number with its verdict, as a list or a headline shows it. `verdict`: clear, worse, not
+    distinguishable from zero, or a size; of an expectation: came out, not surely, did not come out, or the cost."""
 
     question: str
-    estimate: Estimate
-    verdict: str  # clear | worse | not distinguishable from zero | a size | came out | not surely | did not come out | the cost
+    estimate: Estimate  # its convention becomes a note
+    verdict: str
     compare: str = ""  # what to compare it with, in words
     sign: bool = True  # a change has a plus or a minus, a size has none
     tone: str = ""  # the verdict of the number itself, where `verdict` judges an expectation
@@ -228,11 +234,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class Merges:
-    """A word as it is merged: rows of tokens, `new` the place of the one just made (-1: none)."""
+    """A word as it is merged, a row a step: its name, the tokens, the place of the one just made (-1: none), and how
+    many tokens are left out before and after."""
 
-    rows: Sequence[
-        tuple[str, Sequence[str], int, tuple[int, int]]
-    ]  # name of the step, tokens, new, left out before/after
+    rows: Sequence[tuple[str, Sequence[str], int, tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -242,6 +247,7 @@ class Fold:
     summary: str
     blocks: Sequence["Block"]
     open: bool = False
+    small: str = ""  # after the summary, smaller
 
 
 @dataclass(frozen=True)
@@ -310,6 +316,6 @@ class Page:
     lede: str = ""
     steps: Sequence[Step] = ()
     head: Sequence[Block] = ()  # below the heading
-    contents: bool = False  # links to the sections
+    contents: bool = False  # links to the sections; of one that holds others, to those
     notes: str = ""  # id of the section that ends with the numbered notes
     footer: str = ""
