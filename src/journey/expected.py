@@ -1,11 +1,11 @@
 """What a recipe expects of its stages before they run, and whether it came out.
 
-    expect:
-      coder: {bits_per_byte.code: "<= -10 %"}                 the change from the model before
-      chat: {ends_by_itself: "is >= 90 %"}                    the number itself
-      base: {bits_per_byte.docs: "vs bigram < 0"}             against another of the same items
-      gguf: {bits_per_byte.q8_0: "vs fp32 within 0.5 %"}      either way
-      preferred: {bits_per_byte.docs: cost}                   nothing is expected; it is to be seen beside the others
+expect:
+  coder: {bits_per_byte.code: "<= -10 %"}                 the change from the model before
+  chat: {ends_by_itself: "is >= 90 %"}                    the number itself
+  base: {bits_per_byte.docs: "vs bigram < 0"}             against another of the same items
+  gguf: {bits_per_byte.q8_0: "vs fp32 within 0.5 %"}      either way
+  preferred: {bits_per_byte.docs: cost}                   nothing is expected; it is to be seen beside the others
 """
 
 import re
@@ -54,7 +54,13 @@ def judged(
     by the whole interval, not by its middle."""
     found = []
     by_key = {effect.key: effect for effect in effects}
-    numbers = {key: (score, e) for t in taken.values() for key, e in estimates(t).items() for score in t.scores if score.key == key}
+    numbers = {
+        key: (score, e)
+        for t in taken.values()
+        for key, e in estimates(t).items()
+        for score in t.scores
+        if score.key == key
+    }
     for each in expected:
         effect = by_key.get(each.key + (f"{VERSUS}{each.against}" if each.against else ""))
         if each.itself:

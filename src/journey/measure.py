@@ -58,7 +58,7 @@ Draw = Callable[[Seen], Sequence[Block]]
 class Bench:
     """A node on the bench: everything that a measure may ask for, opened when it is first asked for.
 
-    A measure declares what it reads, for that stands in the key of its cache; to read another thing is an error of ours.
+    A measure declares what it reads, for that stands in the key of its cache; to read another thing is our mistake.
     """
 
     def __init__(
@@ -72,7 +72,14 @@ class Bench:
         split: str,
         scratch: Path,
     ) -> None:
-        self.node, self.texts, self.drawn, self.seed, self.split, self.scratch = node, texts, drawn, seed, split, scratch
+        self.node, self.texts, self.drawn, self.seed, self.split, self.scratch = (
+            node,
+            texts,
+            drawn,
+            seed,
+            split,
+            scratch,
+        )
         self._parent = parent
         self.reads: tuple[Reads, ...] = ()  # of the measure at work
 
@@ -225,9 +232,7 @@ def by_default(seen: Seen) -> list[Block]:
 
 def score_keys(seen: Seen) -> list[str]:
     """The keys of all scores that have an estimate somewhere, in the order of first sight."""
-    return list(
-        dict.fromkeys(s.key for taken in seen.values() for s in taken.scores if estimate(taken, s) is not None)
-    )
+    return list(dict.fromkeys(s.key for taken in seen.values() for s in taken.scores if estimate(taken, s) is not None))
 
 
 def dots(seen: Seen, key: str, caption: str = "", marks: Sequence[Mark] = (), title: str = "") -> Dots:

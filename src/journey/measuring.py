@@ -28,8 +28,14 @@ SPLIT = "test"  # nothing was chosen on it
 class Measuring:
     """What is measured at every node: how many items, and the settings of each measure that is taken."""
 
-    drawn: Drawn = Drawn()
+    drawn: Drawn = dataclasses.field(default_factory=Drawn)
     configs: Mapping[str, Any] = dataclasses.field(default_factory=lambda: default_configs())
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> "Measuring":
+        """From a plan.json, in which a run wrote down what it measures."""
+        configs = {name: load(name).config(**settings) for name, settings in found["configs"].items()}
+        return cls(Drawn(**found["drawn"]), configs)
 
     def only(self, names: Iterable[str]) -> "Measuring":
         """These measures alone, with their settings; what a recipe leaves out gets its defaults."""
@@ -150,7 +156,7 @@ def is_taken(
 
 
 def _key(measure: Measure, bench: Bench, parent: Node | None, config: Any) -> str:
-    """Says of what a measurement is. The weights too: `--from` after an update of torch may bring others under one id."""
+    """Says of what a measurement is. The weights too: `--from` after an update of torch may bring others under an id."""
     models = [bench.node, *([parent] if parent and "parent" in measure.reads else [])]
     items = [what for what in ("documents", "questions", "choices") if what in measure.reads]
     return digest(

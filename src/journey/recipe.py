@@ -96,7 +96,10 @@ def value_of(text: str) -> Any:
         return text
 
 
-_SETTING = "give seed=NUMBER, measure.KEY=NUMBER, measure.NAME.KEY=VALUE or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000"
+_SETTING = (
+    "give seed=NUMBER, measure.KEY=NUMBER, measure.NAME.KEY=VALUE or stages.NAME.KEY=VALUE, as in "
+    "stages.base.tokens=200_000"
+)
 
 
 class Document:
@@ -256,7 +259,9 @@ class Document:
         for name, keys in self.value["expect"].items():
             at = ("expect", name)
             if not isinstance(keys, dict):
-                raise JourneyError(f'{self.at(at)}: give score keys with what is expected, as in {{ends_by_itself: "is >= 90 %"}}')
+                raise JourneyError(
+                    f'{self.at(at)}: give score keys with what is expected, as in {{ends_by_itself: "is >= 90 %"}}'
+                )
             for key, said in keys.items():
                 try:
                     measures_of(key, texts)

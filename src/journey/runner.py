@@ -123,9 +123,7 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
             if step.stage == "text":
                 texts[step.name] = node
             before = parent if parent and parent.is_model else None
-            found = measuring.take(
-                node, before, texts, workspace, recipe.measuring, seed=recipe.seed, console=console
-            )
+            found = measuring.take(node, before, texts, workspace, recipe.measuring, seed=recipe.seed, console=console)
             if found.new:
                 console.end(node.name, f"measured in {found.seconds:.0f} s: {measuring.brief(found.taken) or 'done'}")
         return list(nodes.values())
@@ -181,6 +179,7 @@ def _write_plan(recipe: Recipe, planned: list[Planned], workspace: Path) -> None
     expected = {name: [dataclasses.asdict(each) for each in every] for name, every in recipe.expected.items()}
     measuring = dataclasses.asdict(recipe.measuring)
     plan = {"recipe": recipe.name, "seed": recipe.seed, "stages": stages, "measure": measuring, "expect": expected}
+    plan = json.loads(json.dumps(plan))  # as it will be read again
     if not (workspace / PLAN).exists() or read_json(workspace / PLAN) != plan:
         write_json(workspace / PLAN, plan)
 
@@ -252,6 +251,12 @@ def stage_node(name: str, workspace: Path) -> Node | None:
     if not (workspace / entry["path"] / LINEAGE).exists():
         raise JourneyError(f'"{name}" has not been made yet: `journey run --until {name}` makes it')
     return open_node(workspace / entry["path"])
+
+
+def texts(workspace: Path) -> list[Node]:
+    """The texts of a workspace's plan that are made."""
+    entries = [entry for entry in read_plan(workspace)["stages"] if load(entry["stage"]).makes == "text"]
+    return [open_node(workspace / e["path"]) for e in entries if (workspace / e["path"] / LINEAGE).exists()]
 
 
 def last(stage: str, workspace: Path) -> str:

@@ -55,7 +55,9 @@ class Items:
 
     def taken(self, places: Sequence[int]) -> "Items":
         """The items at these places."""
-        return Items([self.ids[i] for i in places], {k: [column[i] for i in places] for k, column in self.columns.items()})
+        return Items(
+            [self.ids[i] for i in places], {k: [column[i] for i in places] for k, column in self.columns.items()}
+        )
 
     def where(self, name: str | None) -> "Items":
         """The items of which a column holds; all of them without a name."""
@@ -65,7 +67,9 @@ class Items:
 
     def paired(self, other: "Items") -> "tuple[Items, Items]":
         """The items that both have (by their ids and, where they are counted, equal bytes), in one order."""
-        ours, theirs = ([*zip(items.ids, items.columns.get("bytes", items.ids), strict=True)] for items in (self, other))
+        ours, theirs = (
+            [*zip(items.ids, items.columns.get("bytes", items.ids), strict=True)] for items in (self, other)
+        )
         place = {key: i for i, key in enumerate(theirs)}
         both = [(i, place[key]) for i, key in enumerate(ours) if key in place]
         return self.taken([i for i, _ in both]), other.taken([i for _, i in both])
@@ -73,8 +77,8 @@ class Items:
 
 @dataclass(frozen=True)
 class Against:
-    """What a score is compared with on its own items: a constant in the score's unit, or another column (over the same
-    denominator). `name` ends the key of the comparison, `said` is how a sentence ends: `1.459 here, 1.830 for the bigram`."""
+    """What a score is compared with on its own items: a constant in the score's unit, or another column over the same
+    denominator. `name` ends the key of the comparison, `said` a sentence: `1.459 here, 1.830 for the bigram`."""
 
     name: str
     said: str
@@ -161,7 +165,7 @@ class Effect:
     question: str
     size: Estimate
     verdict: str
-    compare: str  # what to compare it with, in words
+    other: str  # what it is compared with, as a sentence ends: `for the bigram`, `in base`
     here: Estimate
     there: Estimate | None = None
 
@@ -169,6 +173,21 @@ class Effect:
     def signed(self) -> bool:
         """Whether it is a change, which has a plus or a minus, and not the size of something."""
         return self.there is not None
+
+    @property
+    def compare(self) -> str:
+        """What to compare it with, in words."""
+        return f"{self._number(self.here)} here, {self.than}" if self.there else self.other
+
+    @property
+    def than(self) -> str:
+        """The other number alone."""
+        return f"{self._number(self.there)} {self.other}" if self.there else self.other
+
+    def _number(self, e: Estimate) -> str:
+        """In decimals that tell the two apart."""
+        ends = sorted([self.here.value, (self.there or self.here).value])
+        return number(e.value, self.score.unit, decimals=places(ends[0], ends[1], self.score.unit))
 
     def metric(self) -> Metric:
         """In the shape that `--json` has for every number, with its verdict."""
@@ -265,7 +284,7 @@ def comparisons(taken: Taken, node: str) -> list[Effect]:
 
 
 def _difference(score: Score, items: Items, ours: np.ndarray, theirs: np.ndarray) -> Estimate:
-    """Of ours from theirs, (n,) each, drawn together; in percent of theirs, or in the score's unit over its denominator."""
+    """Of ours from theirs, (n,) each, drawn together; in percent of theirs, or in the score's unit by its denominator."""
     if score.change == "percent":
         found = statistics.change(ours, theirs)
     else:
@@ -284,6 +303,4 @@ def _effect(
     key: str, score: Score, node: str, question: str, size: Estimate, other: str, here: Estimate, there: Estimate
 ) -> Effect:
     verdict = statistics.verdict(size.low, size.high, score.better) if score.better else SIZE
-    decimals = places(min(here.value, there.value), max(here.value, there.value), score.unit)
-    ours, theirs = (number(e.value, score.unit, decimals=decimals) for e in (here, there))
-    return Effect(key, score, node, question, size, verdict, f"{ours} here, {theirs} {other}", here, there)
+    return Effect(key, score, node, question, size, verdict, other, here, there)

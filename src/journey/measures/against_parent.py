@@ -63,7 +63,8 @@ def against_parent(bench: Bench, config: AgainstParent) -> Taken:
                 stated="0: the same prediction at every token",
                 question=f"How far did its predictions on {name} move from {parent}'s?",
                 item="documents",
-                convention=f"KL({parent} ‖ {bench.node.name}), mean over tokens; bootstrap over documents, 2,000 resamples",
+                convention=f"KL({parent} ‖ {bench.node.name}), mean over tokens; bootstrap over documents, "
+                "2,000 resamples",
             )
         )
     facts = {

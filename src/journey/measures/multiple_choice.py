@@ -56,7 +56,10 @@ def multiple_choice(bench: Bench, config: MultipleChoice) -> Taken:
         facts = {"acc": theirs["acc"], "acc_norm": theirs["acc_norm"], "n": len(theirs["items"]), "agree": agree}
     guess = 100 * sum(1 / len(i["logprobs"]) for i in scored) / len(scored)
     chance = Against(
-        "chance", "by guessing", "Does it pick the right summary of a function more often than by guessing?", value=guess
+        "chance",
+        "by guessing",
+        "Does it pick the right summary of a function more often than by guessing?",
+        value=guess,
     )
     acc = Score("choices.acc", "multiple choice, acc", "right", share=True, unit="%", convention=SHARES)
     norm = Score(

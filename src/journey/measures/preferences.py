@@ -73,7 +73,8 @@ def preferences(bench: Bench, config: Preferences) -> Taken:
         stated="0: it says what the reference would have said",
         question="How far did it move from its reference on the answers it now gives?",
         item="answers",
-        convention="KL(policy ‖ reference), mean over the tokens of the policy's own sampled answers; bootstrap over them",
+        convention="KL(policy ‖ reference), mean over the tokens of the policy's own sampled answers; bootstrap over "
+        "them",
     )
     items = {"pairs": pairs, "answers": Items.of(found["kl"])}
     return Taken(items, [accuracy, moved], {"convention": found["convention"]})

@@ -125,7 +125,15 @@ def _files(name: str, taken: Taken) -> list[Block]:
                 number(_float(facts, "tokens_per_second"), decimals=0),
             ]
         )
-    head = ["Weights", "bytes", "of fp32", "bits per byte", "change, %", "logits off, of the largest", "tokens/s, decoding"]
+    head = [
+        "Weights",
+        "bytes",
+        "of fp32",
+        "bits per byte",
+        "change, %",
+        "logits off, of the largest",
+        "tokens/s, decoding",
+    ]
     return [Row([*made, Points(_checked(taken.facts))]), Table("The files, with 95 % intervals", head, body)]
 
 

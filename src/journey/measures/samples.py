@@ -12,8 +12,6 @@ from journey.scores import Taken
 if TYPE_CHECKING:
     from journey.data.corpus import Document, Question
 
-LONGEST = 1200  # characters of one sample shown
-
 
 @dataclass(frozen=True)
 class Samples:
@@ -69,9 +67,7 @@ def draw(seen: Seen) -> list[Block]:
     shown: list[Block] = []
     more: list[Block] = []
     for kind, prompt in prompts:
-        texts = [
-            Sample(s.name, _cut(x["text"]), s.colour) for s, x in written if (x["kind"], x["prompt"]) == (kind, prompt)
-        ]
+        texts = [Sample(s.name, x["text"], s.colour) for s, x in written if (x["kind"], x["prompt"]) == (kind, prompt)]
         title = {"chat": "Asked in the chat format", "text": "To be continued"}[kind]
         (shown if firsts[kind] == prompt else more).append(blocks.Samples(texts, prompt.rstrip(), title))
     return [*shown, *([Fold(f"{len(more)} more prompts", more)] if more else [])]
@@ -81,9 +77,3 @@ def _written(taken: Taken) -> list[dict[str, str]]:
     found = taken.facts["samples"]
     assert isinstance(found, list)
     return found  # type: ignore[return-value]
-
-
-def _cut(text: str) -> str:
-    if not text.strip():
-        return "(nothing: it ended at once)"
-    return text[:LONGEST].strip("\n") + (" … (cut here)" if len(text) > LONGEST else "")

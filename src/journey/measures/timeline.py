@@ -91,7 +91,8 @@ def sentences(made: Mapping[str, JSON]) -> list[str]:
     n = prefill["tokens"]
     said = [
         f"**Prefill** read all {n:,} tokens of the prompt at once: {si(prefill['flops'], 'FLOP')} in "
-        f"{_ms(prefill['ms'])}, which is {_rate(prefill['flops'], prefill, 'FLOP/s')}, or {_ms(prefill['ms'] / n)} a token."
+        f"{_ms(prefill['ms'])}, which is {_rate(prefill['flops'], prefill, 'FLOP/s')}, or {_ms(prefill['ms'] / n)} a "
+        "token."
     ]
     if not steps:
         return [*said, "**Decoding** took no step: the first token already ended the answer."]

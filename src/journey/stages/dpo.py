@@ -20,6 +20,7 @@ from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.stages.run import Run, Stopped, corpus, metric, stage
+from journey.stages.story import Story, Told, curves, facts
 from journey.stages.trl import Resumable, arguments, longest, order, quiet, resume_from, write_model
 
 if TYPE_CHECKING:
@@ -349,3 +350,9 @@ def _dev_metrics(margins: np.ndarray, beta: float) -> dict[str, Any]:
         "dev_margin": statistics.mean(margins, "nats", pairs),
     }
     return {name: metric(**dataclasses.asdict(estimate)) for name, estimate in estimates.items()}
+
+
+@dpo.tells
+def tell(told: Told) -> Story:
+    """As every training; its loss is of a pair."""
+    return Story([facts(told), *curves(told, "nats/pair")])

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
-from journey.files import digest, sha256_file, write_json
+from journey.files import digest, read_json, sha256_file, write_json
+from journey.report.blocks import Text
+from journey.report.format import MISSING, power
 from journey.stages.run import Run, metric, stage
+from journey.stages.story import Story, Told, facts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -230,3 +233,23 @@ def _fingerprint(path: str) -> str:
 @functools.cache
 def _sha256(file: Path, modified: int) -> str:
     return sha256_file(file)
+
+
+@import_.tells
+def tell(told: Told) -> Story:
+    """What was read, what was changed of it, and whether its predictions are the source's."""
+    found = read_json(told.node.path / "import.json")
+    lines = [f"Read from {found['format']}.", *(f"{line[:1].upper()}{line[1:]}." for line in found["changed"])]
+    if reason := found["check"].get("unchecked"):
+        lines.append(f"Logits not checked: {reason}.")
+    metrics = told.node.lineage.get("metrics", {})
+    checked = metrics.get("logits_difference", {}).get("value")
+    parameters = metrics.get("parameters", {}).get("value")
+    return Story(
+        [facts(told), *map(Text, lines)],
+        big=MISSING if parameters is None else f"{parameters / 1e6:,.3g}\u00a0M",
+        what="parameters, trained elsewhere",
+        said="its predictions could not be checked against the source"
+        if checked is None
+        else f"logits within {power(checked)} of the source's",
+    )
