@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -73,8 +74,8 @@ def curves(block: Curves) -> Drawing | None:
     return Drawing(f"{block.title}. {'; '.join(_spoken(found, block) for found in lines)}", under + 8, parts)
 
 
-def figure(drawings: Sequence[Drawing]) -> str:
-    """Drawings as one SVG file that stands alone, in light and dark, two side by side."""
+def figure(title: str, drawings: Sequence[Drawing]) -> str:
+    """Drawings as one SVG file that stands alone, in light and dark, two side by side; `title` names it when empty."""
     columns = min(2, len(drawings))
     high, parts = 10.0, []
     for i in range(0, len(drawings), 2):
@@ -87,7 +88,7 @@ def figure(drawings: Sequence[Drawing]) -> str:
     css = STYLE.read_text(encoding="utf-8")
     colours, rules = css.partition("* {")[0], css.partition("/* Drawings. */")[2].partition("/*")[0]
     size = f'viewBox="0 0 {wide} {high:.0f}" width="{zoom * wide:.0f}" height="{zoom * high:.0f}"'
-    label = "; ".join(dict.fromkeys(drawing.label for drawing in drawings))
+    label = "; ".join(drawing.label for drawing in drawings) or title
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {size} role="img" aria-label="{escape(label)}">'
         f"<style>{colours}{rules}</style>"
@@ -127,13 +128,13 @@ class _Placed:
 
     def drawn(self, block: Curves, seeds: Sequence[float], beside: float) -> str:
         """The seeds, the interval and the symbol, and a place to point at where the symbol is small."""
-        parts = [f'<circle class="seed" cx="{self.x + beside:.1f}" cy="{v:.1f}" r="2"/>' for v in seeds]
+        parts = [_seed(self.x + beside, v) for v in seeds]
         if _interval(self.place):
             parts.append(whisker(self.x, self.top, self.x, self.bottom, 3))
         if self.line.is_plain:
             parts.append(f'<circle class="hit" cx="{self.x:.1f}" cy="{self.y:.1f}" r="6"/>')
         if self.r:
-            parts.append(_symbol(self.line.k, self.x, self.y, self.r, self.place.kind))
+            parts.append(_symbol(self.line.k, self.r, self.place.kind, self.x, self.y))
         return group("", _said(self.line.line, self.place, block), parts)
 
 
@@ -182,15 +183,14 @@ def _keys(lines: Sequence[_Line], block: Curves) -> list[list[Key]]:
     """What colours and shapes mean, and what fills and rings."""
     rows: list[list[Key]] = [[], []]
     for found in lines if len(lines) > 1 else []:
-        faint = line(-8, 0, 8, 0, "curve faint")
-        drawn = faint if found.line.faint else _symbol(found.k, 0, 0, 4.5, "")
-        rows[0].append((f"s{found.line.colour}", drawn, short(found.line.label, 44)))
+        symbol = _faint if found.line.faint else partial(_symbol, found.k, 4.5, "")
+        rows[0].append((f"s{found.line.colour}", symbol, short(found.line.label, 44)))
     kinds = {p.kind for found in lines for p in found.points} | {"failed" for found in lines if found.line.failed}
     kinds |= {"seed" for found in lines for p in found.points if p.seeds}
-    for kind, meaning in block.meanings.items() if kinds != {""} else ():
-        drawn = {"failed": _cross(0, 0), "seed": '<circle class="seed" cx="0" cy="0" r="2"/>'}
-        symbol = drawn.get(kind) or _symbol(0, 0, 0, 3.5 if kind == "best" else 4.5, kind)
-        rows[1] += [("neutral", symbol, meaning)] if kind in kinds else []
+    others = {"failed": _cross, "seed": _seed}
+    for kind, meaning in block.meanings.items():
+        symbol = others.get(kind) or partial(_symbol, 0, 3.5 if kind == "best" else 4.5, kind)
+        rows[1] += [("neutral", symbol, meaning)] if kind in kinds and kinds != {""} else []
     return rows
 
 
@@ -223,7 +223,15 @@ def _cross(x: float, y: float) -> str:
     return line(x - 4, y - 4, x + 4, y + 4, "cross") + line(x - 4, y + 4, x + 4, y - 4, "cross")
 
 
-def _symbol(k: int, x: float, y: float, r: float, kind: str) -> str:
+def _faint(x: float, y: float) -> str:
+    return line(x - 8, y, x + 8, y, "curve faint")
+
+
+def _seed(x: float, y: float) -> str:
+    return f'<circle class="seed" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
+
+
+def _symbol(k: int, r: float, kind: str, x: float, y: float) -> str:
     """Circle, square, triangle, diamond by line; hollow for another kind, ringed at the best."""
     style = "hollow" if kind == "other" else "solid"
     d = 1.3 * r

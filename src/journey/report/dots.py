@@ -115,7 +115,10 @@ def _interval(d: Dot) -> Sequence[float]:
 
 
 def _key(colour: int, words: str) -> Key:
-    return f"s{colour}", '<rect x="-6" y="-5" width="12" height="10"/>', short(words, 50)
+    def square(x: float, y: float) -> str:
+        return f'<rect x="{x - 6:.1f}" y="{y - 5:.1f}" width="12" height="10"/>'
+
+    return f"s{colour}", square, short(words, 50)
 
 
 def _name(d: Dot) -> str:

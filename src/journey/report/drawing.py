@@ -1,7 +1,7 @@
 """The parts of a drawing: an SVG as wide as a phone, its lines, boxes and words, and what its keys mean."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from unicodedata import east_asian_width
 
@@ -12,7 +12,7 @@ from journey.report.format import visible
 WIDTH = 440
 LETTER = 7.5  # about how wide a letter is in a drawing, on a phone too, where letters are larger
 
-Key = tuple[str, str, str]  # style, the drawing of a symbol around (0, 0), what it means
+Key = tuple[str, Callable[[float, float], str], str]  # style, its symbol drawn around a point, what it means
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def legend(rows: Sequence[Sequence[Key]], top: float) -> tuple[list[str], float]
     parts, y = [], top + 10
     for row in rows:
         x = 4.0
-        for style, drawn, words in row:
+        for style, symbol, words in row:
             if x > 4 and x + 18 + width(words) > WIDTH:
                 x, y = 4.0, y + 19
-            parts.append(f'<g class="{style}" transform="translate({x + 8:.1f} {y:.1f})">{drawn}</g>')
+            parts.append(group(style, "", [symbol(x + 8, y)]))
             parts.append(text(x + 21, y + 4, words, "name", "start"))
             x += 34 + width(words)
         y += 19 if row else 0

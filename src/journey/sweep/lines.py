@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from journey.report.markup import MISSING
-from journey.report.sweep.axes import short
-from journey.report.sweep.content import Metric, Point, Sweep, numbers, typed
-from journey.report.vocabulary_lines import table
+from journey.report.drawing import short
+from journey.report.format import MISSING, columns, numbers, typed
+from journey.sweep.content import Metric, Point, Sweep
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -24,7 +23,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             cells = [cell for m in sweep.metrics for cell in _cells(sweep, p, m)] if not p.error else ["failed"]
             rows.append([typed(p.values[sweep.x]), *cells, *[""] * (len(head) - len(cells))])
         title = f"{sweep.x}{group.under}, on test [95 % interval]"
-        out += table(title, head, rows)
+        out += columns(title, head, rows)
         out += [f"{typed(p.values[sweep.x])} failed: {short(p.error, 200)}" for p in group.points if p.error]
     return [_printable(line) for line in out]
 
@@ -39,4 +38,5 @@ def _cells(sweep: Sweep, point: Point, metric: Metric) -> list[str]:
 
 def _printable(line: str) -> str:
     """A value may hold what a terminal obeys."""
+    line = line.replace("\u00a0", " ")
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in line)

@@ -1,17 +1,15 @@
 """What a sweep found, read from the content of its sweep.json, and said in sentences that follow from the numbers."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor, isfinite, log10, nan
+from math import isfinite, nan
 from typing import Any
 
 from journey.evaluate.statistics import Estimate
-from journey.report.markup import MISSING, join, number, places
+from journey.report.format import estimate, is_number, join, typed
 
 MANY = 6  # more values than this are counted, not listed
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -157,9 +155,9 @@ class Sweep:
         test = best.estimate(metric)
         value = typed(best.values[self.x])
         if len(group.done) == 1:
-            only = f"{self.x} {value}{group.under}: {shown(test)} on test. There is nothing to compare it with."
+            only = f"{self.x} {value}{group.under}: {estimate(test)} on test. There is nothing to compare it with."
             return " ".join([only, *lost])
-        said = [f"Best on dev: {self.x} {value}{group.under}, {shown(test)} on test.", self._level(group, best)]
+        said = [f"Best on dev: {self.x} {value}{group.under}, {estimate(test)} on test.", self._level(group, best)]
         better = self.said(group, "better")
         if better:
             said.append(f"{_listed(better)} {_are(better)} clearly better on test, though not on dev.")
@@ -203,50 +201,6 @@ def _point(found: Mapping[str, Any]) -> Point:
         level=bool(found.get("level")),
         error=error,
     )
-
-
-def is_number(value: Any) -> bool:
-    """A switch is no number, though Python says so."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def typed(value: Any) -> str:
-    """A value of a recipe's key as one would type it: 2,048, 3e-4, true."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if not is_number(value):
-        return str(value)
-    if isinstance(value, int) and abs(value) < 1e12:
-        return f"{value:,}".replace("-", "\u2212")
-    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.12g}")
-
-
-def shown(e: Estimate | None, *, sign: bool = False) -> str:
-    """An estimate in plain text: its value, its unit, and its interval if it has one."""
-    if e is None:
-        return MISSING
-    value, ends = numbers(e, sign=sign)
-    return f"{value}{' ' + e.unit if e.unit else ''}{' ' + ends if ends else ''}"
-
-
-def numbers(e: Estimate, *, sign: bool = False) -> tuple[str, str]:
-    """The value and the interval of an estimate, in as many digits as the interval is worth."""
-    known = isfinite(e.low) and isfinite(e.high)
-    said = [e.value, *([e.low, e.high] if known else [])]
-    large, spread = max(map(abs, said)), max(said) - min(said)
-    extreme = 0 < large < 1e-3 or large >= 1e7
-    digits = min(6, max(2, floor(log10(large / spread)) + 2)) if extreme and spread else 2
-    decimals = places(e.low, e.high, e.unit) if known else places(0, 0, e.unit)
-    value, *ends = (_power(v, sign, digits) if extreme else number(v, sign=sign, decimals=decimals) for v in said)
-    return value, f"[{ends[0]}, {ends[1]}]" if ends else ""
-
-
-def _power(value: float, sign: bool, digits: int) -> str:
-    """3.10 × 10⁻⁶ in plain text."""
-    if value == 0 or not isfinite(value):
-        return number(value, decimals=0)
-    mantissa, _, exponent = f"{value:{'+' if sign else ''}.{digits}e}".partition("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}".replace("-", "\u2212")
 
 
 def _listed(values: Sequence[str]) -> str:
