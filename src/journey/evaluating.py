@@ -45,11 +45,9 @@ def evaluate(
         raise JourneyError(
             f"{name}: {reading[0]} needs text: name some, as in --text my-texts/ or --text installed-docs"
         )
-    parent = runner.parent_of(node)
-    before = open_node(parent) if parent else None
     found = measuring.take(
         node,
-        before if before and before.is_model else None,
+        runner.model_before(node),
         {text.name: text for text in held_out},
         journey if inside and not texts else out,
         settings,

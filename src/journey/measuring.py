@@ -126,14 +126,14 @@ def take(
             raise Stopped
         start = time.monotonic()
         bench.reads = measures[name].reads
-        taken = measures[name].body(bench, measuring.configs[name])
+        found_now = measures[name].body(bench, measuring.configs[name])
         seconds = round(time.monotonic() - start, 3)
         about = {"key": keys[name], "measure": name, "version": measures[name].version, "node": node.id, "split": split}
-        write_json(paths[name], about | {"seconds": seconds} | taken.json())
-        stands[name] = dataclasses.replace(taken, seconds=seconds)
+        write_json(paths[name], about | {"seconds": seconds} | found_now.json())
+        stands[name] = dataclasses.replace(found_now, seconds=seconds)
         console.progress(node.name, done, len(todo), "measurements", {})
-    taken = {name: stands[name] for name in measures if stands[name]}
-    return Measured(taken, tuple(todo), time.monotonic() - began)
+    applied = {name: stands[name] for name in measures if stands[name]}
+    return Measured(applied, tuple(todo), time.monotonic() - began)
 
 
 def is_taken(

@@ -272,6 +272,13 @@ def parent_of(node: Node) -> Path | None:
     return next((other.path for other in made_nodes(node.path.parent) if other.id in node.parents), None)
 
 
+def model_before(node: Node) -> Node | None:
+    """The model that a node was made from, where it stands beside the node."""
+    path = parent_of(node) if node.parents else None
+    found = open_node(path) if path else None
+    return found if found and found.is_model else None
+
+
 def made_nodes(folder: Path) -> list[Node]:
     """Every finished node in a folder of nodes."""
     return [open_node(path.parent) for path in sorted(folder.glob(f"[!.]*/{LINEAGE}"))]

@@ -7,7 +7,7 @@ expectations of a recipe and the page read them from the scores.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -144,11 +144,16 @@ class Taken:
     @classmethod
     def read(cls, found: Mapping[str, JSON]) -> "Taken":
         """What `json` gave."""
-        tables, scores, facts = found["items"], found["scores"], found["facts"]
-        assert isinstance(tables, dict) and isinstance(scores, list) and isinstance(facts, dict)
-        items = {name: Items(of["id"], {k: v for k, v in of.items() if k != "id"}) for name, of in tables.items()}  # type: ignore[union-attr, index, call-overload, arg-type]
-        made = [Score(**score | {"against": tuple(Against(**a) for a in score["against"])}) for score in scores]  # type: ignore[operator, index, arg-type, union-attr, call-overload]
-        return cls(items, made, facts, float(found.get("seconds") or 0.0))  # type: ignore[arg-type]
+        tables = cast(dict[str, dict[str, list[Value]]], found["items"])
+        items = {
+            name: Items(cast(list[str], of["id"]), {k: column for k, column in of.items() if k != "id"})
+            for name, of in tables.items()
+        }
+        made = []
+        for score in cast(list[dict[str, Any]], found["scores"]):
+            made.append(Score(**score | {"against": tuple(Against(**against) for against in score["against"])}))
+        facts = cast(dict[str, JSON], found["facts"])
+        return cls(items, made, facts, cast(float, found.get("seconds") or 0.0))
 
 
 def _lists(columns: Mapping[str, Sequence[Value]]) -> dict[str, JSON]:
@@ -284,7 +289,7 @@ def comparisons(taken: Taken, node: str) -> list[Effect]:
 
 
 def _difference(score: Score, items: Items, ours: np.ndarray, theirs: np.ndarray) -> Estimate:
-    """Of ours from theirs, (n,) each, drawn together; in percent of theirs, or in the score's unit by its denominator."""
+    """Of ours from theirs, (n,) each, drawn together: in percent of theirs, or in the score's unit."""
     if score.change == "percent":
         found = statistics.change(ours, theirs)
     else:

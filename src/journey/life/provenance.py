@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from journey.life.workspace import Entry, Life
-from journey.report.blocks import Block, Cell, Facts, Fold, Points, Prose, Table, Text
+from journey.report.blocks import Block, Cell, Facts, Fold, Points, Prose, Table, TableRow, Text
 from journey.report.format import MISSING, bytes_, duration, interval, join, number
 from journey.scores import SIZE
 
@@ -19,7 +19,7 @@ def nodes(life: Life) -> list[Block]:
     """The tables of lineage: nodes, data, versions."""
     head = ["Node", "id", "stage", "from", "tokens", "FLOPs", "time", "peak memory", "seed", "weights sha256"]
     names = {entry.node.id: entry.name for entry in life.done if entry.node}
-    rows = []
+    rows: list[TableRow] = []
     for entry in life.done:
         assert entry.node
         line = entry.node.lineage
@@ -45,7 +45,7 @@ def record(entry: Entry) -> list[Block]:
     """What a stage wrote into its lineage, folded: its own numbers and its settings."""
     assert entry.node
     line = entry.node.lineage
-    rows = [
+    rows: list[TableRow] = [
         [Cell(name.replace("_", " ")), _counted(m), str(m.get("convention") or "")]
         for name, m in line.get("metrics", {}).items()
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from journey.measure import Bench, Seen, Subject, dots, measure, score_keys
 from journey.report.blocks import Block, Cell, Curves, Fold, Heading, Line, Mark, Prose, Row, Table, Text
 from journey.report.format import number
-from journey.scores import Items, Score, Taken
+from journey.scores import JSON, Items, Score, Taken
 
 WEIGHTS = (
     "How far each weight matrix moved from the parent: the length of the difference over the length of the "
@@ -67,9 +67,9 @@ def against_parent(bench: Bench, config: AgainstParent) -> Taken:
                 "2,000 resamples",
             )
         )
-    facts = {
-        "weights": diff.weights(before, bench.model),
-        "cka": diff.cka(before, bench.model, bench.tokenizer, next(iter(some.values()))) if some else [],
+    facts: dict[str, JSON] = {
+        "weights": [dict(moved) for moved in diff.weights(before, bench.model)],
+        "cka": [*diff.cka(before, bench.model, bench.tokenizer, next(iter(some.values())))] if some else [],
     }
     return Taken(items, scores, facts)
 
@@ -83,7 +83,7 @@ def draw(seen: Seen) -> list[Block]:
     ]
     cka = {subject: taken.facts["cka"] for subject, taken in seen.items() if taken.facts.get("cka")}
     if cka:
-        lines = [Line(title(s), [(float(i), y) for i, y in enumerate(ys)], s.colour) for s, ys in cka.items()]  # type: ignore[arg-type, union-attr, misc]
+        lines = [Line(title(s), [(float(i), y) for i, y in enumerate(ys)], s.colour) for s, ys in cka.items()]  # type: ignore[arg-type, misc]
         layers = sorted({x for line in lines for x, _ in line.points})  # type: ignore[misc]
         low = min(0.9, *(y for line in lines for _, y in line.points))  # type: ignore[misc]
         made.append(Curves("CKA by layer", "layer", "CKA", lines, caption=CKA, values=layers, y_range=(low, 1.0)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from journey.measure import Bench, Seen, dots, measure
-from journey.report.blocks import Block, Cell, Curves, Line, Mark, Row, Table
+from journey.report.blocks import Block, Cell, Curves, Line, Mark, Row, Table, TableRow
 from journey.scores import Against, Items, Score, Taken, estimate, estimates
 
 ACCURACY = (
@@ -99,10 +99,12 @@ def draw(seen: Seen) -> list[Block]:
         [Mark(0.0, "a tie")],
         "The margin of each held-out pair, from the least to the largest: right of where it crosses zero, told apart.",
     )
-    rows = [row for subject, taken in enough.items() for row in _rows(subject.name, taken)]
+    rows: list[TableRow] = [row for subject, taken in enough.items() for row in _rows(subject.name, taken)]
     head = ["Pairs", "how many", "told apart, %", "mean margin, nats"]
     apart = Table("Is it the answer, or only its length? With 95 % intervals", head, rows)
-    moved = [[Cell(s.name), e] for s, taken in enough.items() if (e := estimates(taken).get("policy_kl"))]
+    moved: list[TableRow] = [
+        [Cell(s.name), e] for s, taken in enough.items() if (e := estimates(taken).get("policy_kl"))
+    ]
     cost = Table("How far the model moved, on its own answers", ["Model", "KL, nats/token"], moved)
     return [Row([chart, margins]), Row([apart, *([cost] if moved else [])])]
 
@@ -111,11 +113,11 @@ def _sorted(margins: list[float]) -> list[tuple[float, float]]:
     return [(100 * (i + 0.5) / len(margins), m) for i, m in enumerate(sorted(margins))]
 
 
-def _rows(name: str, taken: Taken) -> list[list[Cell | str]]:
+def _rows(name: str, taken: Taken) -> list[TableRow]:
     """All pairs, and those whose chosen answer is the longer or the shorter one, by tokens."""
     accuracy = next(score for score in taken.scores if score.key == "preference_accuracy")
     margin = replace(accuracy, num="margin", share=False, unit="nats")
-    rows = []
+    rows: list[TableRow] = []
     for where, said in GROUPS.items():
         n = len(taken.items["pairs"].where(where))
         parts = [Cell(estimate(taken, replace(score, where=where))) for score in (accuracy, margin)]

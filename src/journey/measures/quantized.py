@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log
 
 from journey.measure import Bench, Seen, measure
-from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Points, Row, Table
+from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Points, Row, Table, TableRow
 from journey.report.format import bytes_, number, power
 from journey.scores import JSON, Against, Items, Score, Taken, comparisons, estimates
 
@@ -110,7 +110,7 @@ def _files(name: str, taken: Taken) -> list[Block]:
         made.append(Dots(title, unit, rows, marks, f"What each file of {name} costs.", str(taken.facts["convention"])))
     files, known = taken.facts["files"], estimates(taken)
     assert isinstance(files, dict)
-    body = []
+    body: list[TableRow] = []
     for kind, facts in files.items():
         assert isinstance(facts, dict)
         moved, cost = facts.get("logits_max_difference"), costs.get(kind)

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TypedDict, cast
 
 from journey.measure import Bench, Seen, measure
-from journey.report.blocks import Block, Box, Cell, Fold, Lanes, Pieces, Points, Prose, Row, Table, Text
+from journey.report.blocks import Block, Box, Cell, Fold, Lanes, Pieces, Points, Prose, Row, Table, TableRow, Text
 from journey.report.format import bytes_, number, si
 from journey.scores import JSON, Taken
 
@@ -156,7 +156,7 @@ def _used(made: Mapping[str, JSON]) -> str:
 
 
 def _table(made: Mapping[str, JSON]) -> Table:
-    rows = [
+    rows: list[TableRow] = [
         [
             Cell(_name(i)),
             Cell(p["text"], code=True),

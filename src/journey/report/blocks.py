@@ -8,6 +8,7 @@ A `str` is plain text and is shown as it is, whatever it holds. `Prose` is our o
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from journey.evaluate.statistics import Estimate
 
@@ -41,6 +42,9 @@ class Cell:
     code: bool = False
     small: str = ""  # after the words, smaller
     pieces: Sequence[str] = ()  # a text cut into tokens, instead of `value`
+
+
+TableRow: TypeAlias = Sequence[str | Estimate | Cell | None]  # the first names it; None: nothing to say, –
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Table:
 
     caption: str
     head: Sequence[str]
-    rows: Sequence[Sequence[str | Estimate | Cell | None]]  # None: nothing to say, –
+    rows: Sequence[TableRow]
     style: str = "numbers"
 
 

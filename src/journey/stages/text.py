@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from journey.errors import JourneyError
 from journey.files import read_json
-from journey.report.blocks import Cell, Shares, Table
+from journey.report.blocks import Cell, Shares, Table, TableRow
 from journey.report.blocks import Text as Paragraph
 from journey.report.format import MISSING, bytes_, number
 from journey.stages.run import Run, metric, stage
@@ -100,7 +100,7 @@ def tell(told: Told) -> Story:
     def share(value: float | None) -> str:
         return MISSING if value is None else number(100 * value, "%")
 
-    rows = [
+    rows: list[TableRow] = [
         [
             Cell(name),
             number(split.get("documents"), decimals=0),
