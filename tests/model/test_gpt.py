@@ -8,15 +8,14 @@ from transformers import AutoModelForCausalLM
 from journey.errors import JourneyError
 from journey.model import families, huggingface
 from journey.model.config import GPTConfig
+from journey.model.families import FAMILIES
 from journey.model.gpt import GPT
 
-SHAPES = [
-    pytest.param(("gpt2", None, True), id="gpt2"),
-    pytest.param(("gpt2", None, False), id="gpt2-untied"),
-    pytest.param(("llama", 1, False), id="llama-gqa-untied"),
-    pytest.param(("llama", 4, True), id="llama"),
-    pytest.param(("qwen3", 2, True), id="qwen3-gqa"),
-    pytest.param(("qwen3", 4, False), id="qwen3-untied"),
+SHAPES = [  # family, n_kv_head, tied
+    pytest.param((family, n_kv_head, tied), id=f"{family}-{n_kv_head}{'' if tied else '-untied'}")
+    for family in FAMILIES
+    for n_kv_head, tied in [(4, True), (4, False), (2, True), (1, False)]
+    if n_kv_head == 4 or families.get(family).shares_keys
 ]
 
 
@@ -67,7 +66,7 @@ def test_loss_in_chunks_is_the_cross_entropy_of_all_logits():
     assert (gradient - model.embed.weight.grad).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_packed_documents_are_computed_as_if_alone(family):
     """Packing across documents would show here: positions and attention must begin anew in each."""
     model, lengths = build(family), [5, 1, 17, 9]
@@ -102,7 +101,7 @@ def test_trace_of_packed_documents_stays_inside_them():
     assert trace["pattern", 0][:, :, 10:, :10].abs().max() == 0
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_initialisation_is_the_reference_of_the_family(family, tmp_path):
     """Same deviations, matrix by matrix, as transformers gives a model made from the same config.json."""
     model = GPT(GPTConfig.make(family, 500, 64, 3, 128))
