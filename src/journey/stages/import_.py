@@ -63,7 +63,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     """Write a checkpoint from elsewhere as a Hugging Face folder, ready for chat, and check what it computes."""
     from safetensors.torch import save_file
 
-    from journey.model import foreign, huggingface
+    from journey.model import families, foreign, huggingface
 
     if config.path == RANDOM:
         source = foreign.random_gpt2(run.seed, config.n_ctx)
@@ -92,7 +92,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
         changed.append(f"tokens added: {' '.join(added)}; their embeddings are the mean of the others")
     weights = _float32(source.tensors, config.path)
     starts = source.bos if tokenizer.bos >= kept else None  # a tokenizer with a document mark of another name
-    for name in ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight"):
+    for name in (f"{families.get(source.config.family).embedding}.weight", "lm_head.weight"):
         if name in weights:
             weights[name] = resized(weights[name], kept, rows, run.seed)
             if starts is not None and starts < kept:
@@ -213,7 +213,7 @@ def _find(path: str, tokenizer: str, family: str) -> tuple["Tokenizer", str, str
     if place and (place / "config.json").is_file():
         saved = read_json(place / "config.json")
         family = str(saved.get("model_type", "")) if isinstance(saved, dict) else ""
-    found, where = vocabularies.find(place, tokenizer, family or "gpt2")
+    found, where = vocabularies.find(place, tokenizer, family)
     return found, where, vocabularies.fingerprint(found)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
+from journey.model.families import FamilyName
 from journey.stages.run import Run, Stopped, corpus, metric, stage
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Pretrain(Training):
     """Settings of the pretrain stage."""
 
     data: str = corpus("installed-docs", "the text to train on, or its tokens", tokens=True)
-    family: Literal["qwen3", "llama", "gpt2"] = "qwen3"
+    family: FamilyName = "qwen3"
     """Architecture, saved under its standard Hugging Face name."""
     n_layer: int = 4
     """Blocks."""
