@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -279,35 +278,6 @@ def test_dev_loss_weighs_every_token_alike(parents, tokenizer, tmp_path):
     expected = by_hand(trainer.model, dev).item() / sum(token != -100 for _, labels in dev for token in labels)
     assert trainer.dev_numbers()["dev_loss"] == pytest.approx(expected, rel=1e-5)
     assert trainer.model.training
-
-
-# Order
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    n=st.integers(1, 400), batch_size=st.sampled_from([1, 2, 3, 8]), epochs=st.integers(1, 3), seed=st.integers(0, 9)
-)
-def test_order_shows_every_row_once_an_epoch(n, batch_size, epochs, seed):
-    lengths = np.random.default_rng(n).integers(5, 200, n).tolist()
-    found = order(lengths, batch_size, epochs, seed)
-    assert np.bincount(found, minlength=n).tolist() == [epochs] * n
-    assert found == order(lengths, batch_size, epochs, seed)
-
-
-def test_order_puts_like_lengths_together_and_shuffles_the_batches():
-    lengths = np.random.default_rng(0).integers(20, 200, 1000)
-    batches = lengths[order(lengths.tolist(), 8, 1, seed=0)].reshape(-1, 8)
-    padded = (batches.max(1) * 8).sum() / lengths.sum()
-    assert padded < 1.05  # unsorted: 1.6
-    assert order(lengths.tolist(), 8, 1, seed=0) != order(lengths.tolist(), 8, 1, seed=1)
-    assert abs(np.corrcoef(np.arange(len(batches)), batches.mean(1))[0, 1]) < 0.3
-
-
-def test_order_puts_the_batch_that_is_not_full_last():
-    batches = np.split(np.array(order(list(range(20)), 8, 1, seed=0)), [8, 16])
-    assert sorted(sorted(batch) for batch in batches[:2]) == [list(range(8)), list(range(8, 16))]
-    assert sorted(batches[2]) == [16, 17, 18, 19]
 
 
 # Going on
