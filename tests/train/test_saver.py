@@ -50,6 +50,16 @@ def test_the_last_state_is_kept_and_those_before_it_are_not(tmp_path, clock):
         assert [path.name for path in (tmp_path / "new").iterdir()] == [f"step-{step:09}"]
 
 
+def test_killed_before_the_old_state_is_deleted_the_new_one_counts(tmp_path, clock):
+    saver = Saver(tmp_path)
+    save(saver, 10, clock)
+    for step in (9, 11):
+        (tmp_path / f"step-{step:09}").mkdir()
+    assert saver.last().name == "step-000000011"
+    save(saver, 12, clock)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000012"]
+
+
 def test_what_is_half_written_is_not_read_and_not_in_the_way(tmp_path, clock):
     saver = Saver(tmp_path)
     save(saver, 1, clock)

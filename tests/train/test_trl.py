@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
 
 from journey.model import huggingface
 from journey.model.config import GPTConfig
@@ -92,6 +93,14 @@ def parent(tmp_path_factory):
     huggingface.save(model, folder, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
     tokenizer.save(folder)
     return folder
+
+
+def test_scoring_says_nothing(parent, tmp_path):
+    rows = [Judged([1, 2, 3], [4, 5])] * 20
+    trainer = make_trainer(RewardTrainer, parent, rows, rows, SFT(), Run(tmp_path / "run"), max_length=None)
+    assert logging.get_verbosity() == logging.WARNING
+    found = trainer.over_dev(lambda inputs: logging.get_verbosity())
+    assert [verbosity for _, verbosity in found] == [logging.ERROR] * 2 and trainer.model.training
 
 
 def test_a_reward_model_writes_its_own_alone(parent, tmp_path):
