@@ -14,14 +14,25 @@ from journey.console import Console
 from journey.data.preferences import Pair, encode, load, save
 from journey.errors import JourneyError
 from journey.stages import dpo as stage
-from journey.stages import trl
-from journey.stages.dpo import DPO, answer_logps, check_start, encode_pairs, make_trainer, pair_margins, weights_hash
+from journey.stages.dpo import (
+    DPO,
+    PreferenceTrainer,
+    Row,
+    answer_logps,
+    check_start,
+    encode_pairs,
+    pair_margins,
+    weights_hash,
+)
 from journey.stages.run import Run, Stopped
 from journey.tokenizer.formats import Tokenizer
+from journey.train import saver
+from journey.train.trl import make_trainer
+
+from .conftest import FAMILIES, Killed, history
 
 N_CTX = 96
 DROPOUT = 0.1  # what a checkpoint from elsewhere has
-FAMILIES = ("qwen3", "llama", "gpt2")
 FAST = {"lr": 1e-2, "batch_size": 8}
 
 
@@ -70,13 +81,13 @@ def data(tmp_path_factory):
 
 
 def rows_of(tokenizer, pairs=PAIRS):
-    return [encode(pair, tokenizer) for pair in pairs]
+    return [Row(*encode(pair, tokenizer)) for pair in pairs]
 
 
 def trainer_for(parents, tokenizer, folder, family="qwen3", rows=None, **settings):
-    model = AutoModelForCausalLM.from_pretrained(parents[family], dtype=torch.float32)
-    rows = rows or rows_of(tokenizer)[:24]
-    return make_trainer(model, parents[family], rows, rows[:5], DPO(**settings), new_run(folder))
+    rows, config, run = rows or rows_of(tokenizer)[:24], DPO(**settings), new_run(folder)
+    kind, own = PreferenceTrainer, {"beta": config.beta, "max_length": None}
+    return make_trainer(kind, parents[family], rows, rows[:5], config, run, **own)
 
 
 def train(parents, data, folder, family="qwen3", seed=0, when=lambda step: None, run=None, **settings):
@@ -86,12 +97,8 @@ def train(parents, data, folder, family="qwen3", seed=0, when=lambda step: None,
     return run, stage.dpo.body(Node(parents[family]), DPO(data="pairs", **FAST | settings), run)
 
 
-def history(run):
-    return json.loads((run.folder / "history.json").read_text())
-
-
 def batch_of(trainer, rows):
-    return trainer.data_collator(stage._columns(rows))
+    return trainer.data_collator([row._asdict() for row in rows])
 
 
 def moved(model):
@@ -142,7 +149,7 @@ def test_loss_and_gradients_equal_trl(parents, tokenizer, tmp_path, family):
     model, batch = moved(trainer.model).train(), batch_of(trainer, rows_of(tokenizer)[:7])
     trainer.state.global_step = 1
     results = []
-    for compute in (trainer.compute_loss, super(type(trainer), trainer).compute_loss):
+    for compute in (trainer.compute_loss, super(PreferenceTrainer, trainer).compute_loss):
         model.zero_grad()
         loss = compute(model, dict(batch))
         loss.backward()
@@ -244,8 +251,8 @@ def test_a_reference_that_changes_is_noticed(parents, data, tmp_path):
     found = []
     whole = stage.make_trainer
 
-    def listen(*args):
-        found.append(whole(*args))
+    def listen(*args, **own):
+        found.append(whole(*args, **own))
         return found[0]
 
     def touch(step):
@@ -268,14 +275,10 @@ def uninterrupted(parents, data, tmp_path_factory):
     return train(parents, data, tmp_path_factory.mktemp("whole"), epochs=2)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_killed_run_goes_on_exactly(parents, data, uninterrupted, tmp_path, monkeypatch, steps):
-    monkeypatch.setattr(trl, "_SAVE_EVERY", -1.0)
-    monkeypatch.setattr(trl, "_SAVE_SHARE", 0)
+    monkeypatch.setattr(saver, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
 
     def kill(step):
         if step == steps:

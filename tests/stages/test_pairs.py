@@ -21,15 +21,11 @@ from journey.stages import pairs as stage
 from journey.stages.pairs import Asked, Pairs, rank
 from journey.stages.run import Run, Stopped
 from journey.stages.sft import SFT, _read
-from journey.tokenizer.formats import Tokenizer
+
+from .conftest import FakeText, Killed
 
 WORDS = ("adds", "sorts", "reads", "list", "file", "two")
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    merges = [(word[:i], word[i]) for word in WORDS for i in range(1, len(word))]
-    return Tokenizer.from_merges([*dict.fromkeys(merges)])
+MERGES = [*dict.fromkeys((word[:i], word[i]) for word in WORDS for i in range(1, len(word)))]
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +58,6 @@ class Silent(Console):
     def progress(self, name, done, total, unit, numbers):
         self.shown.append((done, total, unit, numbers))
         self.when(len(self.shown))
-
-
-class FakeText:
-    """The part of a corpus that the stage reads."""
-
-    def __init__(self, questions):
-        self._questions = questions
-
-    def questions(self, split):
-        return self._questions[split]
 
 
 def question(split, i, passage="p"):
@@ -161,10 +147,6 @@ def test_progress_says_how_fast(made):
 
 
 # Going on
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 5])
