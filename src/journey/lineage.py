@@ -16,7 +16,10 @@ from journey.files import digest, sha256_file
 
 PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "datasets", "lm_eval", "numpy", "safetensors")
 # Modules that move bytes and show progress: they cannot change what a stage computes.
-_BESIDE = frozenset({"journey.console", "journey.errors", "journey.files", "journey.lineage", "journey.stages.run"})
+_BESIDE = frozenset(
+    f"journey.{name}"
+    for name in ("console", "errors", "files", "lineage", "stages.cost", "stages.inputs", "stages.run")
+)
 
 
 def node_id(

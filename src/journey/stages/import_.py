@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
 from journey.files import digest, sha256_file, write_json
+from journey.stages.cost import ELSEWHERE, Cost
 from journey.stages.run import Run, metric, stage
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ class Import:
     def inputs(self) -> dict[str, str]:
         """What the two paths stand for, so that a place can change without changing the node's id."""
         return {"path": _fingerprint(self.path), "tokenizer": _found(self)[2]}
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """Not known before the file is read."""
+        return ELSEWHERE
 
 
 @stage(
