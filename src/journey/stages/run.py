@@ -17,7 +17,7 @@ from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console
 from journey.errors import JourneyError
 from journey.files import publish, read_json, write_json, write_text
-from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, surroundings
+from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
 from journey.stages import a, goes_on_from, kind_of
 from journey.stages.inputs import inputs_of, named, resolve
 
@@ -164,6 +164,11 @@ class Stage:
         """The dataclass of its settings."""
         return self.body.__annotations__["config"]
 
+    @property
+    def source(self) -> str:
+        """Hash of its code."""
+        return source_version(self.body.__module__)
+
     def tells(self, tell: Tell) -> Tell:
         """Decorate the function that tells this stage's part of the page; it stays what it is, and stands in `tell`."""
         self.tell = tell
@@ -206,6 +211,8 @@ class Stage:
             "id": id,
             "name": run.name,
             "stage": self.name,
+            "version": self.version,
+            "source": self.source,
             "parents": parents,
             "config": dataclasses.asdict(config),
             "data": nodes | raw,
@@ -249,8 +256,7 @@ def stage(
 
 def identify(stage: Stage, config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
     """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
-    inputs = inputs_of(config, given)
-    return node_id(stage.name, stage.body.__module__, dataclasses.asdict(config), parents, inputs, seed)
+    return node_id(stage.name, stage.version, dataclasses.asdict(config), parents, inputs_of(config, given), seed)
 
 
 def _origin(node: Node) -> dict[str, Any]:
