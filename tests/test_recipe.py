@@ -114,6 +114,52 @@ def test_a_stage_takes_pairs_from_a_stage_above(read):
 
 
 @pytest.mark.parametrize(
+    ("stage", "parent", "said"),
+    [
+        ("sft", "tokenizer", 'parent "tokenizer" is a tokenizer, the stage sft goes on from a model'),
+        ("quantize", "docs", 'parent "docs" is a text, the stage quantize goes on from a model'),
+        ("dpo", "pairs", 'parent "pairs" is pairs, the stage dpo goes on from a model'),
+        ("pretrain", "docs", 'parent "docs" is a text, the stage pretrain goes on from a tokenizer'),
+        ("continue", "FOLDER", "is a tokenizer, the stage continue goes on from a model"),
+        ("continue", "EMPTY", "holds no lineage.json, config.json or tokenizer.json: it is not a checkpoint"),
+    ],
+)
+def test_a_parent_of_another_kind_is_told_by_its_line(read, tmp_path, stage, parent, said):
+    for name, file in (("FOLDER", "tokenizer.json"), ("EMPTY", "notes.txt")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+    wrong = f"  - name: wrong\n    stage: {stage}\n    parents: [{parent}]\n"
+    text = GOOD + PREFERENCES.replace("WHICH", "pairs") + wrong
+    assert f"small.yaml:{len(text.splitlines())}: " in (found := complaint(read, text)) and said in found
+
+
+def test_a_model_may_stand_where_a_tokenizer_is_wanted(read):
+    """It brings one: so a text is prepared for a model from elsewhere."""
+    made = read(GOOD + "  - name: tokens\n    stage: prepare\n    parents: [base]\n    with: {data: docs}\n")
+    assert made.step("tokens").parents == ("base",)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("tokenizer", 'data: "tokenizer" is a tokenizer, this stage needs the text itself'),
+        ("base", 'data: "base" is a model, this stage needs the text itself'),
+    ],
+)
+def test_data_of_another_kind_is_told_by_its_line(read, data, said):
+    more = f"  - name: more\n    stage: continue\n    parents: [base]\n    with: {{data: {data}, replay: 0}}\n"
+    found = complaint(read, GOOD + more)
+    assert f"small.yaml:{len(GOOD.splitlines()) + 1}: " in found and said in found
+
+
+def test_a_folder_may_have_the_name_of_its_stage_and_of_one_further_down(read, tmp_path):
+    (tmp_path / "base").mkdir()
+    made = read(GOOD, "stages.base.data=base", "stages.tokenizer.data=base")
+    assert made.step("base").given == made.step("tokenizer").given == {"data": "base-2"}
+    assert made.step("base-2").config.source == "base"
+
+
+@pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
         ("stage: pretrain", "stage: pretrian", 13, 'unknown stage "pretrian", did you mean "pretrain"?'),

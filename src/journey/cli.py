@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError, nearest
+from journey.stages import STAGES
 
 if TYPE_CHECKING:
     from journey.verbs.common import Result
 
-# verb -> the module of `verbs/` that it is in, and its line in `journey --help`
+# verb -> the module of `verbs/` that it is in, and its line in `journey --help`; those of stages follow below
 VERBS = {
     "run": ("life", "run a recipe: what has not changed is skipped, a killed run goes on"),
     "tree": ("life", "draw the lineage of this workspace"),
@@ -29,20 +30,23 @@ VERBS = {
     "chat": ("talk", "talk with a node"),
     "ask": ("talk", "answer a question from an index, and show the sources"),
     "doctor": ("numbers", "versions, machine, a numerical self-check, what is missing"),
-    "text": ("stage", "stage: read, deduplicate and split a text"),
-    "tokenizer": ("tokenizer", "stage: train a byte-level BPE (tokenizer train); explain, compare"),
-    "data": ("stage", "stage: encode a text into token shards (data prepare)"),
-    "pretrain": ("stage", "stage: train a GPT from random weights"),
-    "continue": ("stage", "stage: go on training a model on another text"),
-    "sft": ("stage", "stage: teach a model to answer, by TRL"),
-    "pairs": ("stage", "stage: sample answers and rank them into pairs"),
-    "dpo": ("stage", "stage: teach a model to prefer, by TRL"),
-    "quantize": ("stage", "stage: write GGUF files for llama.cpp"),
-    "index": ("stage", "stage: make a text searchable, to answer from it"),
-    "import": ("stage", "stage: bring a checkpoint from elsewhere"),
 }
 # Verbs of two words: the second -> the stage that it is, or nothing where it is a function.
 SECOND = {"tokenizer": {"train": "tokenizer", "explain": "", "compare": ""}, "data": {"prepare": "prepare"}}
+
+
+def _verb_of(stage: str, line: str) -> tuple[str, tuple[str, str]]:
+    """The verb of a stage, as it stands in VERBS."""
+    for verb, seconds in SECOND.items():
+        if stage in seconds.values():
+            own = next(second for second, of in seconds.items() if of == stage)
+            others = [second for second, of in seconds.items() if not of]
+            said = f"stage: {line} ({verb} {own})" + (f"; {', '.join(others)}" if others else "")
+            return verb, (verb if others else "stage", said)
+    return stage, ("stage", f"stage: {line}")
+
+
+VERBS |= dict(_verb_of(*stage) for stage in STAGES.items())
 
 
 def entry() -> None:

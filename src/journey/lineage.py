@@ -1,13 +1,14 @@
-"""What a node was made from. The id is the hash of what went in; timings and machines are recorded, never hashed."""
+"""What a node was made from. The id is the hash of what went in; source, timings and machines are recorded."""
 
 import ast
 import hashlib
 import importlib.metadata
-import importlib.util
+import io
 import os
 import platform
 import subprocess
 import sys
+import tokenize
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,22 @@ from journey.files import digest, sha256_file
 
 PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "datasets", "lm_eval", "numpy", "safetensors")
 # Modules that move bytes and show progress: they cannot change what a stage computes.
-_BESIDE = frozenset({"journey.console", "journey.errors", "journey.files", "journey.lineage", "journey.stages.run"})
+_BESIDE = frozenset(
+    f"journey.{name}"
+    for name in ("console", "errors", "files", "lineage", "stages.cost", "stages.inputs", "stages.run")
+)
 
 
 def node_id(
-    stage: str, module: str, config: dict[str, Any], parents: list[str], data: dict[str, str], seed: int
+    stage: str, version: int, config: dict[str, Any], parents: list[str], data: dict[str, str], seed: int
 ) -> str:
-    """The id of what a stage makes from these inputs; `data` maps a config field to what it named: the id of a
-    text node or the fingerprint of raw files, so that a path can change without changing the id."""
+    """The id of what a stage makes from these inputs, the same on every Python. `version` is the stage's declared one;
+    `data` maps a config field to what it named: the id of a node or the fingerprint of raw files, so that a path can
+    change without changing the id."""
     return digest(
         {
             "stage": stage,
-            "source": source_version(module),
+            "version": version,
             "config": {key: value for key, value in config.items() if key not in data},
             "parents": parents,
             "data": data,
@@ -38,22 +43,19 @@ def node_id(
 
 @cache
 def source_version(module: str) -> str:
-    """Hash of a module's code and of every module of ours that it imports, without comments and docstrings.
+    """Hash of the code of a module and of every module of ours that it imports, the same on every Python.
 
-    A stage's result depends on all of them (the loop, the layers, the data order), not on its own file alone.
+    A stage's result depends on all of them (the loop, the layers, the data order), not on its own file alone. It is
+    written down, and never part of an id: most edits change no result, and those that do raise the stage's version.
     """
     seen: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or name in _BESIDE:
+        if name in seen or name in _BESIDE or (path := _module_path(name)) is None:
             continue
-        path = _module_path(name)
-        if path is None:
-            continue
-        tree = _AtRunTime().visit(ast.parse(path.read_bytes()))
-        waiting += _imports(tree, name)
-        seen[name] = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+        seen[name], imported = _code(path)
+        waiting += imported
     return digest(seen)
 
 
@@ -66,35 +68,70 @@ def _module_path(name: str) -> Path | None:
     return None
 
 
-def _imports(tree: ast.AST, module: str) -> list[str]:
-    names: list[str] = []
+@cache
+def _code(path: Path) -> tuple[str, list[str]]:
+    text, imported = computing(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(text.encode()).hexdigest(), imported
+
+
+def computing(source: str) -> tuple[str, list[str]]:
+    """The lines of a module that a result can depend on, and the modules of ours that they import.
+
+    Without comments, blank lines and docstrings, without imports for type checking, and without what a stage or a
+    measure only says of itself: its declaration, what it should cost, how it is told. Text, not a syntax tree: what
+    `ast` makes of the same source is another on each Python, but where it begins and ends is not.
+    """
+    lines: list[str | None] = list(source.split("\n"))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = token.line[:column].rstrip() or None
+    beside = _Beside()
+    tree = beside.visit(ast.parse(source))
+    for row in beside.rows:
+        lines[row - 1] = None
+    verbatim: set[int] = set()  # rows of text over several lines, of which blank ones are a part
+    imported: list[str] = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr | ast.Constant) and (node.end_lineno or 0) > node.lineno:
+            verbatim |= set(range(node.lineno, node.end_lineno or 0))
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            imported += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.startswith("journey.")]
+            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    kept = [
+        line if row in verbatim else line.rstrip()
+        for row, line in enumerate(lines, 1)
+        if line is not None and (line.strip() or row in verbatim)
+    ]
+    return "\n".join(kept), [name for name in imported if name.startswith("journey.")]
 
 
-class _AtRunTime(ast.NodeTransformer):
-    """Takes out what stands under `if TYPE_CHECKING`: whoever makes such an object imports its module himself."""
+class _Beside(ast.NodeTransformer):
+    """Takes out of a module what no result depends on, and notes its rows; each part stands on lines of its own."""
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return None
+    def __init__(self) -> None:
+        self.rows: set[int] = set()
+
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.expr):
+            return node  # nothing to take out: spared for speed
+        match node:
+            case (
+                ast.Expr(value=ast.Constant(value=str()))  # those below the fields of a config too: its manual
+                | ast.If(test=ast.Name(id="TYPE_CHECKING"))
+                | ast.FunctionDef(name="cost", returns=ast.Name(id="Cost"))
+                | ast.FunctionDef(decorator_list=[ast.Attribute(attr="tells" | "chapter"), *_])
+            ):
+                return self._cut(node)
+            case ast.FunctionDef(decorator_list=[ast.Call(func=ast.Name(id="stage" | "measure")) as declared, *others]):
+                self._cut(declared)
+                node.decorator_list = others
         return self.generic_visit(node)
 
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            # Those below the fields of a config too: they are its manual.
-            node.body = [line for line in node.body if not _is_text(line)]
-    return tree
-
-
-def _is_text(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+    def _cut(self, node: ast.stmt | ast.expr) -> None:
+        first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+        self.rows |= set(range(first, (node.end_lineno or first) + 1))
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import yaml
 
-from journey.checkpoint import LINEAGE, open_node
+from journey.checkpoint import open_node
 from journey.errors import JourneyError, nearest
 from journey.expected import Expected, parse
 from journey.measure import Drawn
 from journey.measures import MEASURES
 from journey.measures import load as load_measure
 from journey.measuring import Measuring, default_configs, measures_of
-from journey.stages import STAGES, load
-from journey.stages.run import corpus_fields, kinds_of, source_of
+from journey.stages import STAGES, a, goes_on_from, kind_of, load
+from journey.stages.inputs import Input, Named, named, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,6 +212,7 @@ class Document:
         entries = self.value["stages"]
         names = [entry["name"] for entry in entries]
         steps = []
+        before: dict[str, str] = {}  # name -> kind
         for i, entry in enumerate(entries):
             at = ("stages", i)
             if not _is_word(entry["name"]):
@@ -224,7 +225,8 @@ class Document:
                 hint = nearest(str(entry["stage"]), STAGES)
                 where, known = self.at((*at, "stage")), ", ".join(STAGES)
                 raise JourneyError(f'{where}: unknown stage "{entry["stage"]}"{hint} (there are: {known})')
-            parents, own_seed = self._parents(entry, names[:i], at), self._seed(entry, seed, at)
+            parents, own_seed = self._parents(entry, before, at), self._seed(entry, seed, at)
+            before[entry["name"]] = load(entry["stage"]).makes
             steps.append(
                 Step(entry["name"], entry["stage"], parents, self._config(entry, at), own_seed, {}, self.at(at))
             )
@@ -277,21 +279,29 @@ class Document:
             raise JourneyError(f"{self.at((*at, 'seed'))}: seed must be a whole number from 0, not {seed!r}")
         return seed
 
-    def _parents(self, entry: dict[str, Any], before: list[str], at: tuple[Any, ...]) -> tuple[str, ...]:
+    def _parents(self, entry: dict[str, Any], before: dict[str, str], at: tuple[Any, ...]) -> tuple[str, ...]:
         parents = entry.get("parents", [])
         parents = [parents] if isinstance(parents, str) else parents
         wanted = load(entry["stage"]).takes
-        if wanted is None and parents:
-            raise JourneyError(f"{self.at((*at, 'parents'))}: the stage {entry['stage']} has no parents, it reads data")
-        if wanted is not None and (not isinstance(parents, list) or len(parents) != 1):
-            raise JourneyError(f'{self.at(at)}: "{entry["name"]}" needs one parent, a {wanted}: add parents: [NAME]')
-        for parent in parents:
-            if parent not in before and not Path(str(parent)).is_dir():
-                hint = nearest(str(parent), before)
-                raise JourneyError(
-                    f'{self.at((*at, "parents"))}: parent "{parent}" is no stage above and no folder{hint}'
-                )
-        return tuple(parents)
+        where = self.at((*at, "parents"))
+        if wanted is None:
+            if parents:
+                raise JourneyError(f"{where}: the stage {entry['stage']} has no parents, it reads data")
+            return ()
+        if not isinstance(parents, list) or len(parents) != 1:
+            raise JourneyError(f'{self.at(at)}: "{entry["name"]}" needs one parent, {a(wanted)}: add parents: [NAME]')
+        parent = str(parents[0])
+        if parent not in before and not Path(parent).is_dir():
+            hint = nearest(parent, before)
+            raise JourneyError(f'{where}: parent "{parent}" is no stage above and no folder{hint}')
+        try:
+            kind = before[parent] if parent in before else kind_of(open_node(parent))
+        except JourneyError as error:
+            raise JourneyError(f"{where}: {error}") from None
+        if not goes_on_from(wanted, kind):
+            is_ = f'parent "{parent}" is {a(kind)}'
+            raise JourneyError(f"{where}: {is_}, the stage {entry['stage']} goes on from {a(wanted)}")
+        return (parent,)
 
     def _config(self, entry: dict[str, Any], at: tuple[Any, ...]) -> Any:
         return self._fields(entry["with"], load(entry["stage"]).config, (*at, "with"))
@@ -354,48 +364,45 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
     """
     from journey.stages.text import Text
 
-    made = {step.config.source: step.name for step in steps if step.stage == "text"}
     texts = [step for step in steps if step.stage == "text"]
-    tokens = {step.name for step in steps if step.stage == "prepare"}
-    names = {step.name for step in steps}
+    made = {step.config.source: step.name for step in texts}
+    taken = {step.name for step in steps}
+    above = {step.name: "text" for step in texts}  # what can be named, and its kind: every text, and the steps above
+    kinds = {step.name: load(step.stage).makes for step in steps}
     rest = []
-    for i, step in enumerate(steps):
+    for step in steps:
         if step.stage == "text":
             continue
-        named = corpus_fields(step.config)
-        kinds = kinds_of(step.config)
-        fields = {}
-        for field, value in corpus_fields(step.config, "text").items():
-            if value in tokens or _is_node(value, "prepare"):
-                if "prepare" not in kinds[field]:
-                    raise JourneyError(f'{step.where}: {field}: "{value}" is tokens, this stage needs the text itself')
-                kinds[field] = ("prepare",)
-                continue
-            del named[field]
-            if any(value == text.name for text in texts):
-                fields[field] = value
-                continue
-            source = source_of(value)
-            if source not in made:
-                name = _free_name(Path(source).stem or "text", names)
-                names.add(name)
-                made[source] = name
-                texts.append(Step(name, "text", (), Text(source=source), seed, {}, step.where))
-            fields[field] = made[source]
-        for field, value in named.items():
-            (kind,) = kinds[field]
-            above = [other.name for other in steps[:i] if other.stage == kind]
-            if value not in above and not _is_node(value, kind):
-                wanted = f"no {kind} stage above and no file"
-                raise JourneyError(f'{step.where}: {field}: "{value}" is {wanted}{nearest(value, above)}')
-            fields[field] = value
-        rest.append(dataclasses.replace(step, given=fields))
+        given = {}
+        for field, wanted, value in named(step.config):
+            below = {name: kind for name, kind in kinds.items() if kind in wanted.kinds}
+            found = resolve(value, wanted, below | above)
+            if found is None or found.kind not in ("", *wanted.kinds) or (found.what == "step" and value not in above):
+                raise JourneyError(f'{step.where}: {field}: "{value}" {_unfit(value, found, wanted, above)}')
+            if found.what == "node" and found.kind == "text":
+                raise JourneyError(
+                    f'{step.where}: {field}: "{value}" is a node of another journey: name a stage, or its own source'
+                )
+            if found.what == "source" and found.value not in made:
+                name = _free_name(Path(found.value).stem or "text", taken)
+                taken.add(name)
+                above[name], made[found.value] = "text", name
+                texts.append(Step(name, "text", (), Text(source=found.value), seed, {}, step.where))
+            if found.what != "files":
+                given[field] = made[found.value] if found.what == "source" else found.value
+        above[step.name] = kinds[step.name]
+        rest.append(dataclasses.replace(step, given=given))
     yield from texts
     yield from rest
 
 
-def _is_node(folder: str, stage: str | None) -> bool:
-    return (Path(folder) / LINEAGE).exists() and open_node(folder).stage == stage
+def _unfit(value: str, found: Named | None, wanted: Input, above: dict[str, str]) -> str:
+    """What is wrong with a value that names nothing, a step further down, or a node of another kind than is wanted."""
+    if found and "text" in wanted.kinds and found.kind not in wanted.kinds:
+        return f"is {a(found.kind)}, this stage needs the text itself"
+    kinds = [found.kind] if found and found.kind in wanted.kinds else wanted.kinds
+    fitting = [name for name, kind in above.items() if kind in kinds]
+    return f"is no {' or '.join(kinds)} stage above and no file{nearest(value, fitting)}"
 
 
 def _free_name(name: str, taken: set[str]) -> str:

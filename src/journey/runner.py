@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from journey.errors import JourneyError, nearest
 from journey.files import read_json, write_json
 from journey.recipe import Recipe, Step
 from journey.stages import load
-from journey.stages.cost import MEASURING, Cost, estimate
+from journey.stages.cost import MEASURING, Cost
 from journey.stages.run import Run, identify
 
 PLAN = "plan.json"
@@ -32,7 +33,7 @@ class Planned:
     step: Step
     id: str
     path: Path
-    cost: Cost
+    before: tuple[Any, ...] = ()  # the configs of its ancestors, nearest first
     redo: bool = False  # make it although it stands
     wanted: bool = True  # False: it comes after the stage that this run ends with
 
@@ -40,6 +41,12 @@ class Planned:
     def done(self) -> bool:
         """Whether the node stands, whole: a folder is put in place only when it is."""
         return (self.path / LINEAGE).exists() and not self.redo
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What making it should cost."""
+        cost: Cost = self.step.config.cost(self.before)
+        return cost
 
     @property
     def waits(self) -> bool:
@@ -63,7 +70,7 @@ def plan(
     wanted = _needed(recipe, until) if until else {step.name for step in recipe.steps}
     anew = {recipe.step(from_).name} if from_ else set()
     ids: dict[str, str] = {}
-    configs: dict[str, list[Any]] = {}
+    configs: dict[str, tuple[Any, ...]] = {}
     planned = []
     for step in recipe.steps:
         parents = [ids[name] if name in ids else open_node(name).id for name in step.parents]
@@ -72,12 +79,12 @@ def plan(
         if key not in memo:
             memo[key] = identify(load(step.stage), step.config, parents, given, step.seed)
         ids[step.name] = id = memo[key]
-        configs[step.name] = [step.config, *(c for name in step.parents for c in configs.get(name, []))]
+        before = tuple(config for name in step.parents for config in configs.get(name, ()))
+        configs[step.name] = (step.config, *before)
         if anew & {*step.parents, *step.given.values()}:
             anew.add(step.name)
         path = workspace / "nodes" / f"{step.name}-{id[:10]}"
-        cost = estimate(step.stage, configs[step.name])
-        planned.append(Planned(step, id, path, cost, redo=step.name in anew, wanted=step.name in wanted))
+        planned.append(Planned(step, id, path, before, redo=step.name in anew, wanted=step.name in wanted))
     return planned
 
 
@@ -148,7 +155,7 @@ def _summary(node: Node) -> str:
 def remaining(planned: list[Planned]) -> Cost:
     """Estimated seconds and bytes of what is still to be made, measuring included."""
     waiting = [item for item in planned if item.waits]
-    measured = sum(item.cost.is_model for item in waiting)
+    measured = sum(load(item.step.stage).makes == "model" for item in waiting)
     return Cost(
         sum(item.cost.seconds for item in waiting) + MEASURING * measured, sum(item.cost.bytes for item in waiting)
     )

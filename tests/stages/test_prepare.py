@@ -260,7 +260,7 @@ def test_tokens_made_further_down_are_told(tmp_path):
         "  - {name: base, stage: pretrain, parents: [tok], with: {data: tokens}}\n"
         "  - {name: tokens, stage: prepare, parents: [tok]}\n"
     )
-    with pytest.raises(JourneyError, match=r'r\.yaml:3: data: "tokens" is no prepare stage above'):
+    with pytest.raises(JourneyError, match=r'r\.yaml:3: data: "tokens" is no tokens stage above and no file'):
         read(recipe)
 
 

@@ -4,7 +4,7 @@ import importlib
 import keyword
 from typing import TYPE_CHECKING
 
-from journey.checkpoint import Node
+from journey.checkpoint import LINEAGE, Node
 from journey.errors import JourneyError, nearest
 
 if TYPE_CHECKING:
@@ -36,8 +36,20 @@ def load(name: str) -> "Stage":
 
 
 def kind_of(node: Node) -> str:
-    """What a node is: what its stage makes; a folder from elsewhere that holds weights is a model."""
-    return "model" if node.is_model else load(node.stage).makes
+    """What a node is: what its stage makes; a folder from elsewhere is a model or, without config.json, a tokenizer."""
+    if (node.path / LINEAGE).exists():
+        return load(node.stage).makes
+    return "model" if (node.path / "config.json").exists() else "tokenizer"
+
+
+def a(kind: str) -> str:
+    """`a model`, `an index`, `tokens`, for sentences."""
+    return kind if kind.endswith("s") else f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def goes_on_from(takes: str, kind: str) -> bool:
+    """Whether a stage that takes one kind can go on from another: a model brings its tokenizer."""
+    return kind == takes or (takes, kind) == ("tokenizer", "model")
 
 
 def _identifier(name: str) -> str:

@@ -1,21 +1,26 @@
 """Continued pre-training: a trained model goes on with another text, and some of the old one against forgetting."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.pair import open_pair
+from journey.stages.cost import Cost, training
+from journey.stages.inputs import Input, names
 from journey.stages.pretrain import Training, check, fit, stream
-from journey.stages.run import Run, corpus, stage
+from journey.stages.run import Run, stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Continue(Training):
     """Settings of the continue stage."""
 
-    data: str = corpus("stdlib-code", "the new text, or its tokens", tokens=True)
-    replay_data: str = corpus("installed-docs", "the text that the parent knows, or its tokens", tokens=True)
+    data: str = names("stdlib-code", Input(("text", "tokens")), "the new text, or its tokens")
+    replay_data: str = names(
+        "installed-docs", Input(("text", "tokens")), "the text that the parent knows, or its tokens"
+    )
     replay: float = 0.25
     """Share of the rows that come from replay_data."""
     tokens: int = 300_000
@@ -24,6 +29,10 @@ class Continue(Training):
     """AdamW's peak learning rate: a fraction of pre-training's, for more overwrites more of what is known."""
     muon_lr: float = 0.001
     """Muon's peak learning rate, lower likewise."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """By tokens, on this machine."""
+        return training([self, *before], self.tokens)
 
 
 @stage(

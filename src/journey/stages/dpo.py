@@ -17,7 +17,9 @@ import numpy as np
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
-from journey.stages.run import Run, Stopped, corpus, metric, stage
+from journey.stages.cost import Cost, training
+from journey.stages.inputs import Input, names
+from journey.stages.run import Run, Stopped, metric, stage
 from journey.stages.story import Story, Told, curves, facts
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
@@ -45,11 +47,10 @@ class Row(NamedTuple):
 class DPO:
     """Settings of the dpo stage."""
 
-    data: str = corpus(
+    data: str = names(
         "",
+        Input(("pairs",), files="conversations"),
         "a pairs node, or a .jsonl, .jsonl.gz, .json or .parquet file of preferences",
-        conversations=True,
-        stage="pairs",
     )
     max_pairs: int | None = None
     """Train on no more pairs than this, chosen at random."""
@@ -71,6 +72,10 @@ class DPO:
     """Longest prompt and answer in tokens (none: the model's context)."""
     evaluations: int = 5
     """How often the dev split is scored through training."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """Of a pocket life's pairs."""
+        return training([self, *before])
 
 
 @stage(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from journey.errors import JourneyError
 from journey.files import digest, read_json, sha256_file, write_json
 from journey.report.blocks import Text
 from journey.report.format import MISSING, power
+from journey.stages.cost import ELSEWHERE, Cost
 from journey.stages.run import Run, metric, stage
 from journey.stages.story import Story, Told, facts
 
@@ -46,6 +48,10 @@ class Import:
     def inputs(self) -> dict[str, str]:
         """What the two paths stand for, so that a place can change without changing the node's id."""
         return {"path": _fingerprint(self.path), "tokenizer": _found(self)[2]}
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """Not known before the file is read."""
+        return ELSEWHERE
 
 
 @stage(

@@ -1,19 +1,22 @@
 """Index: a text in passages, found by words (BM25) and by meaning (vectors), for `journey ask`."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.pair import open_pair
-from journey.stages.run import Run, corpus, metric, stage
+from journey.stages.cost import Cost
+from journey.stages.inputs import Input, names
+from journey.stages.run import Run, metric, stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Index:
     """Settings of the index stage."""
 
-    data: str = corpus("installed-docs", "the text to look things up in")
+    data: str = names("installed-docs", Input(("text",)), "the text to look things up in")
     embedder: str = "auto"
     """Where vectors come from: node (the parent's input embeddings), none (words alone), a folder of a
     sentence-transformers model, or auto: MiniLM where `journey-gpt[embeddings]` is installed, else node."""
@@ -25,6 +28,10 @@ class Index:
         from journey.retrieve.embed import identity
 
         return {"embedder": identity(self.embedder)}
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """Of a pocket life's text."""
+        return Cost(30, 60e6)
 
 
 @stage(

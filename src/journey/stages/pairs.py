@@ -19,7 +19,9 @@ from journey.errors import JourneyError
 from journey.files import digest, read_json, write_json
 from journey.pair import open_pair
 from journey.report.blocks import Cell, Sample, Samples, Shown, Table
-from journey.stages.run import Run, corpus, metric, stage
+from journey.stages.cost import Cost
+from journey.stages.inputs import Input, names
+from journey.stages.run import Run, metric, stage
 from journey.stages.story import Story, Told, facts
 
 if TYPE_CHECKING:
@@ -35,11 +37,11 @@ _CHUNK = 32  # questions answered between two saved states
 class Pairs:
     """Settings of the pairs stage."""
 
-    data: str = corpus(
+    data: str = names(
         "installed-docs",
+        Input(("text",), files="conversations"),
         "documentation whose questions are asked, or a .jsonl, .jsonl.gz, .json or .parquet file of conversations, "
         "whose last answers are the references",
-        conversations=True,
     )
     max_questions: int | None = 1500
     """Ask no more questions of the training split than this, chosen at random."""
@@ -53,6 +55,10 @@ class Pairs:
     """Longest answer in tokens, <|end|> included."""
     margin: float = 0.1
     """A question's best and worst answer make a pair when their F1 differs by at least this."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """Of a pocket model's answers."""
+        return Cost(60, 5e6)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,15 @@
 import dataclasses
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from journey.checkpoint import LINEAGE, Node, open_tokenizer
 from journey.report.format import big
-from journey.stages.run import Run, corpus, metric, stage
+from journey.stages.cost import Cost
+from journey.stages.inputs import Input, names
+from journey.stages.run import Run, metric, stage
 from journey.stages.story import Story, Told, facts
 
 
@@ -16,9 +19,13 @@ from journey.stages.story import Story, Told, facts
 class Prepare:
     """Settings of the prepare stage."""
 
-    data: str = corpus("installed-docs", "the text to encode")
+    data: str = names("installed-docs", Input(("text",)), "the text to encode")
     shard_tokens: int = 100_000_000
     """Tokens after which a shard is full (the default: 200 MB, or 400 MB for a vocabulary above 65,536)."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """Of a pocket life's text."""
+        return Cost(5, 30e6)
 
 
 @stage(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,7 +10,10 @@ from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.model.families import FamilyName
-from journey.stages.run import Run, Stopped, corpus, metric, stage
+from journey.stages import kind_of
+from journey.stages.cost import Cost, training
+from journey.stages.inputs import Input, names
+from journey.stages.run import Run, Stopped, metric, stage
 
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus
@@ -53,7 +57,7 @@ class Training:
 class Pretrain(Training):
     """Settings of the pretrain stage."""
 
-    data: str = corpus("installed-docs", "the text to train on, or its tokens", tokens=True)
+    data: str = names("installed-docs", Input(("text", "tokens")), "the text to train on, or its tokens")
     family: FamilyName = "qwen3"
     """Architecture, saved under its standard Hugging Face name."""
     n_layer: int = 4
@@ -70,6 +74,10 @@ class Pretrain(Training):
     """Read the text this many times, instead of a number of tokens."""
     flops: float | None = None
     """Train for this much arithmetic, instead of a number of tokens."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """By tokens or FLOPs, on this machine."""
+        return training([self, *before], self.tokens, self.flops)
 
 
 @stage(
@@ -136,7 +144,7 @@ def stream(field: str, tokenizer: "Tokenizer", T: int, run: Run) -> "TokenStream
     from journey.data import shards
     from journey.data.stream import TokenStream
 
-    if run.given[field].stage == "prepare":
+    if kind_of(run.given[field]) == "tokens":
         folder = run.given[field].path
     else:
         folder = run.scratch / "tokens" / field

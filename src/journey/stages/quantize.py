@@ -1,12 +1,14 @@
 """Quantize: the model as GGUF files, the form in which llama.cpp runs it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import read_json, write_json
 from journey.pair import open_pair
+from journey.stages.cost import ELSEWHERE, Cost, parameters
 from journey.stages.run import Run, metric, stage
 from journey.stages.story import Story, Told, facts
 
@@ -17,6 +19,10 @@ class Quantize:
 
     types: tuple[str, ...] = ("f16", "q8_0", "q4_0")
     """How the matrices are stored, one file each: f32, f16, q8_0, q5_0 or q4_0."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """By the size of the model."""
+        return Cost(10, 4 * n) if (n := parameters(before)) else ELSEWHERE
 
 
 @stage(

@@ -16,52 +16,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console
 from journey.errors import JourneyError
-from journey.files import publish, read_json, sha256_file, write_json, write_text
-from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, surroundings
+from journey.files import publish, read_json, write_json, write_text
+from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
+from journey.stages import a, goes_on_from, kind_of
+from journey.stages.inputs import inputs_of, named, resolve
 
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus
 
-CONVERSATION_FILES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 _SAVE_CLOCK_EVERY = 5.0  # seconds
 
 
 class Stopped(Exception):
     """The user asked to stop (Ctrl-C). What was done is saved; the same command goes on from there."""
-
-
-def corpus(default: str, help: str, conversations: bool = False, stage: str = "text", tokens: bool = False) -> Any:
-    """A config field that names a node of a kind: a stage of the recipe, a node's folder or, where it is a text, a
-    built-in source or a path; with `conversations`, a file of them (or of preferences) as well; with `tokens`, a
-    prepare node, that is a text's tokens."""
-    metadata = {"corpus": stage, "conversations": conversations, "tokens": tokens, "help": help}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def corpus_fields(config: Any, stage: str | None = None) -> dict[str, str]:
-    """Field name -> the node it names, for every field of a config that names one (of that stage, if given)."""
-    fields = [field for field in dataclasses.fields(config) if field.metadata.get("corpus")]
-    named = {field: getattr(config, field.name) for field in fields if not _raw(field, config)}
-    return {f.name: value for f, value in named.items() if value and stage in (None, f.metadata["corpus"])}
-
-
-def kinds_of(config: Any) -> dict[str, tuple[str, ...]]:
-    """Field name -> the stages that make what it may name, for every field of a config that names a node."""
-    fields = [field for field in dataclasses.fields(config) if field.metadata.get("corpus")]
-    return {f.name: (f.metadata["corpus"], *(["prepare"] if f.metadata["tokens"] else [])) for f in fields}
-
-
-def _raw(field: "dataclasses.Field[Any]", config: Any) -> bool:
-    """Whether a field names files that the stage reads as they are: a text's source, or a file of conversations."""
-    value = getattr(config, field.name)
-    conversations = field.metadata.get("conversations") and str(value).endswith(CONVERSATION_FILES)
-    return bool(value and (field.metadata.get("source") or conversations))
-
-
-def source_of(value: str) -> str:
-    """`installed-docs-qa` means the questions of `installed-docs`: one source, one split."""
-    stem = value.removesuffix("-qa")
-    return stem if stem != value and not Path(value).exists() else value
 
 
 @dataclasses.dataclass
@@ -93,8 +60,7 @@ class Run:
         """The texts that the config names, by field name, open for reading; of a prepared one, what is held out."""
         from journey.data.corpus import Corpus
 
-        texts = ("text", "prepare")
-        return {field: Corpus(node.path) for field, node in self.given.items() if node.stage in texts}
+        return {f: Corpus(node.path) for f, node in self.given.items() if kind_of(node) in ("text", "tokens")}
 
     @property
     def stopping(self) -> bool:
@@ -198,14 +164,29 @@ class Stage:
         """The dataclass of its settings."""
         return self.body.__annotations__["config"]
 
+    @property
+    def source(self) -> str:
+        """Hash of its code."""
+        return source_version(self.body.__module__)
+
     def tells(self, tell: Tell) -> Tell:
         """Decorate the function that tells this stage's part of the page; it stays what it is, and stands in `tell`."""
         self.tell = tell
         return tell
 
+    def check(self, parent: Node | None) -> None:
+        """JourneyError for a parent of another kind than this stage takes."""
+        if self.takes is None and parent is not None:
+            raise JourneyError(f"{parent.path}: the stage {self.name} has no parent, it reads data")
+        if self.takes and parent is None:
+            raise JourneyError(f"the stage {self.name} needs a parent: {a(self.takes)}")
+        if self.takes and parent and not goes_on_from(self.takes, kind_of(parent)):
+            raise JourneyError(f"{parent.path} is a {parent.stage} node: {self.name} goes on from {a(self.takes)}")
+
     def __call__(self, parent: Node | str | Path | None, config: Any, run: Run) -> Node:
         """The finished node; `parent` is a Node, a path, or None. Errors: JourneyError for what cannot be."""
         parent = open_node(parent) if isinstance(parent, str | Path) else parent
+        self.check(parent)
         _find_given(config, run)
         given = {field: node.id for field, node in run.given.items()}
         parents = [parent.id] if parent else []
@@ -230,6 +211,8 @@ class Stage:
             "id": id,
             "name": run.name,
             "stage": self.name,
+            "version": self.version,
+            "source": self.source,
             "parents": parents,
             "config": dataclasses.asdict(config),
             "data": nodes | raw,
@@ -273,36 +256,13 @@ def stage(
 
 def identify(stage: Stage, config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
     """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
-    inputs = inputs_of(config, given)
-    return node_id(stage.name, stage.body.__module__, dataclasses.asdict(config), parents, inputs, seed)
-
-
-def inputs_of(config: Any, given: dict[str, str]) -> dict[str, str]:
-    """What the config's fields that name data stand for: the ids of nodes, and the fingerprints of raw sources and of
-    what the config itself looks up (its method `inputs`, if it has one)."""
-    from journey.data.sources import fingerprint
-
-    inputs = given | (config.inputs() if hasattr(config, "inputs") else {})
-    for field in dataclasses.fields(config):
-        if _raw(field, config):
-            value = getattr(config, field.name)
-            inputs[field.name] = fingerprint(value) if field.metadata.get("source") else _file_hash(value)
-    return inputs
-
-
-def _file_hash(path: str) -> str:
-    from journey.data.hub import local
-
-    file = local(path)
-    if not file.is_file():
-        raise JourneyError(f"{path} does not exist: give the path of a file of conversations")
-    return sha256_file(file)
+    return node_id(stage.name, stage.version, dataclasses.asdict(config), parents, inputs_of(config, given), seed)
 
 
 def _origin(node: Node) -> dict[str, Any]:
     """Of a text, what says which files were read; of tokens, the text that they are of, in the same words."""
     data = node.lineage.get("data", {})
-    if node.stage == "prepare":
+    if kind_of(node) == "tokens":
         return {"text": data["data"]}
     return {"fingerprint": data["source"]["fingerprint"]} if "fingerprint" in data.get("source", {}) else {}
 
@@ -312,23 +272,22 @@ def _find_given(config: Any, run: Run) -> None:
     not there yet are made."""
     from journey.stages.text import Text, text
 
-    kinds = kinds_of(config)
-    for field, named in corpus_fields(config).items():
+    for field, input, value in named(config):
         if field in run.given:
             continue
-        kind = " or a ".join(kinds[field])
-        if (Path(named) / LINEAGE).exists():
-            run.given[field] = open_node(named)
-            if run.given[field].stage not in kinds[field]:
-                raise JourneyError(f"{named} is a {run.given[field].stage} node: {field} must be a {kind} node")
-            continue
-        if "text" not in kinds[field]:
-            raise JourneyError(f"{named} is no folder of a {kind} node and no file: {field} needs one of them")
-        wanted = Text(source=source_of(named))
-        id = identify(text, wanted, [], {}, run.seed)
-        name = Path(wanted.source).stem or "text"
-        place = run.out.parent / f"{name}-{id[:10]}"
-        run.given[field] = text(None, wanted, Run(place, seed=run.seed, name=name, console=run.console))
+        found, kinds = resolve(value, input, {}), " or a ".join(input.kinds)
+        if found is None:
+            raise JourneyError(f"{value} is no folder of a {kinds} node and no file: {field} needs one of them")
+        if found.what == "node":
+            run.given[field] = open_node(value)
+            if found.kind not in input.kinds:
+                raise JourneyError(f"{value} is a {run.given[field].stage} node: {field} must be a {kinds} node")
+        if found.what == "source":
+            wanted = Text(source=found.value)
+            id = identify(text, wanted, [], {}, run.seed)
+            name = Path(wanted.source).stem or "text"
+            place = run.out.parent / f"{name}-{id[:10]}"
+            run.given[field] = text(None, wanted, Run(place, seed=run.seed, name=name, console=run.console))
 
 
 def _tokenizer_hash(folder: Path) -> str | None:

@@ -14,7 +14,9 @@ import numpy as np
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
-from journey.stages.run import Run, Stopped, corpus, metric, stage
+from journey.stages.cost import Cost, training
+from journey.stages.inputs import Input, names
+from journey.stages.run import Run, Stopped, metric, stage
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
 if TYPE_CHECKING:
@@ -39,10 +41,10 @@ class Row(NamedTuple):
 class SFT:
     """Settings of the sft stage."""
 
-    data: str = corpus(
+    data: str = names(
         "installed-docs",
+        Input(("text",), files="conversations"),
         "documentation whose questions are trained on, or a .jsonl, .jsonl.gz, .json or .parquet file of conversations",
-        conversations=True,
     )
     max_examples: int | None = 5000
     """Train on no more conversations than this, chosen at random."""
@@ -66,6 +68,10 @@ class SFT:
     """How often the dev split is scored through training."""
     dev_examples: int = 128
     """On how many of its conversations at most."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """Of a pocket life's conversations."""
+        return training([self, *before])
 
 
 @stage(

@@ -1,7 +1,9 @@
 """Text: read a source, drop what repeats itself, and set documents aside before anything is trained on them."""
 
 import dataclasses
+import math
 import shlex
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from journey.errors import JourneyError
@@ -9,6 +11,8 @@ from journey.files import read_json
 from journey.report.blocks import Cell, Shares, Table, TableRow
 from journey.report.blocks import Text as Paragraph
 from journey.report.format import MISSING, bytes_, number
+from journey.stages.cost import Cost
+from journey.stages.inputs import Input, names
 from journey.stages.run import Run, metric, stage
 from journey.stages.story import Story, Told
 
@@ -17,8 +21,11 @@ from journey.stages.story import Story, Told
 class Text:
     """Settings of the text stage."""
 
-    source: str = dataclasses.field(default="installed-docs", metadata={"source": True})
-    """installed-docs, stdlib-code, or a file or folder of .txt, .md, .jsonl, .jsonl.gz or .parquet"""
+    source: str = names(
+        "installed-docs",
+        Input(files="text"),
+        "installed-docs, stdlib-code, or a file or folder of .txt, .md, .jsonl, .jsonl.gz or .parquet",
+    )
     dev: float = 0.02
     """Share of the documents set aside for choosing settings."""
     test: float = 0.04
@@ -27,6 +34,15 @@ class Text:
     """Read no more than this much text."""
     errors: Literal["strict", "replace"] = "strict"
     """Bytes that are not UTF-8: refuse the file, or replace them by U+FFFD and count them."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """Measured for what is on the machine; else by the size of the user's own files (docs/measurements.md)."""
+        from journey.data.sources import SOURCES, files
+
+        if self.source in SOURCES:
+            return Cost(25, 30e6)
+        size = min(sum(path.stat().st_size for _, path in files(self.source)), self.max_bytes or math.inf)
+        return Cost(3 + size / 12e6, 5e6 + size)
 
 
 @stage(

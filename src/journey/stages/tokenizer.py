@@ -1,6 +1,7 @@
 """Tokenizer: learn which bytes belong together, from the training split alone."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from journey.chat import SPECIALS
@@ -9,7 +10,9 @@ from journey.files import digest
 from journey.report.blocks import Cell, Pieces, Table
 from journey.report.format import interval, number
 from journey.scores import estimates
-from journey.stages.run import Run, corpus, metric, stage
+from journey.stages.cost import Cost
+from journey.stages.inputs import Input, names
+from journey.stages.run import Run, metric, stage
 from journey.stages.story import Story, Told
 from journey.tokenizer.codec import check_size
 
@@ -20,7 +23,7 @@ EXAMPLE = "numpy.linalg.norm(x, ord=None): Return the matrix or vector norm of x
 class TokenizerConfig:
     """Settings of the tokenizer stage."""
 
-    data: str = corpus("installed-docs", "the text to learn from")
+    data: str = names("installed-docs", Input(("text",)), "the text to learn from")
     vocab_size: int = 4096
     """Entries in all: 256 bytes, the merges and the special tokens."""
     pattern: Literal["gpt2", "llama3", "qwen2"] = "gpt2"
@@ -30,6 +33,10 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         check_size(self.vocab_size, len(SPECIALS))  # here, so that no text is read for a vocabulary that cannot be
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """The merges, by their number."""
+        return Cost(5 + self.vocab_size / 400, 1e6)
 
 
 @stage(

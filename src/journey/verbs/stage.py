@@ -13,7 +13,8 @@ from journey.console import make_console
 from journey.data.sources import SOURCES
 from journey.errors import JourneyError
 from journey.stages import load
-from journey.stages.run import Run, corpus_fields, source_of
+from journey.stages.inputs import named, resolve, source_of
+from journey.stages.run import Run
 from journey.verbs.common import Result, Workspace, home
 
 
@@ -26,6 +27,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
         if needs and not parent:
             raise JourneyError(f"--parent NODE is missing: a {needs} node, or a folder with one")
         found = runner.find_node(parent, home(workspace, must=False)) if parent else None
+        stage.check(found)
         config = _with_nodes(config, workspace)
         console = make_console()
         with console.listening():
@@ -50,8 +52,10 @@ def stage_verb(name: str) -> Callable[..., Result]:
 def _with_nodes(config: Any, workspace: Path | None) -> Any:
     """The config, with the folder of a node for each stage of the journey that it names, as in `--data docs`; as in a
     recipe, a stage comes before a file of that name, and `docs/` is the folder."""
-    named = {field: value for field, value in corpus_fields(config).items() if source_of(value) not in SOURCES}
-    if not named or not ((place := home(workspace, must=False)) / runner.PLAN).exists():
+    fields = [(field, input, value) for field, input, value in named(config) if source_of(value) not in SOURCES]
+    if not fields or not ((place := home(workspace, must=False)) / runner.PLAN).exists():
         return config
-    found = {field: runner.stage_node(value, place) for field, value in named.items()}
-    return dataclasses.replace(config, **{field: str(node.path) for field, node in found.items() if node})
+    kinds = {entry["name"]: load(entry["stage"]).makes for entry in runner.read_plan(place)["stages"]}
+    found = {field: resolve(value, input, kinds) for field, input, value in fields}
+    steps = {field: runner.stage_node(one.value, place) for field, one in found.items() if one and one.what == "step"}
+    return dataclasses.replace(config, **{field: str(node.path) for field, node in steps.items() if node})

@@ -1,0 +1,90 @@
+"""What the fields of a config that name data stand for: a step of the recipe, a node, a source of text, or files."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from journey.checkpoint import LINEAGE, open_node
+from journey.errors import JourneyError
+from journey.files import sha256_file
+from journey.stages import kind_of
+
+CONVERSATION_FILES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """What a config field may name: a node of one of these kinds, or files that the stage reads as they are.
+
+    Where "text" is among the kinds, a built-in source or a path means the text node that is made of it.
+    """
+
+    kinds: tuple[str, ...] = ()
+    files: Literal["", "text", "conversations"] = ""
+    """text: any source of text; conversations: a file of them, or of preferences"""
+
+    def reads(self, value: str) -> bool:
+        """Whether the stage reads what this names as it is."""
+        return self.files == "text" or (self.files == "conversations" and value.endswith(CONVERSATION_FILES))
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """What a value names: `value` is the step's name, the node's folder, the source of a text, or the files' path."""
+
+    what: Literal["step", "node", "source", "files"]
+    value: str
+    kind: str = ""  # of the node that it is or becomes
+
+
+def names(default: str, input: Input, help: str) -> Any:
+    """A config field that names data."""
+    return dataclasses.field(default=default, metadata={"input": input, "help": help})
+
+
+def named(config: Any) -> Iterator[tuple[str, Input, str]]:
+    """(field, what it may name, its value) for every field of a config that names something."""
+    for field in dataclasses.fields(config):
+        if "input" in field.metadata and (value := getattr(config, field.name)):
+            yield field.name, field.metadata["input"], value
+
+
+def resolve(value: str, input: Input, steps: Mapping[str, str]) -> Named | None:
+    """What a field's value names, or None where nothing that it may name is there. Its kind may be another than the
+    field wants: the caller says so. `steps` maps each step that can be named to its kind; a step comes before a file of
+    its name, and `docs/` is the folder."""
+    if input.kinds and value in steps:
+        return Named("step", value, steps[value])
+    if input.reads(value):
+        return Named("files", value)
+    if (Path(value) / LINEAGE).exists():
+        return Named("node", value, kind_of(open_node(value)))
+    return Named("source", source_of(value), "text") if "text" in input.kinds else None
+
+
+def source_of(value: str) -> str:
+    """`installed-docs-qa` means the questions of `installed-docs`: one source, one split."""
+    stem = value.removesuffix("-qa")
+    return stem if stem != value and not Path(value).exists() else value
+
+
+def inputs_of(config: Any, given: dict[str, str]) -> dict[str, str]:
+    """What the config's fields that name data stand for: the ids of nodes, and the fingerprints of raw files and of
+    what the config itself looks up (its method `inputs`, if it has one)."""
+    from journey.data.sources import fingerprint
+
+    inputs = given | (config.inputs() if hasattr(config, "inputs") else {})
+    for field, input, value in named(config):
+        if field not in given and input.reads(value):
+            inputs[field] = fingerprint(value) if input.files == "text" else _file_hash(value)
+    return inputs
+
+
+def _file_hash(path: str) -> str:
+    from journey.data.hub import local
+
+    file = local(path)
+    if not file.is_file():
+        raise JourneyError(f"{path} does not exist: give the path of a file of conversations")
+    return sha256_file(file)
