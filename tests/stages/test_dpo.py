@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from journey.checkpoint import Node
-from journey.console import Console
 from journey.data.preferences import Pair, encode, load, save
 from journey.errors import JourneyError
 from journey.stages import dpo as stage
@@ -29,32 +28,12 @@ from journey.tokenizer.formats import Tokenizer
 from journey.train import saver
 from journey.train.trl import make_trainer
 
+from ..conftest import Silent, new_run
 from .conftest import FAMILIES, Killed, history
 
 N_CTX = 96
 DROPOUT = 0.1  # what a checkpoint from elsewhere has
 FAST = {"lr": 1e-2, "batch_size": 8}
-
-
-class Silent(Console):
-    """Keeps what it is told; `when` is called with the number of steps shown."""
-
-    def __init__(self, when=lambda step: None):
-        super().__init__()
-        self.lines, self.shown, self.when = [], [], when
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def progress(self, name, done, total, unit, numbers):
-        self.shown.append((done, total, numbers))
-        self.when(len(self.shown))
-
-
-def new_run(folder, seed=0, when=lambda step: None):
-    run = Run(folder / "liked", seed=seed, console=Silent(when))
-    run._begin("0" * 64)
-    return run
 
 
 def pair(i, asked="What is function {}?"):
@@ -324,7 +303,7 @@ def test_history_and_progress(uninterrupted, tokenizer):
     assert lines[1]["accuracy"] == 0.5 and lines[-1]["margin"] > 0.5
     rows = rows_of(tokenizer, PAIRS[:24])
     assert facts["tokens"] == lines[-1]["tokens"] == 2 * sum(2 * len(p) + len(c) + len(r) for p, c, r in rows)
-    done, total, numbers = run.console.shown[-1]
+    done, total, _, numbers = run.console.shown[-1]
     assert done == total == facts["tokens"] and set(numbers) == {"loss", "accuracy"}
     metrics = facts["metrics"]
     assert metrics["dev_loss"]["value"] == pytest.approx(lines[-1]["dev_loss"])

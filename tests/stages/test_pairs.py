@@ -7,7 +7,6 @@ import torch
 
 from journey import chat
 from journey.checkpoint import Node
-from journey.console import Console
 from journey.data import preferences
 from journey.data.questions import Question
 from journey.errors import JourneyError
@@ -22,6 +21,7 @@ from journey.stages.pairs import Asked, Pairs, rank
 from journey.stages.run import Run, Stopped
 from journey.stages.sft import SFT, _read
 
+from ..conftest import Silent, new_run
 from .conftest import FakeText, Killed
 
 WORDS = ("adds", "sorts", "reads", "list", "file", "two")
@@ -47,19 +47,6 @@ def parent(tokenizer, tmp_path_factory):
     return folder
 
 
-class Silent(Console):
-    def __init__(self, when=lambda step: None):
-        super().__init__()
-        self.lines, self.shown, self.when = [], [], when
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def progress(self, name, done, total, unit, numbers):
-        self.shown.append((done, total, unit, numbers))
-        self.when(len(self.shown))
-
-
 def question(split, i, passage="p"):
     answer = f"{WORDS[i % 6]} {WORDS[(i + 1) % 6]} {WORDS[(i + 2) % 6]}"
     return Question(f"{split}{i}", f"{split} {i}?", answer, passage, True)
@@ -69,9 +56,7 @@ QUESTIONS = {name: [question(name, i) for i in range(n)] for name, n in (("train
 
 
 def make(parent, folder, when=lambda step: None, questions=QUESTIONS, run=None, seed=0, **settings):
-    if run is None:
-        run = Run(folder / "pairs", seed=seed, console=Silent(when))
-        run._begin("0" * 64)
+    run = run or new_run(folder, seed, when)
     run.corpora = {"data": FakeText(questions)}
     settings = {"max_new_tokens": 12, "temperature": 1.0} | settings
     return run, stage.pairs.body(Node(parent), Pairs(**settings), run)

@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from journey import chat
 from journey.checkpoint import Node
-from journey.console import Console
 from journey.data.conversations import fit, question_messages
 from journey.data.questions import Question
 from journey.errors import JourneyError
@@ -22,31 +21,11 @@ from journey.tokenizer.formats import Tokenizer
 from journey.train import saver
 from journey.train.trl import make_trainer, order
 
+from ..conftest import Silent, new_run
 from .conftest import FAMILIES, FakeText, Killed, history
 
 N_CTX = 96
 DROPOUT = 0.0
-
-
-class Silent(Console):
-    """Keeps what it is told; `when` is called with the number of steps shown."""
-
-    def __init__(self, when=lambda step: None):
-        super().__init__()
-        self.lines, self.shown, self.when = [], [], when
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def progress(self, name, done, total, unit, numbers):
-        self.shown.append((done, total, numbers))
-        self.when(len(self.shown))
-
-
-def new_run(folder, seed=0, when=lambda step: None):
-    run = Run(folder / "chat", seed=seed, console=Silent(when))
-    run._begin("0" * 64)
-    return run
 
 
 def asked(question, answer, passage=""):
@@ -341,7 +320,7 @@ def test_history_and_progress(uninterrupted, tokenizer):
     assert max(line["lr"] for line in lines[1:]) == SFT().lr and lines[-1]["lr"] < SFT().lr / 5
     conversations = [question_messages(q, with_passage) for q in QUESTIONS for with_passage in (True, False)]
     assert facts["tokens"] == lines[-1]["tokens"] == 2 * sum(len(ids) for ids, _ in rows_of(tokenizer, conversations))
-    done, total, numbers = run.console.shown[-1]
+    done, total, _, numbers = run.console.shown[-1]
     assert done == total == facts["tokens"] and set(numbers) == {"loss"}
     assert facts["flops"] > 0 and facts["metrics"]["dev_loss"]["value"] == lines[-1]["dev_loss"]
 
