@@ -101,7 +101,7 @@ def every(t: str) -> list[Block]:
     return [
         *(Text(t, style) for style in ("", "nothing", "caption", "given")),
         Heading(t),
-        *(Points([t, t], style) for style in ("", "sources", "findings")),
+        *(Points([t, t], style) for style in ("", "numbered", "sources", "findings")),
         Facts([(t, t)]),
         Facts([(t, t)], columns=True),
         *(
@@ -146,7 +146,7 @@ def whole(t: str) -> Page:
         made_by=t,
         kicker=t,
         lede=t,
-        steps=[Step(t, t, t, some(), [shown] * 3, kind=t, colour=2, link="one"), Step(t, t, t, said=t)],
+        steps=[Step(t, "1.35 M", t, some(), [shown] * 3, kind=t, colour=2, link="one"), Step(t, "", t, said=t)],
         head=[Text(t)],
         contents=True,
         notes="how",

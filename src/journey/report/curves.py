@@ -105,7 +105,7 @@ class _Line:
         thin = _thin([p for p in line.points if not isinstance(p, Place)])
         places = [p for p in line.points if isinstance(p, Place)]
         self.points = [p for p in (*places, *(Place(x, y) for x, y in thin)) if isfinite(p.y)]
-        self.r = 3.5 if len(self.points) <= 40 and not line.faint else 0.0
+        self.r = 2.5 if len(self.points) <= 40 and not line.faint else 0.0
 
 
 @dataclass(frozen=True)
