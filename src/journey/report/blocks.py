@@ -67,7 +67,7 @@ class Points:
     """A list of sentences."""
 
     items: Sequence[str]
-    style: str = ""  # "" | sources (numbered, small) | findings (below a heading)
+    style: str = ""  # "" | numbered | sources (numbered, small) | findings (below a heading)
 
 
 @dataclass(frozen=True)

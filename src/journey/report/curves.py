@@ -26,9 +26,9 @@ def curves(block: Curves) -> Drawing | None:
         return None
     ends = [v for p in points for v in (p.y, *_interval(p), *p.seeds) if isfinite(v)]
     ends = [*(block.y_range or ends), *(mark.value for mark in block.marks)]
-    parts, top = [text(4, 15, short(block.name, 56), "title", "start")] if block.name else [], 20.0 if block.name else 4
+    parts, top = [text(4, 15, short(block.name, 48), "title", "start")] if block.name else [], 20.0 if block.name else 4
     keys, top = legend(_keys(lines, block), top)
-    parts += [*keys, text(4, top + 13, short(block.y_unit, 60), "axis", "start")]
+    parts += [*keys, text(4, top + 13, short(block.y_unit, 50), "axis", "start")]
     top += 28
     bottom = top + (160 if block.name else 210)
     y, yt = y_axis(ends, block.log, block.lower_is_better, bottom, top)
@@ -45,7 +45,7 @@ def curves(block: Curves) -> Drawing | None:
         else:
             parts.append(text(at, bottom + 18, said, "tick", "middle"))
     under = bottom + 36 + 0.55 * turned
-    parts.append(text((left + right) / 2, under, short(block.x_unit, 50), "axis", "middle"))
+    parts.append(text((left + right) / 2, under, short(block.x_unit, 46), "axis", "middle"))
     for mark in block.marks:
         parts.append(line(left, y(mark.value), right, y(mark.value), "mark"))
         parts.append(text(right, y(mark.value) - 5, short(mark.name, 40), "name", "end"))
@@ -105,7 +105,7 @@ class _Line:
         thin = _thin([p for p in line.points if not isinstance(p, Place)])
         places = [p for p in line.points if isinstance(p, Place)]
         self.points = [p for p in (*places, *(Place(x, y) for x, y in thin)) if isfinite(p.y)]
-        self.r = 3.5 if len(self.points) <= 40 and not line.faint else 0.0
+        self.r = 2.5 if len(self.points) <= 40 and not line.faint else 0.0
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _keys(lines: Sequence[_Line], block: Curves) -> list[list[Key]]:
     others = {"failed": _cross, "seed": _seed}
     for kind, meaning in block.meanings.items():
         symbol = others.get(kind) or partial(_symbol, 0, 3.5 if kind == "best" else 4.5, kind)
-        rows[1] += [("neutral", symbol, meaning)] if kind in kinds and kinds != {""} else []
+        rows[1] += [("neutral", symbol, short(meaning, 44))] if kind in kinds and kinds != {""} else []
     return rows
 
 
@@ -200,7 +200,8 @@ def _labels(placed: Sequence[_Placed], below: bool, floor: float) -> list[str]:
     for p in placed:
         if not p.place.label:
             continue
-        half, (x1, y1, x2, y2) = width(p.place.label) / 2, p.box
+        said = short(p.place.label, 24)
+        half, (x1, y1, x2, y2) = width(said) / 2, p.box
         spots = [(p.x, y2 + 8), (p.x, y1 - 7), (x2 + half + 3, p.y), (x1 - half - 3, p.y)]  # below, above, right, left
         spots[:2] = spots[:2] if below else spots[1::-1]
         around = []
@@ -209,7 +210,7 @@ def _labels(placed: Sequence[_Placed], below: bool, floor: float) -> list[str]:
             around.append((cx - half, cy - 7, cx + half, cy + 7))
         chosen = min(around, key=lambda box: sum(_overlap(box, b) for b in boxes) + 1000 * (box[3] > floor + 2))
         boxes.append(chosen)
-        words = text((chosen[0] + chosen[2]) / 2, chosen[1] + 11.5, p.place.label, "said", "middle")
+        words = text((chosen[0] + chosen[2]) / 2, chosen[1] + 11.5, said, "said", "middle")
         parts.append(group(f"s{p.line.line.colour}", "", [words]))
     return parts
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from journey.report.axes import scale, tick, ticks
 from journey.report.blocks import Box, Dot, Dots, Lanes
-from journey.report.drawing import WIDTH, Drawing, Key, group, legend, line, rect, short, text, whisker
+from journey.report.drawing import LETTER, WIDTH, Drawing, Key, group, legend, line, rect, short, text, whisker, width
 from journey.report.format import numbers
 
 LEFT, RIGHT, LANE, GAP = 48.0, 12.0, 64.0, 30.0  # of lanes
@@ -27,19 +27,20 @@ def dots(block: Dots) -> Drawing | None:
     grid = ticks(min(ends), max(ends), 4)
     labels = {label: short(label, 26) for label in rows}
     values = {label: numbers(few[0].estimate)[0] if most == 1 else "" for label, few in rows.items()}
-    left = 22.0 + 7.6 * max(map(len, labels.values()))
-    right = WIDTH - (20 + 7.6 * max(5, *map(len, values.values())) if most == 1 else 14)
+    left = 22.0 + max(map(width, labels.values()))
+    right = WIDTH - (20 + max(38.0, *map(width, values.values())) if most == 1 else 14)
     high = 30.0 if most == 1 else 8.0 * most + 10
     names, top = top + 16, top + 16 + 15 * len(marks)
     bottom = top + high * len(rows)
     x = scale(grid[0], grid[-1], left, right)
     parts += [line(x(t), top, x(t), bottom, "grid") for t in grid]
     parts += [text(x(t), bottom + 16, tick(t, grid), "tick", "middle") for t in grid]
-    parts.append(text((left + right) / 2, bottom + 34, short(block.unit, 50), "axis", "middle"))
+    room = int(min(left + right, 2 * WIDTH - left - right) / LETTER)
+    parts.append(text((left + right) / 2, bottom + 34, short(block.unit, room), "axis", "middle"))
     for i, mark in enumerate(marks):
         at, after = x(mark.value), x(mark.value) < WIDTH * 0.55
         parts.append(line(at, names + 15 * i, at, bottom, "mark"))
-        words = short(mark.name, int((WIDTH - at if after else at) / 7.5))
+        words = short(mark.name, int((WIDTH - at if after else at) / LETTER) - 1)
         parts.append(text(at + (5 if after else -5), names + 9 + 15 * i, words, "name", "start" if after else "end"))
     for i, (label, few) in enumerate(rows.items()):
         middle = top + high * (i + 0.5)
@@ -84,14 +85,14 @@ def lanes(block: Lanes) -> Drawing | None:
         y = scale(0.0, ys[-1], top + LANE, top)
         parts += [line(LEFT, y(t), WIDTH - RIGHT, y(t), "grid") for t in ys]
         parts += [text(LEFT - 6, y(t) + 4, tick(t, ys), "tick", "end") for t in ys]
-        parts.append(text(LEFT, top - 9, lane, "axis", "start"))
+        parts.append(text(LEFT, top - 9, short(lane, 50), "axis", "start"))
         for at, box in placed:
             if lane in box.heights:
                 parts.append(drawn(at, box, y(box.heights[lane]), top + LANE - y(box.heights[lane])))
         top += LANE + GAP
     bottom = top - GAP
     parts += [text(x(t), bottom + 17, tick(t, xs), "tick", "middle") for t in xs if t <= total]
-    parts.append(text((LEFT + WIDTH - RIGHT) / 2, bottom + 34, block.unit, "axis", "middle"))
+    parts.append(text((LEFT + WIDTH - RIGHT) / 2, bottom + 34, short(block.unit, 50), "axis", "middle"))
     spoken = "; ".join(said for _, said in block.legend)
     return Drawing(f"{block.title}. {spoken}", bottom + 42, parts)
 

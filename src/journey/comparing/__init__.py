@@ -46,11 +46,11 @@ def compare(names: list[str], options: Options, home: Callable[[], Path]) -> dic
 
     Errors: JourneyError for a tokenizer or text that is not there, and for options that do not go together.
     """
+    from journey.comparing.lines import lines, pieces, show_text
+    from journey.comparing.page import page
     from journey.data import samples
     from journey.evaluate import vocabularies
     from journey.files import write_text
-    from journey.report import vocabulary_lines
-    from journey.report.vocabularies import page
     from journey.stages.run import metric
 
     if not (names and (options.on or options.text is not None)):
@@ -66,9 +66,9 @@ def compare(names: list[str], options: Options, home: Callable[[], Path]) -> dic
     opened += trained
     compared = vocabularies.compare(opened, found, parallel, _say)
     if options.text is not None:
-        vocabulary_lines.show_text(opened, options.text)
+        show_text(opened, options.text)
     if found:
-        print("\n".join(vocabulary_lines.lines(compared)))
+        print("\n".join(lines(compared)))
     if note:
         print(f"\n{note}")
     if options.html:
@@ -77,7 +77,7 @@ def compare(names: list[str], options: Options, home: Callable[[], Path]) -> dic
     numbers = {
         k: metric(e.value, e.unit, e.convention, *vocabularies.ends(e), e.n) for k, e in compared.metrics().items()
     }
-    return {"metrics": numbers, "more": vocabulary_lines.pieces(opened, options.text) | about}
+    return {"metrics": numbers, "more": pieces(opened, options.text) | about}
 
 
 def _say(line: str) -> None:

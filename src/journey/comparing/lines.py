@@ -7,7 +7,7 @@ from typing import Any
 
 from journey.evaluate.statistics import Estimate
 from journey.evaluate.vocabularies import MEASURES, PROBES, Comparison
-from journey.report.markup import MISSING, number, places
+from journey.report.format import MISSING, columns, number, places
 from journey.tokenizer.foreign import Vocabulary, is_text
 
 TITLES = {
@@ -38,7 +38,7 @@ def lines(comparison: Comparison) -> Iterator[str]:
             [s.name, *(_estimate(comparison.measures[name][s.name].get(measure)) for name in names)]
             for s in comparison.samples
         ]
-        yield from table(TITLES[measure], names, rows)
+        yield from columns(TITLES[measure], names, rows)
     facts = [
         ["kind", *(v.kind for v in comparison.vocabularies)],
         ["tokens", *(f"{len(v.tokens):,}" for v in comparison.vocabularies)],
@@ -50,10 +50,10 @@ def lines(comparison: Comparison) -> Iterator[str]:
     if comparison.speed:
         facts.append(["MB/s, one thread, rough", *(f"{comparison.speed[name]:.1f}" for name in names)])
     facts += [[repr(probe)[1:-1], *(_probe(v, probe) for v in comparison.vocabularies)] for probe in PROBES]
-    yield from table("What each one is, and how it cuts", names, facts)
+    yield from columns("What each one is, and how it cuts", names, facts)
     if len(names) > 1:
         rows = [[a, *(shared(comparison, a, b) for b in names)] for a in names]
-        yield from table("Of the tokens of the one at the left, % that are in …", names, rows)
+        yield from columns("Of the tokens of the one at the left, % that are in …", names, rows)
 
 
 def shared(comparison: Comparison, a: str, b: str) -> str:
@@ -109,12 +109,3 @@ def _estimate(e: Estimate | None) -> str:
         return number(e.value)
     decimals = places(e.low, e.high, e.unit)
     return " ".join([number(e.value, decimals=decimals), f"[{e.low:.{decimals}f}, {e.high:.{decimals}f}]"])
-
-
-def table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A title and aligned columns; a row's first cell names it."""
-    cells = [["", *names], *rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    yield f"\n{title}"
-    for row in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
