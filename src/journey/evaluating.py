@@ -10,7 +10,8 @@ from journey.errors import JourneyError
 from journey.measures import load
 from journey.scores import Taken
 from journey.stages import kind_of
-from journey.stages.run import Run, identify, source_of
+from journey.stages.inputs import source_of
+from journey.stages.run import Run, identify
 from journey.stages.text import Text
 from journey.stages.text import text as read_text
 

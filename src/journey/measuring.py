@@ -156,7 +156,7 @@ def is_taken(
 
 
 def _key(measure: Measure, bench: Bench, parent: Node | None, config: Any) -> str:
-    """Says of what a measurement is. The weights too: `--from` after an update of torch may bring others under an id."""
+    """Says of what a measurement is. The weights too: `--from` after an update of torch may bring others, same id."""
     models = [bench.node, *([parent] if parent and "parent" in measure.reads else [])]
     items = [what for what in ("documents", "questions", "choices") if what in measure.reads]
     return digest(

@@ -115,8 +115,8 @@ def method(life: Life) -> list[Block]:
         "every draw (paired), so what makes a document hard for both cancels. Shares of right or ended answers carry "
         "Wilson's interval, because drawing again from 150 successes never gives a failure.",
         "**Verdicts.** *Clear*: the whole interval is on the better side of zero. *Worse*: on the worse side. "
-        f"Otherwise *not distinguishable from zero*. {len(tested)} effects are judged on this page; if none were real, about "
-        f"{by_chance} of them would still fall outside zero by chance.",
+        f"Otherwise *not distinguishable from zero*. {len(tested)} effects are judged on this page; if none were real, "
+        f"about {by_chance} of them would still fall outside zero by chance.",
         "**What the intervals leave out.** They say how the numbers would move with other test items. They do not "
         "say how they would move with another training seed: each model was trained once.",
         f"**One code path.** Every model was measured by the same functions on the same items{took}. A base "

@@ -35,7 +35,7 @@ def costs(bench: Bench, config: Costs) -> Taken:
         "bytes_per_token": bytes_per_token,
         "flops_per_byte": c.flops_per_token(c.n_ctx) / 3 / bytes_per_token,
         "weights_read_per_byte": 4 * c.n_matmul / bytes_per_token,
-        "cache_per_byte": 4 * 2 * c.n_layer * c.n_kv_head * c.head_dim / bytes_per_token,
+        "cache_per_byte": 4 * c.n_cached / bytes_per_token,
         "seconds": line.get("seconds") or 0.0,
     }
     if read := line.get("tokens"):
