@@ -6,7 +6,7 @@ from journey.expected import judged
 from journey.life import first, provenance
 from journey.life.workspace import Entry, Life
 from journey.measures import MEASURES, load
-from journey.report.blocks import Block, Cell, Changes, Fold, Heading, Page, Prose, Row, Section, Table, Text
+from journey.report.blocks import Block, Cell, Changes, Fold, Heading, Page, Prose, Row, Section, Table, Text, plain
 from journey.scores import SIZE, VERSUS, Effect, Score
 
 CHANGED = (
@@ -109,7 +109,7 @@ def _changed(life: Life) -> Section:
         head = ["Stage", *(_column(score) for score in columns)]
         rows = [
             [
-                Cell(f"{parent.name} → {entry.name}", colour=life.colour(entry)),
+                Cell(Prose(f"{plain(parent.name)} → **{plain(entry.name)}**"), colour=life.colour(entry)),
                 *(_cell(by_key.get((entry.name, score.key)), score) for score in columns),
             ]
             for entry, parent in steps

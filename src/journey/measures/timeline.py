@@ -80,7 +80,7 @@ def draw(seen: Seen) -> list[Block]:
         Text(str(made["question"]), "given"),
         *found,
         pieces,
-        Row([_drawing(made), Points([Prose(sentence) for sentence in sentences(made)])]),
+        Row([_drawing(made), Points([Prose(sentence) for sentence in sentences(made)], "numbered")]),
         Fold("Every pass in numbers", [_table(made)]),
     ]
 
