@@ -9,6 +9,7 @@ from journey.scores import Against, Items, Score, Taken, estimate, estimates
 FIRST = 5  # passages that count as found
 NEAR = 10  # passages among which the rank counts
 GROUPS = {"named": "named", "not_named": "not named"}
+FOUND = {"named": "named functions", "not_named": "functions not named"}
 HANDED = {"retrieved": "found", "right": "right", "shuffled": "shuffled", "none": "none"}
 OTHERS = {"none": "no passage", "shuffled": "the passage of another question", "right": "the right one"}
 COLOURS = {"bm25": 4, "vectors": 5, "hybrid": 0}
@@ -70,7 +71,7 @@ def _recall(by: str, group: str, passages: int) -> Score:
     said = GROUPS[group]
     return Score(
         key=f"recall_at_{FIRST}.{group}",
-        label=f"recall@{FIRST}, {said}",
+        label=f"{FOUND[group]} found in the first {FIRST}",
         num=f"found_{by}",
         where=group,
         share=True,
@@ -86,7 +87,7 @@ def _recall(by: str, group: str, passages: int) -> Score:
 def _mrr(by: str, group: str) -> Score:
     return Score(
         key=f"mrr_at_{NEAR}.{group}",
-        label=f"mrr@{NEAR}, {GROUPS[group]}",
+        label=f"MRR@{NEAR}, {FOUND[group]}",
         num=f"near_{by}",
         where=group,
         stated="1: always first",
@@ -100,7 +101,7 @@ def _mrr(by: str, group: str) -> Score:
 def _all(by: str, others: list[str]) -> Score:
     return Score(
         key=f"recall_at_{FIRST}",
-        label=f"recall@{FIRST}, all questions",
+        label=f"passages found in the first {FIRST}",
         num=f"found_{by}",
         share=True,
         unit="%",
