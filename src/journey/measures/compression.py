@@ -42,6 +42,7 @@ def compression(bench: Bench, config: Compression) -> Taken:
                 stated="1 would be bytes alone",
                 question=f"How many bytes of {name} does a token stand for?",
                 item="documents",
+                brief=True,
                 convention=f"the first {perplexity.MAX_BYTES} bytes of each document, document marks not counted",
             )
         )
