@@ -19,7 +19,7 @@ from journey.scores import SIZE, VERSUS, Effect, Taken, estimates
 
 CAME_OUT, PARTLY, DID_NOT, COST = "came out", "not surely", "did not come out", "the cost"
 _FORM = re.compile(r"(?:(is)|vs\s+(\S+))?\s*(?:(<=|>=|<|>|within)\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(\S*)|(cost|size))")
-_WORDS = {"<=": "at most", ">=": "at least", "<": "below", ">": "above", "within": "within ±"}
+_WORDS = {"<=": "at most", ">=": "at least", "<": "below", ">": "above", "within": "within"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,34 @@ class Expected:
     bound: float = 0.0
     unit: str = ""
     word: str = ""  # cost | size
+
+    def concerns(self, effect: Effect) -> bool:
+        """Whether an effect is the one that is expected, or the change of the number that is."""
+        return effect.key == self.key + (f"{VERSUS}{self.against}" if self.against else "")
+
+    def said(self) -> str:
+        """In words, after the name of the score: `lower than before by at least 10 %`."""
+        if self.word:
+            return "the cost" if self.word == "cost" else ""
+        bound = _number(self.bound, self.unit)
+        if self.itself:
+            return f"{_WORDS[self.sign]} {bound}"
+        than = self.against or "before"
+        if self.sign == "within":
+            return f"within ±\u00a0{bound} of {than}"
+        lower, size = self.sign in ("<", "<="), _number(abs(self.bound), self.unit)
+        if self.bound == 0:
+            return f"{'lower' if lower else 'higher'} than {than}"
+        if lower == (self.bound < 0):  # further from zero than the bound
+            return f"{'lower' if lower else 'higher'} than {than} by at least {size}"
+        return f"{'higher' if lower else 'lower'} than {than} by at most {size}"
+
+    def mark(self) -> str:
+        """The bound in a word or two; nothing where none is set but zero."""
+        if self.word or (self.bound == 0 and not self.itself):
+            return ""
+        sign = "" if self.itself else "\u00b1" if self.sign == "within" else "+" if self.bound > 0 else ""
+        return f"the mark is {sign}{_number(self.bound, self.unit)}"
 
 
 def parse(key: str, text: str) -> Expected:
@@ -53,7 +81,6 @@ def judged(
     """The expectations of a node that was measured, each with its number and what became of it; the outcome is judged
     by the whole interval, not by its middle."""
     found = []
-    by_key = {effect.key: effect for effect in effects}
     numbers = {
         key: (score, e)
         for t in taken.values()
@@ -62,7 +89,7 @@ def judged(
         if score.key == key
     }
     for each in expected:
-        effect = by_key.get(each.key + (f"{VERSUS}{each.against}" if each.against else ""))
+        effect = next((effect for effect in effects if each.concerns(effect)), None)
         if each.itself:
             if each.key not in numbers:
                 continue
@@ -70,10 +97,11 @@ def judged(
             question, compare, signed, tone = score.label, "", False, SIZE
         elif effect:
             score, e, compare, signed, tone = effect.score, effect.size, effect.compare, effect.signed, effect.verdict
-            question = score.label + (f" against {each.against}" if each.against else "")
+            question = score.label
         else:
             continue
-        said = Prose(f"**{plain(name)}:** {plain(question)}{_said(each)}")
+        words = f"{plain(question)}: {plain(each.said())}" if each.said() else plain(question)
+        said = Prose(f"**{plain(name)}:** {words}")
         found.append(Shown(said, e, outcome(each, e), compare or score.convention, signed, tone))
     return found
 
@@ -100,9 +128,5 @@ def outcome(expected: Expected, e: Estimate) -> str:
     return PARTLY if holds(e.value) else DID_NOT
 
 
-def _said(expected: Expected) -> str:
-    if expected.word:
-        return ": the cost" if expected.word == "cost" else ""
-    bound = f"{expected.bound:+g}" if expected.bound and not expected.itself else f"{expected.bound:g}"
-    unit = f"\u00a0{expected.unit}" if expected.unit else ""
-    return f": {_WORDS[expected.sign]} {bound}{unit}".replace("-", "\u2212").replace("± +", "±\u00a0")
+def _number(value: float, unit: str) -> str:
+    return f"{value:g}".replace("-", "\u2212") + (f"\u00a0{unit}" if unit else "")

@@ -189,10 +189,18 @@ class Effect:
         """The other number alone."""
         return f"{self._number(self.there)} {self.other}" if self.there else self.other
 
-    def _number(self, e: Estimate) -> str:
+    @property
+    def shortly(self) -> str:
+        """The other number without its unit."""
+        if not self.there:
+            return self.other
+        return f"{self._number(self.there, '%' if self.score.unit == '%' else '')} {self.other}"
+
+    def _number(self, e: Estimate, unit: str | None = None) -> str:
         """In decimals that tell the two apart."""
         ends = sorted([self.here.value, (self.there or self.here).value])
-        return number(e.value, self.score.unit, decimals=places(ends[0], ends[1], self.score.unit))
+        decimals = places(ends[0], ends[1], self.score.unit)
+        return number(e.value, self.score.unit if unit is None else unit, decimals=decimals)
 
     def metric(self) -> Metric:
         """In the shape that `--json` has for every number, with its verdict."""

@@ -60,7 +60,7 @@ def step(life: Life, entry: Entry) -> Step:
     story = life.story(entry)
     shown = _shown(life, entry)
     if story.big:
-        changes = story.changes or [_change(e, None) for e in shown]
+        changes = story.changes or [_change(life, entry, e, None) for e in shown]
         return replace(about, big=story.big, what=story.what, said=story.said, changes=changes)
     if not shown:
         tokens = entry.node.lineage.get("tokens")
@@ -68,14 +68,13 @@ def step(life: Life, entry: Entry) -> Step:
     first = shown[0]
     value = number(first.here.value, "%" if first.here.unit == "%" else "", decimals=1 if first.here.unit == "%" else 2)
     rest = shown if first.signed else shown[1:]  # a size is the number itself
-    changes = [_change(e, first) for e in rest]
+    changes = [_change(life, entry, e, first) for e in rest]
     said = "" if changes else first.than
     return replace(about, big=value, what=_what(first), estimate=first.here, changes=changes, said=said)
 
 
 def _what(effect: Effect) -> str:
-    label = effect.score.label
-    return f"of {label}" if effect.score.unit == "%" and label.startswith("answers") else label
+    return f"of {effect.score.label}" if effect.score.share else effect.score.label
 
 
 def _shown(life: Life, entry: Entry) -> list[Effect]:
@@ -91,9 +90,10 @@ def _shown(life: Life, entry: Entry) -> list[Effect]:
     return found or ([next(iter(by_key.values()))] if by_key and entry.is_model else [])
 
 
-def _change(effect: Effect, first: Effect | None) -> Shown:
+def _change(life: Life, entry: Entry, effect: Effect, first: Effect | None) -> Shown:
     """A change with what to compare it with; what it is a change of is said where that is not the number shown."""
-    same = first is not None and effect.score.key == first.score.key
-    label = "" if same else effect.score.label
-    against = f"against {effect.than}" if effect.signed else effect.than
-    return replace(effect.shown(), compare=", ".join(filter(None, [label, against])))
+    label = "" if first is not None and effect.score.key == first.score.key else effect.score.label
+    against = f"against {effect.shortly}" if effect.signed else ""
+    said = ", ".join(filter(None, [label, against]))
+    marks = [each.mark() for each in life.expected.get(entry.name, ()) if each.concerns(effect)]
+    return replace(effect.shown(), compare="; ".join([said, *filter(None, marks)]))

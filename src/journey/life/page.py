@@ -6,7 +6,7 @@ from journey.expected import judged
 from journey.life import first, provenance
 from journey.life.workspace import Entry, Life
 from journey.measures import MEASURES, load
-from journey.report.blocks import Block, Cell, Changes, Fold, Heading, Page, Prose, Row, Section, Table, Text
+from journey.report.blocks import Block, Cell, Changes, Fold, Heading, Page, Prose, Row, Section, Table, Text, plain
 from journey.scores import SIZE, VERSUS, Effect, Score
 
 CHANGED = (
@@ -81,7 +81,8 @@ def _stage(life: Life, entry: Entry, explained: bool) -> Section:
     main.sort(key=lambda e: not any(e.key.startswith(key) for key in shown))  # what the stage is for comes first
     changes: list[Block] = []
     if main:
-        changes = [Heading("What it changed"), Changes([e.shown() for e in main])]
+        heading = "What it changed" if entry.is_model else "What was measured"
+        changes = [Heading(heading), Changes([e.shown() for e in main])]
     if by_itself:
         changes.append(Fold("And by itself, as every model is measured", [Changes([e.shown() for e in by_itself])]))
     blocks = [*life.story(entry).blocks, *changes, *provenance.record(entry)]
@@ -109,7 +110,7 @@ def _changed(life: Life) -> Section:
         head = ["Stage", *(_column(score) for score in columns)]
         rows = [
             [
-                Cell(f"{parent.name} → {entry.name}", colour=life.colour(entry)),
+                Cell(Prose(f"{plain(parent.name)} → **{plain(entry.name)}**"), colour=life.colour(entry)),
                 *(_cell(by_key.get((entry.name, score.key)), score) for score in columns),
             ]
             for entry, parent in steps

@@ -67,6 +67,7 @@ def bits_per_byte(bench: Bench, config: BitsPerByte) -> Taken:
                 question=f"Does it predict {name} better than {{parent}}?",
                 item="documents",
                 convention=convention,
+                compared=f"{convention}; n-grams: interpolated Kneser-Ney" if name == trained_on else "",
                 full=30.0,
                 brief=True,
             )
@@ -89,7 +90,7 @@ def bits_per_byte(bench: Bench, config: BitsPerByte) -> Taken:
 
 def _against(order: str, name: str, n: int) -> Against:
     question = f"Does it predict {name} better than a {order} model trained on the same {n:,} tokens?"
-    return Against(order, f"for the {order} (interpolated Kneser-Ney)", question, num=order)
+    return Against(order, f"for the {order}", question, num=order)
 
 
 def _tokens_read(bench: Bench) -> "tuple[str | None, np.ndarray | None]":

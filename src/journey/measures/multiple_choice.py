@@ -61,10 +61,10 @@ def multiple_choice(bench: Bench, config: MultipleChoice) -> Taken:
         "Does it pick the right summary of a function more often than by guessing?",
         value=guess,
     )
-    acc = Score("choices.acc", "multiple choice, acc", "right", share=True, unit="%", convention=SHARES)
+    acc = Score("choices.acc", "multiple choice answered right (acc)", "right", share=True, unit="%", convention=SHARES)
     norm = Score(
         "choices.acc_norm",
-        "multiple choice, acc_norm",
+        "multiple choice answered right (acc_norm)",
         "right_norm",
         share=True,
         unit="%",

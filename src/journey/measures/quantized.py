@@ -72,7 +72,7 @@ def quantized(bench: Bench, config: Quantized) -> Taken:
         scores.append(
             Score(
                 key=f"same_ids.{what}",
-                label=f"{what} with the same ids in llama.cpp",
+                label=f"{said} cut into the same ids by llama.cpp",
                 num="equal",
                 items=what,
                 share=True,

@@ -1,14 +1,13 @@
 """What an index finds, and what a found passage does to the answer."""
 
-from dataclasses import dataclass
-
-from journey.measure import Bench, Seen, measure
+from journey.measure import Bench, NoSettings, Seen, measure
 from journey.report.blocks import Block, Cell, Dot, Dots, Row, Table, Text
 from journey.scores import Against, Items, Score, Taken, estimate, estimates
 
 FIRST = 5  # passages that count as found
 NEAR = 10  # passages among which the rank counts
 GROUPS = {"named": "named", "not_named": "not named"}
+FOUND = {"named": "named functions", "not_named": "functions not named"}
 HANDED = {"retrieved": "found", "right": "right", "shuffled": "shuffled", "none": "none"}
 OTHERS = {"none": "no passage", "shuffled": "the passage of another question", "right": "the right one"}
 COLOURS = {"bm25": 4, "vectors": 5, "hybrid": 0}
@@ -19,11 +18,6 @@ HELPS = (
     "And what does it help? The loss of the documented answer when the model is handed the passage that was found, the "
     "right one, another question's, or none; and the words its own answer then shares with the documented one."
 )
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """Settings: none."""
 
 
 @measure(
@@ -40,7 +34,7 @@ class Retrieval:
     reads=("questions", "parent"),
     version=1,
 )
-def retrieval(bench: Bench, config: Retrieval) -> Taken:
+def retrieval(bench: Bench, config: NoSettings) -> Taken:
     """Ranks, losses and word F1 of each held-out question about the text of the index."""
     from journey.retrieve import evaluate
 
@@ -70,7 +64,7 @@ def _recall(by: str, group: str, passages: int) -> Score:
     said = GROUPS[group]
     return Score(
         key=f"recall_at_{FIRST}.{group}",
-        label=f"recall@{FIRST}, {said}",
+        label=f"{FOUND[group]} found in the first {FIRST}",
         num=f"found_{by}",
         where=group,
         share=True,
@@ -86,7 +80,7 @@ def _recall(by: str, group: str, passages: int) -> Score:
 def _mrr(by: str, group: str) -> Score:
     return Score(
         key=f"mrr_at_{NEAR}.{group}",
-        label=f"mrr@{NEAR}, {GROUPS[group]}",
+        label=f"MRR@{NEAR}, {FOUND[group]}",
         num=f"near_{by}",
         where=group,
         stated="1: always first",
@@ -100,7 +94,7 @@ def _mrr(by: str, group: str) -> Score:
 def _all(by: str, others: list[str]) -> Score:
     return Score(
         key=f"recall_at_{FIRST}",
-        label=f"recall@{FIRST}, all questions",
+        label=f"passages found in the first {FIRST}",
         num=f"found_{by}",
         share=True,
         unit="%",

@@ -37,13 +37,7 @@ def curves(block: Curves) -> Drawing | None:
     room = 18.0 if block.values or block.log else 0.0  # what stands at a value needs room beside it
     x, xt, turned = _x_axis(block, xs, left + room, right - room)
     parts += [line(left, at, right, at, "grid") + text(left - 7, at + 4, said, "tick", "end") for at, said in yt]
-    for at, said in xt:
-        parts.append(line(at, bottom, at, bottom + 4, "zero"))
-        if turned:
-            slope = f'<g transform="rotate(-40 {at:.1f} {bottom + 14:.1f})">'
-            parts.append(f"{slope}{text(at + 4, bottom + 14, said, 'tick', 'end')}</g>")
-        else:
-            parts.append(text(at, bottom + 18, said, "tick", "middle"))
+    parts += [_x_tick(at, said, bottom, turned > 0) for at, said in xt]
     under = bottom + 36 + 0.55 * turned
     parts.append(text((left + right) / 2, under, short(block.x_unit, 46), "axis", "middle"))
     for mark in block.marks:
@@ -55,14 +49,11 @@ def curves(block: Curves) -> Drawing | None:
     placed: list[_Placed] = []
     for k, found in enumerate(lines):
         shift = dodge * (k - (len(lines) - 1) / 2)
-        r = found.r if found.is_plain else 4.5 if gap > 14 else 3.0
-        here = [
-            _Placed(found, p, x(p.x) + shift, y(p.y), min(map(y, tall)), max(map(y, tall)), r)
-            for p in found.points
-            for tall in [[p.y, *_interval(p)]]
-        ]
-        placed += here
-        drawn = []
+        here, drawn = [], []
+        for p in found.points:
+            tall = [y(v) for v in (p.y, *_interval(p))]
+            r = found.r if found.is_plain else 4.5 if gap > 14 else 3.0
+            here.append(_Placed(found, p, x(p.x) + shift, y(p.y), min(tall), max(tall), r))
         if all(map(is_number, xs)) and len(here) > 1:  # between two names there is nothing that a line could show
             style = "curve faint" if found.line.faint else "curve"
             drawn.append(f'<polyline class="{style}" points="{" ".join(f"{p.x:.1f},{p.y:.1f}" for p in here)}"/>')
@@ -70,6 +61,7 @@ def curves(block: Curves) -> Drawing | None:
         drawn += [p.drawn(block, [y(v) for v in p.place.seeds if isfinite(v)], beside) for p in here]
         drawn += [group("", message, [_cross(x(v) + shift, bottom - 8)]) for v, message in found.line.failed]
         parts.append(group(f"s{found.line.colour}", "", drawn))
+        placed += here
     parts += _labels(placed, block.lower_is_better is not False, bottom)
     return Drawing(f"{block.title}. {'; '.join(_spoken(found, block) for found in lines)}", under + 8, parts)
 
@@ -147,6 +139,13 @@ def _x_axis(
     longest = max(width(short(typed(v), 18)) for v in xs)
     turned = longest if longest > (end - start) / len(xs) - 8 else 0.0
     return *names_axis(xs, turned > 0, start, end), turned
+
+
+def _x_tick(at: float, said: str, bottom: float, turned: bool) -> str:
+    if not turned:
+        return line(at, bottom, at, bottom + 4, "zero") + text(at, bottom + 18, said, "tick", "middle")
+    slope = f'<g transform="rotate(-40 {at:.1f} {bottom + 14:.1f})">'
+    return f"{line(at, bottom, at, bottom + 4, 'zero')}{slope}{text(at + 4, bottom + 14, said, 'tick', 'end')}</g>"
 
 
 def _interval(place: Place) -> tuple[float, ...]:

@@ -114,7 +114,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
         raise JourneyError("the reference model changed in training, so no margin means anything: report this")
     write_model(trainer.model, parent.path, tokenizer, run.folder)
     save(parts["test"], run.folder / "pairs-test.jsonl")
-    start = {"step": 0, "tokens": 0} | dev_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
+    start = {"step": 0, "tokens": 0} | margin_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
     write_json(run.folder / "history.json", [start, *history])
     facts = {
         "reference": {"id": parent.id, "sha256_before": reference_before, "sha256_after": reference_after},
@@ -215,7 +215,7 @@ class PreferenceTrainer(Shell):
 
     def dev_numbers(self) -> dict[str, float]:
         """Loss, accuracy and mean margin."""
-        return dev_numbers(self.dev_margins(), self.args.beta)
+        return margin_numbers(self.dev_margins(), self.args.beta)
 
     def dev_margins(self) -> np.ndarray:
         """Each dev pair's margin in nats, (dev pairs,)."""
@@ -257,7 +257,7 @@ def check_start(loss: float, margin: float) -> None:
         )
 
 
-def dev_numbers(margins: np.ndarray, beta: float) -> dict[str, float]:
+def margin_numbers(margins: np.ndarray, beta: float) -> dict[str, float]:
     """Loss, accuracy and mean margin of the dev pairs."""
     from journey.evaluate.preferences import preferred
 

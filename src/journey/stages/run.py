@@ -169,6 +169,10 @@ class Stage:
         """Hash of its code."""
         return source_version(self.body.__module__)
 
+    def id(self, config: Any, parents: list[str], inputs: dict[str, str], seed: int) -> str:
+        """The id of what it makes of these; `inputs` is what the config's data stands for."""
+        return node_id(self.name, self.version, dataclasses.asdict(config), parents, inputs, seed)
+
     def tells(self, tell: Tell) -> Tell:
         """Decorate the function that tells this stage's part of the page; it stays what it is, and stands in `tell`."""
         self.tell = tell
@@ -256,7 +260,7 @@ def stage(
 
 def identify(stage: Stage, config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
     """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
-    return node_id(stage.name, stage.version, dataclasses.asdict(config), parents, inputs_of(config, given), seed)
+    return stage.id(config, parents, inputs_of(config, given), seed)
 
 
 def _origin(node: Node) -> dict[str, Any]:
