@@ -13,9 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 LONGEST = 48  # lines of code that a file of the page may have
-SMALL = ["stages.tokenizer.vocab_size=400", "stages.base.tokens=12_000", "stages.base.n_ctx=64", "measure.documents=40"]
-SMALL += ["stages.more.tokens=6_000", "stages.base.evaluations=1", "stages.more.evaluations=1"]
-TAKEN = ("guesses", "bits_per_byte")
+SMALL = ("tokenizer.vocab_size=400", "base.tokens=12_000", "base.n_ctx=64", "base.evaluations=1")
+SMALL += ("more.tokens=6_000", "more.evaluations=1")
 
 # Reads command lines as JSON, and answers with what each printed; at the end a folder is opened by others' code.
 CALLS = """
@@ -96,12 +95,9 @@ def python(package, *arguments):
 @pytest.fixture(scope="module")
 def outputs(package):
     """What the commands of the page say, in one process: the first word after `journey` -> its output."""
-    from journey.measures import MEASURES
-
     lines = re.search(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1].splitlines()
     calls = {line.split()[1]: _words(line) for line in lines}
-    left_out = [f"measure.{name}=false" for name in MEASURES if name not in TAKEN]
-    settings = [word for setting in [*SMALL, *left_out] for word in ("--set", setting)]
+    settings = [word for setting in SMALL for word in ("--set", f"stages.{setting}")]
     calls["run"] += settings
     calls["sweep"] += [*settings, "--dry-run"]
     calls |= {"help": ["--help"], "average": ["average", "--help"], "again": calls["run"] + ["--dry-run"]}
