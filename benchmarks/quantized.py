@@ -12,6 +12,9 @@ import os
 import tempfile
 from pathlib import Path
 
+import journey  # noqa: F401  (before torch, as everywhere: it says how torch's threads wait)
+
+# isort: split
 import torch
 
 from journey.checkpoint import open_node

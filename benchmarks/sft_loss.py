@@ -13,16 +13,19 @@ import tempfile
 import time
 from pathlib import Path
 
+import journey  # noqa: F401  (before torch, as everywhere: it says how torch's threads wait)
+
+# isort: split
 import torch
-from transformers import AutoModelForCausalLM
 
 from journey.lineage import surroundings
 from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.stages.run import Run
-from journey.stages.sft import SFT, make_trainer
+from journey.stages.sft import SFT, AnswerTrainer, Row
 from journey.tokenizer.formats import Tokenizer
+from journey.train.trl import make_trainer
 
 V, LENGTH, ANSWER, BATCH, STEPS = (
     4096,
@@ -43,16 +46,15 @@ def main() -> None:
         folder = Path(name)
         huggingface.save(GPT(GPTConfig.make("qwen3", V, 256, n_layer=4, n_embd=128)), folder, bos=0, eos=1, pad=2)
         Tokenizer.from_merges([]).save(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
         ids = torch.randint(V, (BATCH, LENGTH)).tolist()
-        rows = [(row, [-100] * (LENGTH - ANSWER) + row[-ANSWER:]) for row in ids]
+        rows = [Row(row, [-100] * (LENGTH - ANSWER) + row[-ANSWER:]) for row in ids]
         run = Run(folder / "chat")
         run._begin("0" * 64)
-        trainer = make_trainer(model, folder, rows, rows, SFT(), run)
-        features = [{"input_ids": row, "labels": labels} for row, labels in rows]
-        batch = trainer._prepare_inputs(trainer.data_collator(features))
+        trainer = make_trainer(AnswerTrainer, folder, rows, rows, SFT(), run)
+        model = trainer.model
+        batch = trainer._prepare_inputs(trainer.data_collator([row._asdict() for row in rows]))
         count = torch.tensor(BATCH * ANSWER)
-        theirs = super(type(trainer), trainer).compute_loss
+        theirs = super(AnswerTrainer, trainer).compute_loss
 
         def seconds(compute) -> float:
             start = time.perf_counter()

@@ -13,6 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import journey  # noqa: F401  (before torch, as everywhere: it says how torch's threads wait)
+
+# isort: split
 import torch
 from transformers import AutoModelForCausalLM
 

@@ -20,6 +20,8 @@ import pytest
 
 from journey.checkpoint import Node, open_node
 from journey.cli import main
+from journey.console import Console
+from journey.stages.run import Run
 
 THINGS = (
     "array", "file", "matrix", "reader", "index", "value", "server", "thread",
@@ -143,6 +145,28 @@ def call(*arguments: object) -> Output:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
     return Output(code, out.getvalue(), err.getvalue())
+
+
+class Silent(Console):
+    """Keeps what it is told; `when` is called with how often progress was shown."""
+
+    def __init__(self, when=lambda times: None):
+        super().__init__()
+        self.lines, self.shown, self.when = [], [], when
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def progress(self, name, done, total, unit, numbers):
+        self.shown.append((done, total, unit, numbers))
+        self.when(len(self.shown))
+
+
+def new_run(folder, seed=0, when=lambda times: None):
+    """A run that has begun, as a stage's body finds it; called again it goes on from what `scratch` holds."""
+    run = Run(folder / "made", seed=seed, console=Silent(when))
+    run._begin("0" * 64)
+    return run
 
 
 @pytest.fixture(scope="session")

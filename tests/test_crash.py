@@ -28,9 +28,8 @@ CODE = """
 import os, sys
 os.setsid()
 os.dup2(os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-import journey.train.loop, journey.stages.trl
-for training in (journey.train.loop, journey.stages.trl):
-    training._SAVE_EVERY, training._SAVE_SHARE = 0.0, 0
+import journey.train.saver as saver
+saver._SAVE_EVERY, saver._SAVE_SHARE = 0.0, 0
 sys.argv = ["journey", *{arguments!r}]
 from journey.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,21 @@ import os
 import shutil
 import subprocess
 
+# How often a thread of torch (OpenMP, libgomp) looks for new work before it sleeps. libgomp's default, 300,000, keeps a
+# core busy for milliseconds that the thread it waits for would need, so beside another program training falls to a
+# fraction. Fewer cost speed on an idle machine, for waking takes long: benchmarks/contention.py prints both.
+SPINS = 1000
+
+
+def share_cores() -> None:
+    """Let torch's threads make room for other programs. It changes no number that is computed.
+
+    `import journey` calls it, before torch is imported: libgomp reads the environment once, when it is loaded. Child
+    processes inherit it. GOMP_SPINCOUNT and OMP_WAIT_POLICY that a user has set stay as they are.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+
 
 def cores() -> int:
     """How many cores this process may use."""

@@ -1,41 +1,40 @@
-"""The measurements that every model node gets, by one code path, so that any two nodes can be compared item by item.
+"""What a measure is: a function from a bench to items and scores, in a file of its own.
 
-All of it on the test split: nothing was chosen on it. The items are the same for every node of a life.
+    @measure(of="model", title="…", why="…", keys=("mine.share",), reads=("questions",), version=1)
+    def mine(bench: Bench, config: Mine) -> Taken: ...
+
+    @mine.chapter                      # optional: by default the dots of each score, and a table
+    def draw(seen: Seen) -> list[Block]: ...
+
+The bench opens the node, its parent and the held-out items once, for all measures that follow each other.
 """
 
 import dataclasses
-import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from journey.checkpoint import Node
-from journey.console import Console
-from journey.errors import JourneyError
-from journey.files import digest, read_json, write_json
-from journey.lineage import source_version, surroundings
 from journey.pair import open_pair
-from journey.stages.run import Stopped
+from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Row, Table
+from journey.scores import Taken, estimate
 
 if TYPE_CHECKING:
     from journey.data.corpus import Choice, Corpus, Document, Question
     from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
 
-SPLIT = "test"
-COMPARED = 100  # of the documents, for what runs two models over whole distributions: it took most of the time
-COUNTED = 50_000_000  # tokens: an n-gram model counts them in memory, 70 bytes for each, so 3.5 GB
-PARTS = {"model": 9, "dpo": 10, "quantize": 1, "index": 2}  # measurements, for the progress bar
-BY_STAGE = ("quantize", "index")  # what is no model and is measured all the same
 T = TypeVar("T")
+Reads = Literal["documents", "questions", "choices", "parent"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Measuring:
-    """How many items of the test split every model is measured on, drawn at random by the recipe's seed."""
+class Drawn:
+    """How many items of a split every node is measured on, drawn at random by the recipe's seed."""
 
     documents: int = 400  # of each text
     choices: int = 400
@@ -43,178 +42,119 @@ class Measuring:
 
 
 @dataclasses.dataclass(frozen=True)
-class Items:
-    """What every node of a life is measured on."""
+class Subject:
+    """A node as a chapter names it: its colour is the same in every chart."""
 
-    documents: dict[str, list["Document"]]
-    questions: list["Question"]
-    choices: list["Choice"]
-
-    @classmethod
-    def of(cls, corpora: Mapping[str, "Corpus"], measuring: Measuring, seed: int) -> "Items":
-        """Drawn from the texts of a life."""
-        questions = [q for corpus in corpora.values() for q in corpus.questions(SPLIT)]
-        choices = [c for corpus in corpora.values() for c in corpus.choices(SPLIT)]
-        documents = {k: draw(corpus.documents(SPLIT), measuring.documents, seed) for k, corpus in corpora.items()}
-        return cls(documents, draw(questions, measuring.questions, seed), draw(choices, measuring.choices, seed))
+    name: str
+    stage: str
+    colour: int
+    parent: str = ""
 
 
-def place(node: Node, workspace: Path) -> Path:
-    """Where a node's measurement stands: beside the nodes, for a node never changes."""
-    return workspace / "measurements" / node.id / "measurement.json"
+Seen = Mapping[Subject, Taken]  # what a measure found at every node that it was taken of
+Draw = Callable[[Seen], Sequence[Block]]
 
 
-def read(node: Node, workspace: Path) -> dict[str, Any]:
-    """A node's measurement. Errors: JourneyError when there is none."""
-    path = place(node, workspace)
-    if not path.exists():
-        raise JourneyError(f'"{node.name}" has not been measured: `journey run` measures every model')
-    return read_json(path)
+class Bench:
+    """A node on the bench: everything that a measure may ask for, opened when it is first asked for.
 
+    A measure declares what it reads, for that stands in the key of its cache; to read another thing is our mistake.
+    """
 
-def measure(
-    node: Node,
-    parent: Node | None,
-    texts: dict[str, Node],
-    workspace: Path,
-    console: Console,
-    seed: int,
-    measuring: Measuring,
-) -> dict[str, Any] | None:
-    """Measure a node on every text; None when that is done already. `parent` is the model that it was made from."""
-    # The weights too: `--from` after an update of torch may bring others under the same id.
-    models = [(model.id, model.lineage.get("weights_sha256")) for model in (node, parent) if model]
-    named = {name: text.id for name, text in texts.items()}
-    key = digest([models, named, seed, dataclasses.asdict(measuring), source_version(__name__)])
-    path = place(node, workspace)
-    if path.exists() and read_json(path)["key"] == key:
-        return None
-    console.begin(node.name, "measuring")
-    start = time.monotonic()
-    found: dict[str, Any] = {
-        "key": key,
-        "node": node.id,
-        "name": node.name,
-        "stage": node.stage,
-        "parent": parent and parent.id,
-        "split": SPLIT,
-    }
-    from journey.data.corpus import Corpus
-
-    corpora = {name: Corpus(text.path) for name, text in texts.items()}
-    items = Items.of(corpora, measuring, seed)
-    if node.is_model:
-        parts = _model(node, parent, texts, corpora, items, path.parent, seed)
-    else:
-        assert parent is not None  # the table of stages wants one
-        parts = {"quantize": _quantized, "index": _index}[node.stage](node, parent, items, seed)
-    for done, (name, part) in enumerate(parts, 1):
-        found[name] = part
-        if console.stopping:
-            raise Stopped
-        console.progress(node.name, done, PARTS.get(node.stage, PARTS["model"]), "measurements", {})
-    found["seconds"] = round(time.monotonic() - start, 3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, found)
-    return found
-
-
-def _model(
-    node: Node,
-    parent: Node | None,
-    texts: dict[str, Node],
-    corpora: dict[str, "Corpus"],
-    items: Items,
-    folder: Path,
-    seed: int,
-) -> Iterator[tuple[str, Any]]:
-    """What every model is measured on, and the held-out preferences of one that was trained on some."""
-    from journey.evaluate import answers, choices, harness, perplexity
-    from journey.interpret import heads
-
-    model, tokenizer = open_model(node)
-    documents, asked = items.documents, items.questions
-    convention = perplexity.convention(model.config.n_ctx)
-    yield (
-        "bits_per_byte",
-        {
-            name: {"items": perplexity.score(model, tokenizer, held_out), "convention": convention}
-            for name, held_out in documents.items()
-        },
-    )
-    yield "baselines", _baselines(node, texts, corpora, documents, tokenizer, model.config.n_ctx, folder / "tokens")
-    if items.choices:
-        scored = choices.score(model, tokenizer, items.choices)
-        harness.write_task(items.choices, folder / "lm-eval")
-        theirs = harness.run(node.path, folder / "lm-eval")
-        ours = {item["id"]: item for item in scored}
-        agree = sum(
-            int(ours[t["id"]]["picked_norm"] == ours[t["id"]]["gold"]) == t["acc_norm"] for t in theirs["items"]
+    def __init__(
+        self,
+        node: Node,
+        parent: Node | None,
+        texts: Mapping[str, Node],
+        *,
+        drawn: Drawn,
+        seed: int,
+        split: str,
+        scratch: Path,
+    ) -> None:
+        self.node, self.texts, self.drawn, self.seed, self.split, self.scratch = (
+            node,
+            texts,
+            drawn,
+            seed,
+            split,
+            scratch,
         )
-        checked = {"acc": theirs["acc"], "acc_norm": theirs["acc_norm"], "n": len(theirs["items"]), "agree": agree}
-        yield "choices", {"items": scored, "convention": choices.CONVENTION, "harness": checked}
-    yield from heads.repeat(model, tokenizer, seed=seed).items()
-    if asked:
-        yield (
-            "answers",
-            {"items": answers.answer_losses(model, tokenizer, asked, seed), "convention": answers.CONVENTION},
-        )
-        ended = answers.endings(model, tokenizer, asked)
-        yield "endings", {"items": ended, "limit": answers.MAX_NEW_TOKENS}
-    yield "samples", answers.samples(model, tokenizer, prompts(documents, asked), seed)
-    before = open_model(parent) if parent else None
-    yield "against_parent", _against(parent.id, *before, model, tokenizer, documents) if parent and before else None
-    if node.stage == "dpo" and before:
-        yield "preferences", _preferences(node, before[0], model, tokenizer, asked, seed)
+        self._parent = parent
+        self.reads: tuple[Reads, ...] = ()  # of the measure at work
 
+    def _allow(self, what: Reads) -> None:
+        assert what in self.reads, f"this measure reads {what}: declare it in reads=(…)"
 
-def open_model(node: Node) -> tuple["GPT", "Tokenizer"]:
-    """A node's model, where it computes fastest, and its tokenizer."""
-    import torch
+    @functools.cached_property
+    def opened(self) -> "tuple[GPT, Tokenizer]":
+        """The node's model, where it computes fastest, and its tokenizer."""
+        return open_model(self.node)
 
-    model, tokenizer = open_pair(node.path)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    @property
+    def model(self) -> "GPT":
+        """The node's model."""
+        return self.opened[0]
 
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """The node's tokenizer."""
+        return self.opened[1]
 
-def _preferences(
-    node: Node, before: "GPT", model: "GPT", tokenizer: "Tokenizer", asked: Sequence["Question"], seed: int
-) -> dict[str, Any]:
-    """How often the model tells the better of two held-out answers, against the model it was before."""
-    from journey.data.preferences import load
-    from journey.evaluate import preferences
+    @property
+    def parent(self) -> Node | None:
+        """The model that the node was made from."""
+        self._allow("parent")
+        return self._parent
 
-    held_out, _ = load(node.path / "pairs-test.jsonl")
-    return preferences.measure(model, before, tokenizer, held_out, asked, seed)
+    @functools.cached_property
+    def _before(self) -> "tuple[GPT, Tokenizer] | None":
+        return open_model(self._parent) if self._parent else None
 
+    @property
+    def before(self) -> "tuple[GPT, Tokenizer] | None":
+        """The parent's model and tokenizer."""
+        self._allow("parent")
+        return self._before
 
-def _quantized(node: Node, parent: Node, items: Items, seed: int) -> Iterator[tuple[str, Any]]:
-    """The GGUF files in llama.cpp, against the model they were made from."""
-    from journey.evaluate import quantized
+    @functools.cached_property
+    def corpora(self) -> "dict[str, Corpus]":
+        """The texts of the life, by name."""
+        from journey.data.corpus import Corpus
 
-    yield "quantized", quantized.measure(node.path, parent.path, items.documents, items.questions)
+        return {name: Corpus(text.path) for name, text in self.texts.items()}
 
+    @functools.cached_property
+    def _documents(self) -> "dict[str, list[Document]]":
+        return {k: draw(c.documents(self.split), self.drawn.documents, self.seed) for k, c in self.corpora.items()}
 
-def _index(node: Node, parent: Node, items: Items, seed: int) -> Iterator[tuple[str, Any]]:
-    """What is found, what finding it does to the answers, and how long each part of one answer took."""
-    from journey.infer.timeline import timeline
-    from journey.retrieve import evaluate
-    from journey.retrieve.answer import ask
-    from journey.retrieve.index import Index
+    @property
+    def documents(self) -> "dict[str, list[Document]]":
+        """Held-out documents of each text."""
+        self._allow("documents")
+        return self._documents
 
-    if not items.questions:
-        return
-    model, tokenizer = open_model(parent)
-    yield "retrieval", evaluate.measure(node.path, model, tokenizer, items.questions, seed)
-    question = next((q for q in items.questions if q.named), items.questions[0]).question
-    limit = evaluate.new_tokens(model)
-    index = Index(node.path, model, tokenizer)
-    ask(question, index, model, tokenizer, max_new_tokens=limit)  # a first search also reads the files
-    reply = ask(question, index, model, tokenizer, max_new_tokens=limit)
-    answered = timeline(model, tokenizer, reply.prompt, max_new_tokens=limit, stop=tokenizer.stop)
-    sources = [hit.passage.title for hit in reply.sources]
-    asked = {"question": question, "sources": sources, "used": reply.used}
-    machine = surroundings()["machine"]["cpu"]
-    yield "timeline", asked | {"retrieval": {"ms": reply.milliseconds}, "machine": machine} | answered
+    @functools.cached_property
+    def _questions(self) -> "list[Question]":
+        found = [q for corpus in self.corpora.values() for q in corpus.questions(self.split)]
+        return draw(found, self.drawn.questions, self.seed)
+
+    @property
+    def questions(self) -> "list[Question]":
+        """Held-out questions of all texts."""
+        self._allow("questions")
+        return self._questions
+
+    @functools.cached_property
+    def _choices(self) -> "list[Choice]":
+        found = [c for corpus in self.corpora.values() for c in corpus.choices(self.split)]
+        return draw(found, self.drawn.choices, self.seed)
+
+    @property
+    def choices(self) -> "list[Choice]":
+        """Held-out multiple choice of all texts."""
+        self._allow("choices")
+        return self._choices
 
 
 def draw(items: Sequence[T], n: int, seed: int) -> list[T]:
@@ -224,84 +164,106 @@ def draw(items: Sequence[T], n: int, seed: int) -> list[T]:
     return [items[i] for i in np.sort(np.random.default_rng(seed).permutation(len(items))[:n])]
 
 
-def prompts(documents: Mapping[str, Sequence[Any]], asked: Sequence[Any]) -> list[tuple[str, str]]:
-    """Six prompts: beginnings of held-out documents to go on with and, where there are questions, three to answer."""
-    from journey.data.conversations import question_messages
+def open_model(node: Node) -> "tuple[GPT, Tokenizer]":
+    """A node's model, where it computes fastest, and its tokenizer."""
+    import torch
 
-    chats = [q for q in asked if q.named][:2] + [q for q in asked if not q.named][:1]
-    # Named ones from memory, the one that names nothing with its passage: without it, no one could know.
-    answered = [("chat", question_messages(q, with_passage=not q.named)[0]["content"]) for q in chats]
-    n = 6 - len(answered)
-    # From each corpus in turn, and from all over it: neighbours in a corpus are of one package.
-    spread = [
-        [held_out[len(held_out) * i // n] for i in range(min(n, len(held_out)))] for held_out in documents.values()
+    model, tokenizer = open_pair(node.path)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+@dataclasses.dataclass
+class Measure:
+    """A measure: what it is of, what it reads, and what it means."""
+
+    body: Callable[[Bench, Any], Taken]
+    of: str  # the kind of node, as stages say what they make: model, gguf, index
+    title: str
+    why: str  # our own words, with marks as `report.blocks.Prose` has them
+    keys: tuple[str, ...]  # of its scores, {text} standing for the name of a text
+    reads: tuple[Reads, ...] = ()
+    libraries: tuple[str, ...] = ()  # packages whose update measures anew
+    version: int = 1
+    first: bool = False  # its chapter comes before the stages
+    default: bool = True  # taken unless a recipe says false; else only where a recipe or a person names it
+    draws: Draw | None = None
+
+    @property
+    def name(self) -> str:
+        """As recipes and `journey eval --measure` name it."""
+        return self.body.__name__
+
+    @property
+    def config(self) -> type:
+        """The dataclass of its settings."""
+        found = typing.get_type_hints(self.body)["config"]
+        assert dataclasses.is_dataclass(found) and isinstance(found, type)
+        return found
+
+    def chapter(self, draws: Draw) -> Draw:
+        """What its chapter of the page shows."""
+        self.draws = draws
+        return draws
+
+    def drawn(self, seen: Seen) -> Sequence[Block]:
+        """The blocks of its chapter."""
+        return (self.draws or by_default)(seen)
+
+
+def measure(
+    of: str,
+    title: str,
+    why: str,
+    keys: tuple[str, ...] = (),
+    reads: tuple[Reads, ...] = (),
+    libraries: tuple[str, ...] = (),
+    version: int = 1,
+    first: bool = False,
+    default: bool = True,
+) -> Callable[[Callable[[Bench, Any], Taken]], Measure]:
+    """Make a measure of a function `body(bench, config) -> Taken`; the version rises when its results change."""
+    return lambda body: Measure(body, of, title, why, keys, reads, libraries, version, first, default)
+
+
+def by_default(seen: Seen) -> list[Block]:
+    """The dots of each score over all models, beside its marks, and a table."""
+    return [Row([dots(seen, key) for key in score_keys(seen)]), table(seen)]
+
+
+def score_keys(seen: Seen) -> list[str]:
+    """The keys of all scores that have an estimate somewhere, in the order of first sight."""
+    return list(dict.fromkeys(s.key for taken in seen.values() for s in taken.scores if estimate(taken, s) is not None))
+
+
+def dots(seen: Seen, key: str, caption: str = "", marks: Sequence[Mark] = (), title: str = "") -> Dots:
+    """One score of every model, beside the constants that it is compared with."""
+    found = {
+        subject: (score, e)
+        for subject, taken in seen.items()
+        for score in taken.scores
+        if score.key == key and (e := estimate(taken, score)) is not None
+    }
+    score = next(iter(found.values()))[0]
+    marks = marks or [Mark(a.value, f"{a.name} {a.value:.4g}") for a in score.against if a.value is not None]
+    rows = [Dot(subject.name, e, subject.colour) for subject, (_, e) in found.items()]
+    unit = f"{score.label} ({score.unit})" if score.unit else score.label
+    better = f"{score.better.capitalize()} is better." if score.better else ""
+    return Dots(title or sentence(score.label), unit, rows, marks, caption or better, score.convention)
+
+
+def table(seen: Seen, caption: str = "With 95 % intervals, on the test split") -> Table:
+    """Models down, scores across."""
+    scores = {s.key: s for taken in seen.values() for s in taken.scores}
+    keys = score_keys(seen)
+    rows = [
+        [Cell(subject.name), *(estimate(taken, own[key]) if key in own else None for key in keys)]
+        for subject, taken in seen.items()
+        for own in ({s.key: s for s in taken.scores},)
     ]
-    turns = [document for row in zip(*spread, strict=False) for document in row]
-    return [("text", _beginning(document.text)) for document in turns[:n]] + answered
+    head = [scores[key].label + (f", {scores[key].unit}" if scores[key].unit else "") for key in keys]
+    return Table(caption, ["Model", *head], rows)
 
 
-def _beginning(text: str) -> str:
-    """A document's heading with the blank line after it (of documentation: name and parameters), or its first words."""
-    heading, blank, _ = text[:160].partition("\n\n")
-    return heading + blank if blank else text[:60].rpartition(" ")[0] or text[:60]
-
-
-def _baselines(
-    node: Node,
-    texts: dict[str, Node],
-    corpora: dict[str, "Corpus"],
-    documents: dict[str, list[Any]],
-    tokenizer: "Tokenizer",
-    n_ctx: int,
-    scratch: Path,
-) -> dict[str, Any]:
-    """Kneser–Ney models trained on the very tokens a pre-trained node saw, scored on the same held-out documents.
-
-    None for a model that read more than `COUNTED` tokens.
-    """
-    from journey.data import shards
-    from journey.data.stream import TokenStream
-    from journey.evaluate import perplexity
-    from journey.evaluate.ngram import KneserNey
-
-    if node.stage != "pretrain" or node.lineage["tokens"] > COUNTED:
-        return {}
-    data = node.lineage["data"]["data"]
-    trained_on = data.get("text", data)["id"]
-    name = next((name for name, text in texts.items() if text.id == trained_on), None)
-    if name is None:
-        return {}
-    shards.write(corpora[name], tokenizer, ("train",), scratch)
-    rows = TokenStream(shards.open_shards(scratch, "train", tokenizer), n_ctx, node.lineage["seed"])
-    seen = rows.first(node.lineage["tokens"] // n_ctx)
-    shutil.rmtree(scratch)
-    marks = {
-        word: perplexity.score_ngram(
-            KneserNey(seen, order, tokenizer.vocab_size, tokenizer.bos), tokenizer, documents[name]
-        )
-        for word, order in (("bigram", 2), ("trigram", 3))
-    }
-    return {name: {**marks, "trained_tokens": len(seen)}}
-
-
-def _against(
-    parent: str,
-    before: "GPT",
-    its_tokenizer: "Tokenizer",
-    model: "GPT",
-    tokenizer: "Tokenizer",
-    documents: dict[str, list[Any]],
-) -> dict[str, Any]:
-    """How far the node is from its parent: in its weights, its predictions, and what its layers hold."""
-    from journey.interpret import diff
-
-    reason = diff.obstacle(before, model, its_tokenizer, tokenizer)
-    if reason:
-        return {"parent": parent, "skipped": reason, "weights": [], "kl": {}, "cka": []}
-    some = {name: held_out[:: max(1, len(held_out) // COMPARED)] for name, held_out in documents.items()}
-    return {
-        "parent": parent,
-        "weights": diff.weights(before, model),
-        "kl": {name: diff.kl(before, model, tokenizer, held_out) for name, held_out in some.items()},
-        "cka": diff.cka(before, model, tokenizer, next(iter(some.values()))),
-    }
+def sentence(words: str) -> str:
+    """With a capital letter."""
+    return words[:1].upper() + words[1:]

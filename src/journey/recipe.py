@@ -12,7 +12,11 @@ import yaml
 
 from journey.checkpoint import open_node
 from journey.errors import JourneyError, nearest
-from journey.measure import Measuring
+from journey.expected import Expected, parse
+from journey.measure import Drawn
+from journey.measures import MEASURES
+from journey.measures import load as load_measure
+from journey.measuring import Measuring, default_configs, measures_of
 from journey.stages import STAGES, a, goes_on_from, kind_of, load
 from journey.stages.inputs import Input, Named, named, resolve
 
@@ -38,6 +42,7 @@ class Recipe:
     seed: int
     steps: tuple[Step, ...]
     measuring: Measuring
+    expected: dict[str, tuple[Expected, ...]]  # of each step
 
     def step(self, name: str) -> Step:
         """The step of a name. Errors: JourneyError naming the nearest."""
@@ -91,7 +96,10 @@ def value_of(text: str) -> Any:
         return text
 
 
-_SETTING = "give seed=NUMBER, measure.KEY=NUMBER or stages.NAME.KEY=VALUE, as in stages.base.tokens=200_000"
+_SETTING = (
+    "give seed=NUMBER, measure.KEY=NUMBER, measure.NAME.KEY=VALUE or stages.NAME.KEY=VALUE, as in "
+    "stages.base.tokens=200_000"
+)
 
 
 class Document:
@@ -112,8 +120,8 @@ class Document:
         if not isinstance(value, dict):
             raise JourneyError(f"{path}: a recipe is a mapping with name, seed and stages")
         self.value: dict[str, Any] = value
-        self.only(self.value, ("name", "seed", "stages", "measure", "smoke", "sweep"), ())
-        for key in ("measure", "smoke", "sweep"):
+        self.only(self.value, ("name", "seed", "stages", "measure", "expect", "smoke", "sweep"), ())
+        for key in ("measure", "expect", "smoke", "sweep"):
             if not isinstance(self.value.setdefault(key, {}), dict):
                 raise JourneyError(f"{self.at((key,))}: {key} must be a mapping of settings")
         stages = self.value.get("stages")
@@ -177,6 +185,9 @@ class Document:
             self.value[parts[0]] = value
         elif len(parts) == 2 and parts[0] == "measure":
             self.value["measure"][parts[1]] = value
+        elif len(parts) == 3 and parts[0] == "measure":
+            settings = self.value["measure"].get(parts[1])
+            self.value["measure"][parts[1]] = (settings if isinstance(settings, dict) else {}) | {parts[2]: value}
         elif parts[0] == "sweep" and len(parts) == 2:
             self.value["sweep"][parts[1]] = value
         elif parts[:2] == ["sweep", "vary"] and len(parts) > 2:
@@ -219,10 +230,48 @@ class Document:
             steps.append(
                 Step(entry["name"], entry["stage"], parents, self._config(entry, at), own_seed, {}, self.at(at))
             )
-        measuring = self._fields(self.value["measure"], Measuring, ("measure",))
-        if low := [f"{key} is {n}" for key, n in dataclasses.asdict(measuring).items() if n < 2]:
+        checked = tuple(_with_texts(steps, seed))
+        return Recipe(name, seed, checked, self._measuring(), self._expected(checked))
+
+    def _measuring(self) -> Measuring:
+        """What is measured: how many items, and each measure's settings; `false` leaves one out."""
+        section, drawn = self.value["measure"], [field.name for field in dataclasses.fields(Drawn)]
+        self.only(section, (*drawn, *MEASURES), ("measure",))
+        counts = self._fields({key: n for key, n in section.items() if key in drawn}, Drawn, ("measure",))
+        if low := [f"{key} is {n}" for key, n in dataclasses.asdict(counts).items() if n < 2]:
             raise JourneyError(f"{self.at(('measure',))}: {low[0]}: an interval needs at least 2")
-        return Recipe(name, seed, tuple(_with_texts(steps, seed)), measuring)
+        configs = default_configs()
+        for name, settings in section.items():
+            if name in drawn:
+                continue
+            if settings is False:
+                configs.pop(name, None)
+                continue
+            settings = {} if settings in (True, None) else settings
+            if not isinstance(settings, dict):
+                raise JourneyError(f"{self.at(('measure', name))}: {name} must be a mapping of settings, true or false")
+            configs[name] = self._fields(settings, load_measure(name).config, ("measure", name))
+        return Measuring(counts, configs)
+
+    def _expected(self, steps: tuple[Step, ...]) -> dict[str, tuple[Expected, ...]]:
+        """What is expected of each stage, every key checked against what measures can find."""
+        texts = [step.name for step in steps if step.stage == "text"]
+        self.only(self.value["expect"], tuple(step.name for step in steps), ("expect",))
+        found: dict[str, tuple[Expected, ...]] = {}
+        for name, keys in self.value["expect"].items():
+            at = ("expect", name)
+            if not isinstance(keys, dict):
+                raise JourneyError(
+                    f'{self.at(at)}: give score keys with what is expected, as in {{ends_by_itself: "is >= 90 %"}}'
+                )
+            for key, said in keys.items():
+                try:
+                    measures_of(key, texts)
+                    every = [parse(key, text) for text in (said if isinstance(said, list) else [said])]
+                except JourneyError as error:
+                    raise JourneyError(f"{self.at((*at, key))}: {error}") from None
+                found[name] = (*found.get(name, ()), *every)
+        return found
 
     def _seed(self, mapping: dict[str, Any], default: int, at: tuple[Any, ...]) -> int:
         seed = mapping.get("seed", default)

@@ -124,8 +124,7 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
     Errors: JourneyError when another run holds the workspace, it cannot be written, or the disk is too small.
     Raises `stages.run.Stopped` after Ctrl-C, with everything saved.
     """
-    from journey import measure
-    from journey.report import summary
+    from journey import measuring
 
     with alone(workspace), console.listening():
         check_disk(planned, workspace)
@@ -148,11 +147,10 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
             nodes[step.name] = node
             if step.stage == "text":
                 texts[step.name] = node
-            if node.is_model or node.stage in measure.BY_STAGE:
-                before = parent if parent and parent.is_model else None
-                found = measure.measure(node, before, texts, workspace, console, recipe.seed, recipe.measuring)
-                if found:
-                    console.end(node.name, f"measured in {found['seconds']:.0f} s: {summary.line(found) or 'nothing'}")
+            before = parent if parent and parent.is_model else None
+            found = measuring.take(node, before, texts, workspace, recipe.measuring, seed=recipe.seed, console=console)
+            if found.new:
+                console.end(node.name, f"measured in {found.seconds:.0f} s: {measuring.brief(found.taken) or 'done'}")
         return list(nodes.values())
 
 
@@ -203,7 +201,11 @@ def _write_plan(recipe: Recipe, planned: list[Planned], workspace: Path) -> None
         }
         for item in planned
     ]
+    expected = {name: [dataclasses.asdict(each) for each in every] for name, every in recipe.expected.items()}
+    measuring = dataclasses.asdict(recipe.measuring)
     plan = {"format": FORMAT, "recipe": recipe.name, "seed": recipe.seed, "stages": stages}
+    plan |= {"measure": measuring, "expect": expected}
+    plan = json.loads(json.dumps(plan))  # as it will be read again
     if not (workspace / PLAN).exists() or read_json(workspace / PLAN) != plan:
         write_json(workspace / PLAN, plan)
 
@@ -212,7 +214,7 @@ def is_stale(page: Path, workspace: Path) -> bool:
     """Whether a report is missing, or older than something that it is made from."""
     sources = [
         workspace / PLAN,
-        *workspace.glob("measurements/*/measurement.json"),
+        *workspace.glob("measurements/*/*.json"),
         *workspace.glob(f"nodes/*/{LINEAGE}"),
     ]
     return not page.exists() or any(source.stat().st_mtime > page.stat().st_mtime for source in sources)
@@ -280,6 +282,12 @@ def stage_node(name: str, workspace: Path) -> Node | None:
     return open_node(workspace / entry["path"])
 
 
+def texts(workspace: Path) -> list[Node]:
+    """The texts of a workspace's plan that are made."""
+    entries = [entry for entry in read_plan(workspace)["stages"] if load(entry["stage"]).makes == "text"]
+    return [open_node(workspace / e["path"]) for e in entries if (workspace / e["path"] / LINEAGE).exists()]
+
+
 def last(stage: str, workspace: Path) -> str:
     """The name of the last stage of a kind in a workspace's plan. Errors: JourneyError when there is none."""
     names = [entry["name"] for entry in read_plan(workspace)["stages"] if entry["stage"] == stage]
@@ -291,6 +299,13 @@ def last(stage: str, workspace: Path) -> str:
 def parent_of(node: Node) -> Path | None:
     """The folder of a node's parent, where it stands beside the node."""
     return next((other.path for other in made_nodes(node.path.parent) if other.id in node.parents), None)
+
+
+def model_before(node: Node) -> Node | None:
+    """The model that a node was made from, where it stands beside the node."""
+    path = parent_of(node) if node.parents else None
+    found = open_node(path) if path else None
+    return found if found and found.is_model else None
 
 
 def made_nodes(folder: Path) -> list[Node]:

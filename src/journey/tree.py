@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from journey import measure, runner
+from journey import measuring, runner
 from journey.checkpoint import LINEAGE, open_node
 from journey.console import clock
-from journey.report import summary
+from journey.scores import estimates, metric
 
 
 def entries(workspace: Path) -> list[dict[str, Any]]:
@@ -19,8 +19,8 @@ def entries(workspace: Path) -> list[dict[str, Any]]:
         made = (path / LINEAGE).exists()
         node = open_node(path) if made else None
         metrics = dict(node.lineage["metrics"]) if node else {}
-        if node and measure.place(node, workspace).exists():
-            metrics |= summary.summary(measure.read(node, workspace))
+        taken = measuring.read(node, workspace) if node else {}
+        metrics |= {key: metric(e) for each in taken.values() for key, e in estimates(each).items()}
         parents = [ids.get(name, name) for name in [*entry["parents"], *entry["data"]]]
         lineage = node.lineage if node else {}
         nodes.append(

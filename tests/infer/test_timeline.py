@@ -75,10 +75,10 @@ def test_flops_are_those_that_a_counter_sees(model, before, T):
 def test_bytes_are_those_of_the_tensors(model):
     T, S = 3, 9
     cache = KVCache(model.config, 1, S)
-    per_token = (cache.keys.nbytes + cache.values.nbytes) // S
+    per_token = sum(kept.nbytes for kept in cache.kept) // S
     assert cache_bytes_per_token(model) == per_token
     weights = sum(p.nbytes for p in model.parameters())
-    if model.config.family == "gpt2":
+    if model.positions is not None:
         weights -= model.positions.weight[T:].nbytes
     if not model.config.tied:
         weights -= model.embed.weight[T:].nbytes

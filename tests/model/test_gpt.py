@@ -6,17 +6,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from journey.errors import JourneyError
-from journey.model import huggingface
+from journey.model import families, huggingface
 from journey.model.config import GPTConfig
+from journey.model.families import FAMILIES
 from journey.model.gpt import GPT
 
-SHAPES = [
-    pytest.param(("gpt2", None, True), id="gpt2"),
-    pytest.param(("gpt2", None, False), id="gpt2-untied"),
-    pytest.param(("llama", 1, False), id="llama-gqa-untied"),
-    pytest.param(("llama", 4, True), id="llama"),
-    pytest.param(("qwen3", 2, True), id="qwen3-gqa"),
-    pytest.param(("qwen3", 4, False), id="qwen3-untied"),
+SHAPES = [  # family, n_kv_head, tied
+    pytest.param((family, n_kv_head, tied), id=f"{family}-{n_kv_head}{'' if tied else '-untied'}")
+    for family in FAMILIES
+    for n_kv_head, tied in [(4, True), (4, False), (2, True), (1, False)]
+    if n_kv_head == 4 or families.get(family).shares_keys
 ]
 
 
@@ -45,11 +44,10 @@ def test_logits_loss_and_gradients_equal_transformers(shape, tmp_path):
 
     theirs.loss.backward()
     loss.backward()
-    ours, expected = dict(model.named_parameters()), dict(reference.named_parameters())
-    assert set(huggingface.layout(model.config)) == set(expected)
-    for name, parts in huggingface.layout(model.config).items():
-        gradient = torch.cat([ours[part].grad for part in parts])
-        gradient = gradient.t() if huggingface.transposed(name) else gradient
+    ours, expected = {name: p.grad for name, p in model.named_parameters()}, dict(reference.named_parameters())
+    gradients = families.get(shape[0]).to_huggingface(model.config, ours)
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
         assert (gradient - expected[name].grad).abs().max() < 1e-4, name
 
 
@@ -68,7 +66,7 @@ def test_loss_in_chunks_is_the_cross_entropy_of_all_logits():
     assert (gradient - model.embed.weight.grad).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_packed_documents_are_computed_as_if_alone(family):
     """Packing across documents would show here: positions and attention must begin anew in each."""
     model, lengths = build(family), [5, 1, 17, 9]
@@ -103,7 +101,7 @@ def test_trace_of_packed_documents_stays_inside_them():
     assert trace["pattern", 0][:, :, 10:, :10].abs().max() == 0
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_initialisation_is_the_reference_of_the_family(family, tmp_path):
     """Same deviations, matrix by matrix, as transformers gives a model made from the same config.json."""
     model = GPT(GPTConfig.make(family, 500, 64, 3, 128))

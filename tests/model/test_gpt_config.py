@@ -3,16 +3,20 @@
 import pytest
 
 from journey.errors import JourneyError
+from journey.model import families
 from journey.model.config import GPTConfig
+from journey.model.families import FAMILIES
 from journey.model.gpt import GPT
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize(("family", "n_kv_head"), [("gpt2", None), ("llama", 2), ("qwen3", 1)])
-def test_n_params_and_n_matmul_count_the_tensors(family, n_kv_head, tied):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_n_params_and_n_matmul_count_the_tensors(family, tied):
+    n_kv_head = 2 if families.get(family).shares_keys else None
     model = GPT(GPTConfig.make(family, 97, 32, 3, 64, 4, n_kv_head, tied))
     assert model.config.n_params == sum(p.numel() for p in model.parameters())
     blocks = sum(p.numel() for name, p in model.named_parameters() if name.startswith("blocks.") and p.dim() == 2)
+    assert blocks == sum(p.numel() for p in model.matrices())
     assert model.config.n_matmul == blocks + model.head.weight.numel()
 
 

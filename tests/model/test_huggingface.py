@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoModelForCausalLM, GPT2Config, LlamaConfi
 from journey.errors import JourneyError
 from journey.model import huggingface
 from journey.model.config import GPTConfig
+from journey.model.families import FAMILIES
 from journey.model.gpt import GPT
 
 THEIRS = {
@@ -33,7 +34,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("family", THEIRS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_their_model_is_ours_and_back_again_bit_for_bit(family, tmp_path):
     reference = AutoModelForCausalLM.from_config(THEIRS[family]).eval()  # their default for gpt2 has dropout
     reference.save_pretrained(tmp_path / "theirs")

@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from journey.report.explained import page
 from journey.tokenizer.explain import explain
 from journey.tokenizer.formats import Tokenizer
+from journey.verbs.explained import page
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "wbr"}
 HOSTILE = "</style><script>alert(1)</script> \"'& <img src=x onerror=y> \x00\x1b\u202e\ufffe é 👩‍👩‍👧 lower lower"
 
 

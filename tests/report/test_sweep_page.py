@@ -7,10 +7,12 @@ from xml.etree import ElementTree
 import pytest
 
 from journey.errors import JourneyError
-from journey.report.sweep import figure, page
-from journey.report.sweep.axes import compact, compacted, short, width, x_axis, y_ticks
-from journey.report.sweep.content import Sweep, numbers, typed
-from journey.report.sweep.lines import lines
+from journey.report.axes import compact, compacted, is_wide, log_ticks, values_axis, y_axis
+from journey.report.drawing import short, width
+from journey.report.format import numbers, typed
+from journey.sweep.content import Sweep
+from journey.sweep.lines import lines
+from journey.sweep.page import figure, page
 
 from .sweeps import BITS, SIZES, bowl, sweep
 from .test_browser import CHROMIUM, DESKTOP, PHONE, Browser
@@ -53,7 +55,7 @@ def result(request):
 
 def findings(result):
     made = Sweep(result)
-    return [made.finding(group) for group in made.groups]
+    return [made.finding(group).replace("\u00a0", " ") for group in made.groups]
 
 
 def test_the_best_and_what_is_level_with_it_are_said():
@@ -125,7 +127,7 @@ def test_a_point_that_beats_the_best_of_dev_on_test_is_not_hidden():
     against = result["points"][3]["metrics"][BITS["name"]]["against_best"]
     against.update(value=-0.05, low=-0.07, high=-0.03)
     assert "4,096 is clearly better on test, though not on dev" in findings(result)[0]
-    assert "✓</span> better" in page(result)
+    assert ">✓ better</td>" in page(result)
 
 
 def test_higher_can_be_better():
@@ -137,7 +139,7 @@ def test_higher_can_be_better():
 def test_another_metric_says_chosen_and_not_best():
     result = sweep({"vocab_size": SIZES}, metrics=[BITS, HIGHER])
     body = page(result)
-    assert body.count("</span> best</span>") == 1 and body.count("</span> chosen</span>") == 1
+    assert body.count(">◉ best</td>") == 1 and body.count(">◉ chosen</td>") == 1
     assert "Ringed: the best on dev by bits per byte, docs" in body
 
 
@@ -254,22 +256,24 @@ def test_missing_ends_of_an_interval_are_left_out():
 
 
 def test_axes_are_logarithmic_where_values_span_eight_times():
-    at, ticks = x_axis([512, 1024, 4096], True, False, 0, 300)
+    at, ticks = values_axis([512, 1024, 4096], True, 0, 300)
     assert at(1024) == pytest.approx(100) and [name for _, name in ticks] == ["512", "1k", "4k"]
-    at, _ = x_axis([1, 2, 7], True, False, 0, 300)
+    at, _ = values_axis([1, 2, 7], True, 0, 300)
     assert at(2) == pytest.approx(50)
-    assert y_ticks([1.0, 8.0], True)[1] and not y_ticks([1.0, 7.0], True)[1] and not y_ticks([-1.0, 8.0], True)[1]
+    assert is_wide(1.0, 8.0) and not is_wide(1.0, 7.0) and not is_wide(-1.0, 8.0)
+    at, _ = y_axis([1.0, 10.0], True, True, 300, 0)
+    assert at(10**0.5) == pytest.approx(150)
 
 
 def test_ticks_that_would_touch_are_left_out_but_the_ends_stay():
-    _, ticks = x_axis([*range(1000, 1040)], True, False, 0, 300)
+    _, ticks = values_axis([*range(1000, 1040)], True, 0, 300)
     names = [name for _, name in ticks]
     assert names[0] == "1,000" and names[-1] == "1,039" and 3 < len(names) < 10
 
 
 def test_logarithmic_ticks_enclose_what_is_drawn():
     for low, high in ((1e-9, 1e9), (0.3, 9.9), (7, 7000), (1, 8), (2.0, 2e17), (99.9, 1000.1)):
-        found = [v for v, _ in y_ticks([low, high], True)[0]]
+        found = log_ticks(low, high)
         assert found[0] <= low * 1.001 and found[-1] >= high * 0.999 and 2 <= len(found) <= 12
 
 
@@ -305,8 +309,8 @@ def test_words_are_cut_by_their_width():
 def test_digits_follow_the_interval():
     point = Sweep(RESULTS["tiny"]()).points[0]
     assert numbers(point.estimate(Sweep(RESULTS["tiny"]()).metrics[0])) == (
-        "1.010 × 10⁻⁷",
-        "[1.000 × 10⁻⁷, 1.020 × 10⁻⁷]",
+        "1.010\u00a0×\u00a010⁻⁷",
+        "[1.000\u00a0×\u00a010⁻⁷, 1.020\u00a0×\u00a010⁻⁷]",
     )
 
 

@@ -1,4 +1,7 @@
-"""What the tests of stages that train with TRL share: small parents of every family, as transformers saves them."""
+"""What the tests of stages that train with TRL share: small parents of every family, as transformers saves them, and
+questions to ask them."""
+
+import json
 
 import pytest
 import torch
@@ -14,6 +17,25 @@ from transformers import (
 from journey.tokenizer.formats import Tokenizer
 
 FAMILIES = {"qwen3": (Qwen3Config, Qwen3ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM), "gpt2": None}
+MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r")]
+
+
+class Killed(Exception):
+    """In the place of a kill."""
+
+
+class FakeText:
+    """The part of a corpus that these stages read: questions of any split, or by split."""
+
+    def __init__(self, questions):
+        self._questions = questions
+
+    def questions(self, split):
+        return self._questions[split] if isinstance(self._questions, dict) else self._questions
+
+
+def history(run):
+    return json.loads((run.folder / "history.json").read_text())
 
 
 def small_model(family, vocab_size, n_ctx, dropout):
@@ -29,8 +51,9 @@ def small_model(family, vocab_size, n_ctx, dropout):
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_merges([("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r")])
+def tokenizer(request):
+    """A small one, of the module's MERGES if it has any."""
+    return Tokenizer.from_merges(getattr(request.module, "MERGES", MERGES))
 
 
 @pytest.fixture(scope="module")

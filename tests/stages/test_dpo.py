@@ -10,40 +10,30 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from journey.checkpoint import Node
-from journey.console import Console
 from journey.data.preferences import Pair, encode, load, save
 from journey.errors import JourneyError
 from journey.stages import dpo as stage
-from journey.stages import trl
-from journey.stages.dpo import DPO, answer_logps, check_start, encode_pairs, make_trainer, pair_margins, weights_hash
+from journey.stages.dpo import (
+    DPO,
+    PreferenceTrainer,
+    Row,
+    answer_logps,
+    check_start,
+    encode_pairs,
+    pair_margins,
+    weights_hash,
+)
 from journey.stages.run import Run, Stopped
 from journey.tokenizer.formats import Tokenizer
+from journey.train import saver
+from journey.train.trl import make_trainer
+
+from ..conftest import Silent, new_run
+from .conftest import FAMILIES, Killed, history
 
 N_CTX = 96
 DROPOUT = 0.1  # what a checkpoint from elsewhere has
-FAMILIES = ("qwen3", "llama", "gpt2")
 FAST = {"lr": 1e-2, "batch_size": 8}
-
-
-class Silent(Console):
-    """Keeps what it is told; `when` is called with the number of steps shown."""
-
-    def __init__(self, when=lambda step: None):
-        super().__init__()
-        self.lines, self.shown, self.when = [], [], when
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def progress(self, name, done, total, unit, numbers):
-        self.shown.append((done, total, numbers))
-        self.when(len(self.shown))
-
-
-def new_run(folder, seed=0, when=lambda step: None):
-    run = Run(folder / "liked", seed=seed, console=Silent(when))
-    run._begin("0" * 64)
-    return run
 
 
 def pair(i, asked="What is function {}?"):
@@ -70,13 +60,13 @@ def data(tmp_path_factory):
 
 
 def rows_of(tokenizer, pairs=PAIRS):
-    return [encode(pair, tokenizer) for pair in pairs]
+    return [Row(*encode(pair, tokenizer)) for pair in pairs]
 
 
 def trainer_for(parents, tokenizer, folder, family="qwen3", rows=None, **settings):
-    model = AutoModelForCausalLM.from_pretrained(parents[family], dtype=torch.float32)
-    rows = rows or rows_of(tokenizer)[:24]
-    return make_trainer(model, parents[family], rows, rows[:5], DPO(**settings), new_run(folder))
+    rows, config, run = rows or rows_of(tokenizer)[:24], DPO(**settings), new_run(folder)
+    kind, own = PreferenceTrainer, {"beta": config.beta, "max_length": None}
+    return make_trainer(kind, parents[family], rows, rows[:5], config, run, **own)
 
 
 def train(parents, data, folder, family="qwen3", seed=0, when=lambda step: None, run=None, **settings):
@@ -86,12 +76,8 @@ def train(parents, data, folder, family="qwen3", seed=0, when=lambda step: None,
     return run, stage.dpo.body(Node(parents[family]), DPO(data="pairs", **FAST | settings), run)
 
 
-def history(run):
-    return json.loads((run.folder / "history.json").read_text())
-
-
 def batch_of(trainer, rows):
-    return trainer.data_collator(stage._columns(rows))
+    return trainer.data_collator([row._asdict() for row in rows])
 
 
 def moved(model):
@@ -142,7 +128,7 @@ def test_loss_and_gradients_equal_trl(parents, tokenizer, tmp_path, family):
     model, batch = moved(trainer.model).train(), batch_of(trainer, rows_of(tokenizer)[:7])
     trainer.state.global_step = 1
     results = []
-    for compute in (trainer.compute_loss, super(type(trainer), trainer).compute_loss):
+    for compute in (trainer.compute_loss, super(PreferenceTrainer, trainer).compute_loss):
         model.zero_grad()
         loss = compute(model, dict(batch))
         loss.backward()
@@ -160,7 +146,7 @@ def test_dev_numbers(parents, tokenizer, tmp_path):
     margins = trainer.dev_margins()
     np.testing.assert_allclose(margins, expected, rtol=1e-4, atol=1e-4)
     assert trainer.model.training
-    numbers = stage.dev_numbers(np.array([1.0, 0.0, -2.0]), beta=0.5)
+    numbers = stage.margin_numbers(np.array([1.0, 0.0, -2.0]), beta=0.5)
     assert numbers["dev_accuracy"] == 0.5 and numbers["dev_margin"] == pytest.approx(-1 / 3)
     assert numbers["dev_loss"] == pytest.approx(np.mean([np.log1p(np.exp(-0.5 * m)) for m in (1, 0, -2)]))
 
@@ -244,8 +230,8 @@ def test_a_reference_that_changes_is_noticed(parents, data, tmp_path):
     found = []
     whole = stage.make_trainer
 
-    def listen(*args):
-        found.append(whole(*args))
+    def listen(*args, **own):
+        found.append(whole(*args, **own))
         return found[0]
 
     def touch(step):
@@ -268,14 +254,10 @@ def uninterrupted(parents, data, tmp_path_factory):
     return train(parents, data, tmp_path_factory.mktemp("whole"), epochs=2)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_killed_run_goes_on_exactly(parents, data, uninterrupted, tmp_path, monkeypatch, steps):
-    monkeypatch.setattr(trl, "_SAVE_EVERY", -1.0)
-    monkeypatch.setattr(trl, "_SAVE_SHARE", 0)
+    monkeypatch.setattr(saver, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
 
     def kill(step):
         if step == steps:
@@ -321,7 +303,7 @@ def test_history_and_progress(uninterrupted, tokenizer):
     assert lines[1]["accuracy"] == 0.5 and lines[-1]["margin"] > 0.5
     rows = rows_of(tokenizer, PAIRS[:24])
     assert facts["tokens"] == lines[-1]["tokens"] == 2 * sum(2 * len(p) + len(c) + len(r) for p, c, r in rows)
-    done, total, numbers = run.console.shown[-1]
+    done, total, _, numbers = run.console.shown[-1]
     assert done == total == facts["tokens"] and set(numbers) == {"loss", "accuracy"}
     metrics = facts["metrics"]
     assert metrics["dev_loss"]["value"] == pytest.approx(lines[-1]["dev_loss"])

@@ -7,7 +7,6 @@ import torch
 
 from journey import chat
 from journey.checkpoint import Node
-from journey.console import Console
 from journey.data import preferences
 from journey.data.questions import Question
 from journey.errors import JourneyError
@@ -21,15 +20,12 @@ from journey.stages import pairs as stage
 from journey.stages.pairs import Asked, Pairs, rank
 from journey.stages.run import Run, Stopped
 from journey.stages.sft import SFT, _read
-from journey.tokenizer.formats import Tokenizer
+
+from ..conftest import Silent, new_run
+from .conftest import FakeText, Killed
 
 WORDS = ("adds", "sorts", "reads", "list", "file", "two")
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    merges = [(word[:i], word[i]) for word in WORDS for i in range(1, len(word))]
-    return Tokenizer.from_merges([*dict.fromkeys(merges)])
+MERGES = [*dict.fromkeys((word[:i], word[i]) for word in WORDS for i in range(1, len(word)))]
 
 
 @pytest.fixture(scope="module")
@@ -51,29 +47,6 @@ def parent(tokenizer, tmp_path_factory):
     return folder
 
 
-class Silent(Console):
-    def __init__(self, when=lambda step: None):
-        super().__init__()
-        self.lines, self.shown, self.when = [], [], when
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def progress(self, name, done, total, unit, numbers):
-        self.shown.append((done, total, unit, numbers))
-        self.when(len(self.shown))
-
-
-class FakeText:
-    """The part of a corpus that the stage reads."""
-
-    def __init__(self, questions):
-        self._questions = questions
-
-    def questions(self, split):
-        return self._questions[split]
-
-
 def question(split, i, passage="p"):
     answer = f"{WORDS[i % 6]} {WORDS[(i + 1) % 6]} {WORDS[(i + 2) % 6]}"
     return Question(f"{split}{i}", f"{split} {i}?", answer, passage, True)
@@ -83,9 +56,7 @@ QUESTIONS = {name: [question(name, i) for i in range(n)] for name, n in (("train
 
 
 def make(parent, folder, when=lambda step: None, questions=QUESTIONS, run=None, seed=0, **settings):
-    if run is None:
-        run = Run(folder / "pairs", seed=seed, console=Silent(when))
-        run._begin("0" * 64)
+    run = run or new_run(folder, seed, when)
     run.corpora = {"data": FakeText(questions)}
     settings = {"max_new_tokens": 12, "temperature": 1.0} | settings
     return run, stage.pairs.body(Node(parent), Pairs(**settings), run)
@@ -161,10 +132,6 @@ def test_progress_says_how_fast(made):
 
 
 # Going on
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 5])

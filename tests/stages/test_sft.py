@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,41 +11,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from journey import chat
 from journey.checkpoint import Node
-from journey.console import Console
-from journey.data.conversations import question_messages
+from journey.data.conversations import fit, question_messages
 from journey.data.questions import Question
 from journey.errors import JourneyError
 from journey.stages import sft as stage
-from journey.stages import trl
 from journey.stages.run import Run, Stopped
-from journey.stages.sft import SFT, answer_nats, encode, make_trainer
-from journey.stages.trl import order
+from journey.stages.sft import SFT, AnswerTrainer, Row, encode, summed_nats
 from journey.tokenizer.formats import Tokenizer
+from journey.train import saver
+from journey.train.trl import make_trainer, order
+
+from ..conftest import Silent, new_run
+from .conftest import FAMILIES, FakeText, Killed, history
 
 N_CTX = 96
 DROPOUT = 0.0
-FAMILIES = ("qwen3", "llama", "gpt2")
-
-
-class Silent(Console):
-    """Keeps what it is told; `when` is called with the number of steps shown."""
-
-    def __init__(self, when=lambda step: None):
-        super().__init__()
-        self.lines, self.shown, self.when = [], [], when
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def progress(self, name, done, total, unit, numbers):
-        self.shown.append((done, total, numbers))
-        self.when(len(self.shown))
-
-
-def new_run(folder, seed=0, when=lambda step: None):
-    run = Run(folder / "chat", seed=seed, console=Silent(when))
-    run._begin("0" * 64)
-    return run
 
 
 def asked(question, answer, passage=""):
@@ -68,9 +47,8 @@ def rows_of(tokenizer, conversations=CONVERSATIONS, limit=N_CTX):
 
 
 def trainer_for(parents, tokenizer, folder, family="qwen3", rows=None, **settings):
-    model = AutoModelForCausalLM.from_pretrained(parents[family], dtype=torch.float32)
-    rows = rows or rows_of(tokenizer)
-    return make_trainer(model, parents[family], rows, rows[:5], SFT(**settings), new_run(folder))
+    rows, config, run = rows or rows_of(tokenizer), SFT(**settings), new_run(folder)
+    return make_trainer(AnswerTrainer, parents[family], rows, rows[:5], config, run, accumulate=config.accumulate)
 
 
 def by_hand(model, rows):
@@ -80,16 +58,6 @@ def by_hand(model, rows):
         logits = model(torch.tensor([ids])).logits[0, :-1]
         total = total + F.cross_entropy(logits, torch.tensor(labels[1:]), reduction="sum", ignore_index=-100)
     return total
-
-
-class FakeText:
-    """The part of a corpus that SFT reads."""
-
-    def __init__(self, questions):
-        self._questions = questions
-
-    def questions(self, split):
-        return self._questions
 
 
 QUESTIONS = [
@@ -103,10 +71,6 @@ def train(parents, folder, family="qwen3", seed=0, when=lambda step: None, run=N
     run.corpora = {"data": FakeText(QUESTIONS)}
     facts = stage.sft.body(Node(parents[family]), SFT(batch_size=8, **settings), run)
     return run, facts
-
-
-def history(run):
-    return json.loads((run.folder / "history.json").read_text())
 
 
 # The silent bugs
@@ -154,7 +118,7 @@ def test_stop_token_inside_the_mask(parents, tokenizer, tmp_path):
 )
 def test_truncation_never_cuts_the_stop_token(tokenizer, passage, question, answer, limit):
     messages = asked(question, answer, passage)
-    (ids, mask), whole = stage._fit(messages, tokenizer, limit)
+    (ids, mask), whole = fit(messages, tokenizer, limit)
     assert len(ids) == len(mask) <= limit
     ending = [tokenizer.special["<|assistant|>"], *tokenizer.encode(answer), tokenizer.eos]
     assert ids[-len(ending) :] == ending and all(mask[-len(ending) + 1 :])
@@ -163,21 +127,21 @@ def test_truncation_never_cuts_the_stop_token(tokenizer, passage, question, answ
 
 
 def test_a_long_input_is_cut_not_its_instruction(tokenizer):
-    (ids, _), whole = stage._fit(asked("a very long text " * 30, "Yes.", "Is this long?"), tokenizer, N_CTX)
+    (ids, _), whole = fit(asked("a very long text " * 30, "Yes.", "Is this long?"), tokenizer, N_CTX)
     text = tokenizer.decode(ids)
     assert not whole and text.startswith("<|user|>Is this long?\n\na very long text a very")
     assert text.endswith("<|assistant|>Yes.<|end|>")
 
 
 def test_what_cannot_be_shortened_is_left_out(tokenizer):
-    assert stage._fit(asked("word " * 40, "Yes."), tokenizer, N_CTX) is None
-    assert stage._fit(asked("q", "word " * 40, "passage"), tokenizer, N_CTX) is None
+    assert fit(asked("word " * 40, "Yes."), tokenizer, N_CTX) is None
+    assert fit(asked("q", "word " * 40, "passage"), tokenizer, N_CTX) is None
 
 
 def test_a_long_history_loses_its_oldest_exchange_first(tokenizer):
     system = [{"role": "system", "content": "Be short."}]
     turns = [turn for i in range(6) for turn in asked(f"question {i}", f"answer {i}")]
-    (ids, _), whole = stage._fit(system + turns, tokenizer, 80)
+    (ids, _), whole = fit(system + turns, tokenizer, 80)
     text = tokenizer.decode(ids)
     assert not whole and len(ids) <= 80
     assert text.startswith("<|system|>Be short.<|user|>question ") and "question 0" not in text
@@ -205,7 +169,7 @@ def test_rows_that_vanish_are_counted_and_said(tokenizer):
 
 def test_no_row_vanishes_on_the_way_to_the_model(parents, tokenizer, tmp_path):
     # TRL prepares a dataset by dropping what it finds without labels: ours must reach the model as it is.
-    rows = [*rows_of(tokenizer), ([5, 6, 7], [-100, -100, -100])]
+    rows = [*rows_of(tokenizer), Row([5, 6, 7], [-100, -100, -100])]
     trainer = trainer_for(parents, tokenizer, tmp_path, rows=rows, batch_size=5)
     assert len(trainer.train_dataset) == len(rows)
     assert trainer.args.packing is False and trainer.args.padding_free is False
@@ -216,10 +180,10 @@ def test_padding_and_neighbours_do_not_leak(parents, tokenizer, tmp_path, family
     rows = rows_of(tokenizer)[:7]
     trainer = trainer_for(parents, tokenizer, tmp_path, family)
     batch = trainer.data_collator([{"input_ids": ids, "labels": labels} for ids, labels in rows])
-    together = answer_nats(trainer.model, batch)
+    together = summed_nats(trainer.model, batch)
     assert together.item() == pytest.approx(by_hand(trainer.model, rows).item(), rel=1e-5)
     batch["input_ids"][batch["attention_mask"] == 0] = 7  # whatever stands in the padding
-    torch.testing.assert_close(answer_nats(trainer.model, batch), together)
+    torch.testing.assert_close(summed_nats(trainer.model, batch), together)
 
 
 def test_special_spelling_in_a_message_stays_text(parents, tokenizer, tmp_path):
@@ -279,7 +243,7 @@ def test_loss_and_gradients_equal_trl(parents, tokenizer, tmp_path, family):
     batch = trainer.data_collator([{"input_ids": ids, "labels": labels} for ids, labels in rows_of(tokenizer)[:7]])
     n = (batch["labels"] != -100).sum()
     results = []
-    for compute in (trainer.compute_loss, super(type(trainer), trainer).compute_loss):
+    for compute in (trainer.compute_loss, super(AnswerTrainer, trainer).compute_loss):
         trainer.model.zero_grad()
         loss = compute(trainer.model, dict(batch), num_items_in_batch=n)
         loss.backward()
@@ -291,37 +255,8 @@ def test_dev_loss_weighs_every_token_alike(parents, tokenizer, tmp_path):
     trainer = trainer_for(parents, tokenizer, tmp_path)
     dev = rows_of(tokenizer)[:5]
     expected = by_hand(trainer.model, dev).item() / sum(token != -100 for _, labels in dev for token in labels)
-    assert trainer.dev_loss() == pytest.approx(expected, rel=1e-5)
+    assert trainer.dev_numbers()["dev_loss"] == pytest.approx(expected, rel=1e-5)
     assert trainer.model.training
-
-
-# Order
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    n=st.integers(1, 400), batch_size=st.sampled_from([1, 2, 3, 8]), epochs=st.integers(1, 3), seed=st.integers(0, 9)
-)
-def test_order_shows_every_row_once_an_epoch(n, batch_size, epochs, seed):
-    lengths = np.random.default_rng(n).integers(5, 200, n).tolist()
-    found = order(lengths, batch_size, epochs, seed)
-    assert np.bincount(found, minlength=n).tolist() == [epochs] * n
-    assert found == order(lengths, batch_size, epochs, seed)
-
-
-def test_order_puts_like_lengths_together_and_shuffles_the_batches():
-    lengths = np.random.default_rng(0).integers(20, 200, 1000)
-    batches = lengths[order(lengths.tolist(), 8, 1, seed=0)].reshape(-1, 8)
-    padded = (batches.max(1) * 8).sum() / lengths.sum()
-    assert padded < 1.05  # unsorted: 1.6
-    assert order(lengths.tolist(), 8, 1, seed=0) != order(lengths.tolist(), 8, 1, seed=1)
-    assert abs(np.corrcoef(np.arange(len(batches)), batches.mean(1))[0, 1]) < 0.3
-
-
-def test_order_puts_the_batch_that_is_not_full_last():
-    batches = np.split(np.array(order(list(range(20)), 8, 1, seed=0)), [8, 16])
-    assert sorted(sorted(batch) for batch in batches[:2]) == [list(range(8)), list(range(8, 16))]
-    assert sorted(batches[2]) == [16, 17, 18, 19]
 
 
 # Going on
@@ -333,14 +268,10 @@ def uninterrupted(parents, tmp_path_factory):
     return run, facts
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("steps", [1, 3, 6, 9])
 def test_killed_run_goes_on_exactly(parents, uninterrupted, tmp_path, monkeypatch, steps):
-    monkeypatch.setattr(trl, "_SAVE_EVERY", -1.0)
-    monkeypatch.setattr(trl, "_SAVE_SHARE", 0)
+    monkeypatch.setattr(saver, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
 
     def kill(step):
         if step == steps:
@@ -389,7 +320,7 @@ def test_history_and_progress(uninterrupted, tokenizer):
     assert max(line["lr"] for line in lines[1:]) == SFT().lr and lines[-1]["lr"] < SFT().lr / 5
     conversations = [question_messages(q, with_passage) for q in QUESTIONS for with_passage in (True, False)]
     assert facts["tokens"] == lines[-1]["tokens"] == 2 * sum(len(ids) for ids, _ in rows_of(tokenizer, conversations))
-    done, total, numbers = run.console.shown[-1]
+    done, total, _, numbers = run.console.shown[-1]
     assert done == total == facts["tokens"] and set(numbers) == {"loss"}
     assert facts["flops"] > 0 and facts["metrics"]["dev_loss"]["value"] == lines[-1]["dev_loss"]
 

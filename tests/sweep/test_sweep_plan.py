@@ -8,32 +8,21 @@ import pytest
 from journey.errors import JourneyError
 from journey.sweep import plan
 
-RECIPE = """\
-name: small
-seed: 5
-stages:
-  - name: docs
-    stage: text
-    with: {{source: {texts}/prose.jsonl}}
-  - name: tokenizer
-    stage: tokenizer
-    with: {{data: docs, vocab_size: 300}}
-  - name: base
-    stage: pretrain
-    parents: [tokenizer]
-    with: {{data: docs, n_layer: 1, n_embd: 32, n_ctx: 64, tokens: 1_024}}
+from .conftest import write
+
+REST = """\
   - name: more
     stage: continue
     parents: [base]
-    with: {{data: docs, replay_data: docs, tokens: 512}}
+    with: {data: docs, replay_data: docs, tokens: 512}
 sweep:
   of: base
   seeds: [0, 4]
   vary:
     stages.tokenizer.vocab_size: [300, 320, 340]
     size:
-      wide: {{stages.base.n_embd: 64}}
-      deep: {{stages.base.n_layer: 2, stages.base.lr: 1e-3}}
+      wide: {stages.base.n_embd: 64}
+      deep: {stages.base.n_layer: 2, stages.base.lr: 1e-3}
 """
 
 
@@ -42,11 +31,11 @@ def read(life, tmp_path):
     """A sweep of this text, with changes of the line that begins so."""
 
     def read(changes=None, vary=(), seeds=None, of=None, settings=()):
-        lines = RECIPE.format(texts=life.texts).splitlines()
+        path = write(tmp_path, life.texts, REST)
+        lines = path.read_text().splitlines()
         for start, instead in (changes or {}).items():
             at = next(i for i, line in enumerate(lines) if line.strip().startswith(start))
             lines[at] = instead and re.match(" *", lines[at])[0] + instead
-        path = tmp_path / "small.yaml"
         path.write_text("\n".join(lines) + "\n")
         return plan.read(path, list(settings), False, list(vary), seeds, of)
 

@@ -18,38 +18,21 @@ from journey.evaluate import perplexity, statistics
 from journey.model import huggingface
 from journey.tokenizer.formats import Tokenizer
 
-RECIPE = """\
-name: small
-seed: 5
-stages:
-  - name: docs
-    stage: text
-    with: {{source: {texts}/prose.jsonl}}
-  - name: tokenizer
-    stage: tokenizer
-    with: {{data: docs, vocab_size: 300}}
-  - name: base
-    stage: pretrain
-    parents: [tokenizer]
-    with: {{data: docs, n_layer: 1, n_embd: 32, n_ctx: 64, tokens: 8_192, evaluations: 1}}
-measure: {{documents: 30}}
+from .conftest import write
+
+SWEEP = """\
+measure: {documents: 30}
 sweep:
   seeds: 2
-  vary: {{stages.base.tokens: [2_048, 8_192]}}
+  vary: {stages.base.tokens: [2_048, 8_192]}
 """
-
-
-def write(texts, folder):
-    path = folder / "small.yaml"
-    path.write_text(RECIPE.format(texts=texts))
-    return path
 
 
 @pytest.fixture(scope="module")
 def swept(life, journey, tmp_path_factory):
     """A finished sweep: the recipe, its workspace and what the command said."""
     folder = tmp_path_factory.mktemp("sweep")
-    recipe = write(life.texts, folder)
+    recipe = write(folder, life.texts, SWEEP)
     output = journey("sweep", recipe, "--workspace", folder / "w", "--json")
     assert output.code == 0, output.err
     return recipe, folder / "w", output
@@ -118,7 +101,7 @@ def test_another_value_makes_only_what_is_new(swept, journey):
 
 def test_one_point_fails_and_the_others_go_on(swept, life, journey, tmp_path):
     """A learning rate that breaks the training: told at its point, exit code 1, the good point is whole."""
-    recipe = write(life.texts, tmp_path)
+    recipe = write(tmp_path, life.texts, SWEEP)
     output = journey(
         *("sweep", recipe, "--workspace", tmp_path / "w", "--seeds", 1, "--jobs", 1, "--json"),
         *("--set", "sweep.vary={stages.base.lr: [1e+30, 0.01]}", "--set", "stages.base.optimizer=adamw"),

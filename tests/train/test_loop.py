@@ -14,6 +14,7 @@ from journey.errors import JourneyError
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.train import loop as module
+from journey.train import saver
 from journey.train.loop import Loop, accumulate_gradients, train
 
 V, T, MARK = 50, 16, 0
@@ -161,11 +162,11 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(model, rows, tmp_pat
 
 def test_a_kill_while_saving_leaves_the_state_before(model, rows, tmp_path, monkeypatch):
     """Half a state stands only under a name that nobody reads."""
-    monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(module, "_SAVE_SHARE", 0)
+    monkeypatch.setattr(saver, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
     start, state = copy.deepcopy(model), tmp_path / "state"
     expected, _ = run(copy.deepcopy(start), rows, LOOP, tmp_path / "whole")
-    publish, calls = module.publish, []
+    publish, calls = saver.publish, []
 
     def killed(folder, final):
         calls.append(final)
@@ -174,17 +175,17 @@ def test_a_kill_while_saving_leaves_the_state_before(model, rows, tmp_path, monk
             raise KeyboardInterrupt
         publish(folder, final)
 
-    monkeypatch.setattr(module, "publish", killed)
+    monkeypatch.setattr(saver, "publish", killed)
     with pytest.raises(KeyboardInterrupt):
         run(copy.deepcopy(start), rows, LOOP, state)
     assert sorted(path.name for path in state.iterdir()) == ["step-000000005", "unfinished"]
-    monkeypatch.setattr(module, "publish", publish)
+    monkeypatch.setattr(saver, "publish", publish)
     assert run(start, rows, LOOP, state)[0] == expected
 
 
 def test_only_the_newest_state_is_kept(model, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(module, "_SAVE_SHARE", 0)
+    monkeypatch.setattr(saver, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
     run(model, rows, LOOP, tmp_path / "state")
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000000012"]
     assert len(json.loads((tmp_path / "state" / "step-000000012" / "history.json").read_text())) == 12

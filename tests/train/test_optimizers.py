@@ -64,6 +64,23 @@ def test_one_stack_of_matrices_is_each_matrix_alone():
         torch.testing.assert_close(alone, found)
 
 
+@pytest.mark.parametrize("shape", [(8, 12), (36, 9)])
+def test_a_parameter_that_is_a_stack_is_each_of_its_matrices_alone(shape):
+    """As experts are, (E, rows, columns): the scale goes by rows and columns, and no expert by another's gradient."""
+    generator = torch.Generator().manual_seed(4)
+    start = torch.randn(3, *shape, generator=generator)
+    stack, alone = start.clone().requires_grad_(), [p.clone().requires_grad_() for p in start]
+    together, apart = Muon([stack], lr=0.1), Muon(alone, lr=0.1)
+    for _ in range(3):
+        stack.grad = torch.randn(3, *shape, generator=generator) * torch.tensor([1.0, 1e-3, 50.0])[:, None, None]
+        for p, g in zip(alone, stack.grad, strict=True):
+            p.grad = g.clone()
+        together.step()
+        apart.step()
+    torch.testing.assert_close(stack, torch.stack(alone))
+    assert (stack - start).flatten(1).norm(dim=1).min() > 0.1
+
+
 def small(family="qwen3"):
     torch.manual_seed(0)
     return GPT(GPTConfig.make(family, 64, 16, 2, 32, n_head=2))

@@ -4,15 +4,19 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from journey import chat
 from journey.chat import ROLES
 from journey.data.hub import local
 from journey.data.questions import Question
 from journey.data.sources import decode, json_lines, parquet_rows
 from journey.errors import JourneyError, nearest
+
+if TYPE_CHECKING:
+    from journey.tokenizer.formats import Tokenizer
 
 Messages = list[dict[str, str]]
 Item = TypeVar("Item")
@@ -141,3 +145,39 @@ def question_messages(question: Question, with_passage: bool) -> Messages:
     """A question and its answer; with the passage, that comes first in the same turn, before a blank line."""
     asked = f"{question.passage}\n\n{question.question}" if with_passage else question.question
     return exchange(asked, question.answer)
+
+
+def fit(messages: Messages, tokenizer: "Tokenizer", limit: int) -> tuple[tuple[list[int], list[int]], bool] | None:
+    """Ids and mask within the limit, and whether nothing was taken away; None where that cannot be.
+
+    An answer is never cut: without its <|end|> it would teach the model not to stop.
+    """
+    shorter: Messages | None = messages
+    while shorter is not None:
+        ids, mask = chat.render(shorter, tokenizer)
+        if len(ids) <= limit:
+            return (ids, mask), shorter is messages
+        shorter = _shorten(shorter, len(ids) - limit)
+    return None
+
+
+def _shorten(messages: Messages, excess: int) -> Messages | None:
+    """Without the oldest exchange, as a chat forgets; of the last one, with the end of the text it is about cut off.
+
+    That text is the longer side of the last blank line: a passage before its question, or what an instruction is for.
+    """
+    asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
+    if len(asked) > 1:
+        return messages[: asked[0]] + messages[asked[1] :]
+    if not asked:
+        return None
+    before, blank, after = messages[asked[0]]["content"].rpartition("\n\n")
+    if not blank:
+        return None
+    # A token is rarely less than a character, so too little is cut, and then more.
+    if len(before) >= len(after):
+        before = before[:-excess].rstrip()
+    else:
+        after = after[:-excess].rstrip()
+    content = blank.join(part for part in (before, after) if part)
+    return [*messages[: asked[0]], {"role": "user", "content": content}, *messages[asked[0] + 1 :]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from journey.data import hub
 from journey.errors import JourneyError
 from journey.files import digest
+from journey.model import families
 from journey.tokenizer import foreign
 from journey.tokenizer.formats import GPT2_FILES, Tokenizer
 
@@ -29,13 +30,13 @@ def fingerprint(tokenizer: Tokenizer) -> str:
 
 
 def find(
-    checkpoint: Path | None, given: str = "auto", family: str = "gpt2", ask: str = "give --tokenizer,"
+    checkpoint: Path | None, given: str = "auto", family: str = "", ask: str = "give --tokenizer,"
 ) -> tuple[Tokenizer, str]:
     """The tokenizer of a checkpoint, and in a few words where it was found.
 
-    `given` is a folder or file, or "auto": beside the checkpoint, else, for a gpt2, GPT-2's own: in the cache of
-    tiktoken or Hugging Face, under JOURNEY_DATA, or from the Hub. Raises JourneyError when there is none; `ask` is how
-    the caller is given one.
+    `given` is a folder or file, or "auto": beside the checkpoint, else, where its `family` has GPT-2's or is not known,
+    GPT-2's own: in the cache of tiktoken or Hugging Face, under JOURNEY_DATA, or from the Hub. Raises JourneyError when
+    there is none; `ask` is how the caller is given one.
     """
     if given != "auto":
         place = Path(given).expanduser()
@@ -46,7 +47,8 @@ def find(
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
         if any((folder / name).is_file() for name in _KNOWN) or any(folder.glob("*.tiktoken")):
             return _load(folder), "beside the checkpoint"
-    if family != "gpt2":
+    known = families.find(family) if family else None  # only now: it needs torch
+    if family and (known is None or known.tokenizer != "gpt2"):
         problem = f"{checkpoint}: no tokenizer.json beside it, and a {family}'s can be anything"
         raise JourneyError(f"{problem}: {ask} {_HELP}")
     for where, read in _places():

@@ -22,11 +22,12 @@ def small_model(family: str) -> "GPT":
     """Random weights so large that attention and logits are far from even, and no norm or bias is idle."""
     import torch
 
+    from journey.model import families
     from journey.model.config import GPTConfig
     from journey.model.gpt import GPT
 
     torch.manual_seed(0)
-    n_kv_head = 4 if family == "gpt2" else 2
+    n_kv_head = 2 if families.get(family).shares_keys else 4
     model = GPT(GPTConfig.make(family, _VOCABULARY, _CONTEXT, n_layer=2, n_embd=64, n_head=4, n_kv_head=n_kv_head))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -44,7 +45,7 @@ def against_transformers(family: str) -> Finding:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    from journey.model import huggingface
+    from journey.model import families, huggingface
 
     model = small_model(family)
     logging.disable_progress_bar()
@@ -58,10 +59,9 @@ def against_transformers(family: str) -> Finding:
     F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
     model(ids[:, :-1], ids[:, 1:]).backward()
     off_gradients = 0.0
-    for theirs, names in huggingface.layout(model.config).items():
-        ours = torch.cat([model.get_parameter(name).grad for name in names])  # type: ignore[misc]
-        ours = ours.t() if huggingface.transposed(theirs) else ours
-        off_gradients = max(off_gradients, _largest(ours - reference.get_parameter(theirs).grad))  # type: ignore[operator]
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    for name, ours in families.get(family).to_huggingface(model.config, gradients).items():
+        off_gradients = max(off_gradients, _largest(ours - reference.get_parameter(name).grad))  # type: ignore[operator]
 
     good = off_logits <= TOLERANCE and off_gradients <= TOLERANCE
     convention = f"largest absolute difference to transformers in fp32, random weights; up to {TOLERANCE} is rounding"

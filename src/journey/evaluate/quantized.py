@@ -22,6 +22,7 @@ from journey.evaluate import perplexity
 from journey.files import read_json
 from journey.infer import engine, gguf, llamacpp
 from journey.infer.llamacpp import LlamaCpp
+from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.pair import open_pair
@@ -91,13 +92,14 @@ def measure(
 
 def convention(config: GPTConfig) -> str:
     """How `measure` counts, in words that belong beside the numbers."""
-    gelu = "; llama.cpp looks gpt2's GELU up in a table of f16" if config.family == "gpt2" else ""
+    remark = families.get(config.family).gguf_remark
+    differs = f"; {remark}" if remark else ""
     return (
         f"{perplexity.convention(config.n_ctx)}; ours in fp32, llama.cpp's by its defaults (keys and values in f16, "
         "flash attention); logits: the largest difference over the largest logit, f32 also with keys and values in f32 "
-        f"and without that kernel{gelu}; tokens/s: median of at most {_REPEATS} times {_decoded(config.n_ctx)} tokens "
-        f"after one, greedy, one sequence, {torch.get_num_threads()} threads, all in turn; prompts and texts: those "
-        "with the same ids in both, of the ones that spell no special token"
+        f"and without that kernel{differs}; tokens/s: median of at most {_REPEATS} times {_decoded(config.n_ctx)} "
+        f"tokens after one, greedy, one sequence, {torch.get_num_threads()} threads, all in turn; prompts and texts: "
+        "those with the same ids in both, of the ones that spell no special token"
     )
 
 

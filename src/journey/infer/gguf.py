@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from gguf import (
     GGML_QUANT_SIZES,
     GGML_QUANT_VERSION,
@@ -19,6 +18,7 @@ from gguf import (
 from torch import Tensor
 
 from journey.errors import JourneyError, nearest
+from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.tokenizer.formats import EOS, PAD, Tokenizer
@@ -34,21 +34,6 @@ TYPES = {
 }
 PRE_TOKENIZERS = {"gpt2": "gpt-2", "llama3": "llama-bpe", "qwen2": "qwen2"}  # our split pattern -> llama.cpp's name
 _MOST_PADDING = 1024  # rows of the embedding without a token: Qwen pads by 271; more is another tokenizer's model
-
-_OUTSIDE = {"embed": "token_embd", "positions": "position_embd", "norm": "output_norm", "head": "output"}
-_BLOCK = {
-    "attention_norm": "attn_norm",
-    "attention.q": "attn_q",
-    "attention.k": "attn_k",
-    "attention.v": "attn_v",
-    "attention.o": "attn_output",
-    "attention.q_norm": "attn_q_norm",
-    "attention.k_norm": "attn_k_norm",
-    "mlp_norm": "ffn_norm",
-    "mlp.gate": "ffn_gate",
-    "mlp.up": "ffn_up",
-    "mlp.down": "ffn_down",
-}
 
 
 def write(
@@ -68,7 +53,8 @@ def write(
     """
     check(model, [type])
     matrices, file_type = TYPES[type]
-    writer = GGUFWriter(path, model.config.family)
+    family = families.get(model.config.family)
+    writer = GGUFWriter(path, family.gguf)
     writer.add_type(GGUFType.MODEL)
     writer.add_name(name or path.stem)
     if base_model:
@@ -76,7 +62,11 @@ def write(
         writer.add_base_model_name(0, base_model)
     writer.add_file_type(file_type)
     writer.add_quantization_version(GGML_QUANT_VERSION)
-    _add_shape(writer, model.config)
+    for key, value in family.gguf_shape(model.config).items():
+        if isinstance(value, float):
+            writer.add_float32(f"{family.gguf}.{key}", value)
+        else:
+            writer.add_uint32(f"{family.gguf}.{key}", value)
     _add_tokenizer(writer, model.config, tokenizer, template)
 
     sizes = []
@@ -111,29 +101,8 @@ def check(model: GPT, types: Iterable[str]) -> None:
 
 def tensors(model: GPT) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the file with llama.cpp's name, matrices as (out, in)."""
-    config = model.config
-    ours = {name: parameter.detach() for name, parameter in model.named_parameters()}  # a tied head is not among them
-    for name, tensor in ours.items():
-        module, _, kind = name.rpartition(".")
-        if module in _OUTSIDE:
-            yield f"{_OUTSIDE[module]}.{kind}", tensor
-            continue
-        _, layer, part = module.split(".", 2)
-        theirs = _BLOCK[part]
-        if config.family == "gpt2" and part in ("attention.q", "attention.k", "attention.v"):
-            if part != "attention.q":
-                continue
-            theirs = "attn_qkv"
-            tensor = torch.cat([ours[f"blocks.{layer}.attention.{letter}.{kind}"] for letter in "qkv"])
-        if config.family == "llama" and part in ("attention.q", "attention.k"):
-            tensor = _interleaved(tensor, config.head_dim)
-        yield f"blk.{layer}.{theirs}.{kind}", tensor
-
-
-def _interleaved(weight: Tensor, head_dim: int) -> Tensor:
-    """Rows of each head reordered from (i, i + head_dim/2) to (2i, 2i + 1): the pairs that llama.cpp rotates for the
-    llama architecture (for qwen3 it rotates Hugging Face's)."""
-    return weight.view(-1, 2, head_dim // 2, weight.size(1)).transpose(1, 2).reshape(weight.shape)
+    ours = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    yield from families.get(model.config.family).to_gguf(model.config, ours)
 
 
 def stored_as(name: str, tensor: Tensor, matrices: GGMLQuantizationType, config: GPTConfig) -> GGMLQuantizationType:
@@ -154,24 +123,6 @@ def _packed(name: str, weights: np.ndarray, stored: GGMLQuantizationType) -> np.
     if not np.abs(weights).max() <= limit:
         raise JourneyError(f"{name} holds weights that are no numbers, or too large for {stored.name.lower()}")
     return quants.quantize(weights, stored)
-
-
-def _add_shape(writer: GGUFWriter, config: GPTConfig) -> None:
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_context_length(config.n_ctx)
-    writer.add_embedding_length(config.n_embd)
-    writer.add_block_count(config.n_layer)
-    writer.add_feed_forward_length(config.n_inner)
-    writer.add_head_count(config.n_head)
-    if config.family == "gpt2":
-        writer.add_layer_norm_eps(config.norm_eps)
-        return
-    writer.add_head_count_kv(config.n_kv_head)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
 
 
 def _add_tokenizer(writer: GGUFWriter, config: GPTConfig, tokenizer: Tokenizer, template: str) -> None:

@@ -61,13 +61,12 @@ def timeline(
 def flops(config: GPTConfig, T: int, S: int) -> int:
     """FLOPs of a forward pass that reads T tokens, S being in the cache after it, and asks for one position's logits.
 
-    2 (n_matmul - V C) T + 2 V C, and 4 n_layer n_head head_dim for each (query, key it sees): the last query sees S
-    keys, the one before S - 1, and so on. Norms, activations and the softmax are not counted.
+    2 (n_matmul - V C) T + 2 V C, and flops_per_key for each (query, key it sees): the last query sees S keys, the one
+    before S - 1, and so on. Norms, activations and the softmax are not counted.
     """
     head = config.vocab_size * config.n_embd
     seen = sum(range(S - T + 1, S + 1))
-    attention = 4 * config.n_layer * config.n_head * config.head_dim * seen
-    return 2 * (config.n_matmul - head) * T + 2 * head + attention
+    return 2 * (config.n_matmul - head) * T + 2 * head + config.flops_per_key * seen
 
 
 def moved(model: GPT, T: int, S: int) -> int:
@@ -76,7 +75,7 @@ def moved(model: GPT, T: int, S: int) -> int:
     Each weight once, but of a table that is only looked up (positions; an embedding that is not also the head) T rows;
     the cache written for T tokens and read for S. Activations are not counted.
     """
-    tables = [getattr(model, "positions", None), None if model.config.tied else model.embed]
+    tables = [model.positions, None if model.config.tied else model.embed]
     looked_up = sum(
         (t.weight.numel() - T * t.weight.size(1)) * t.weight.element_size() for t in tables if t is not None
     )
@@ -85,9 +84,8 @@ def moved(model: GPT, T: int, S: int) -> int:
 
 
 def cache_bytes_per_token(model: GPT) -> int:
-    """A key and a value for each layer and key head: 2 n_layer n_kv_head head_dim numbers of fp32, as the cache is."""
-    config = model.config
-    return 2 * config.n_layer * config.n_kv_head * config.head_dim * torch.float32.itemsize
+    """What all layers keep of a token (mostly a key and a value for each key head), in fp32, as the cache is."""
+    return model.config.n_cached * torch.float32.itemsize
 
 
 def _timed(model: GPT, prompt_ids: list[int], max_new_tokens: int, stop: set[int]) -> tuple[list[int], list[float]]:

@@ -1,45 +1,46 @@
-"""The GPT: token ids in, logits or a loss out. The three families are one skeleton with other parts."""
-
-import math
+"""The GPT: token ids in, logits or a loss out. The families are one skeleton with other parts."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from journey.errors import JourneyError
+from journey.model import families
 from journey.model.config import GPTConfig
-from journey.model.layers import Block, Cache, make_norm, rope_table
+from journey.model.layers import Cache
 
 
 class GPT(nn.Module):
-    """A decoder of one of the three families, initialised as Hugging Face's reference of the family is.
+    """A decoder of one of the families, initialised as Hugging Face's reference of the family is.
 
-    All matrices and embeddings are normal with deviation 0.02, norms 1, biases 0. gpt2 scales a block's two matrices
-    that write into the residual stream by 1 / sqrt(2 n_layer), so that its variance stays the same with depth.
+    All matrices and embeddings are normal, with the family's deviation, norms 1, biases 0.
     """
 
-    rope: Tensor
+    rope: Tensor | None
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
+        family = families.get(config.family)
         self.embed = nn.Embedding(config.vocab_size, config.n_embd)
-        if config.family == "gpt2":
-            self.positions = nn.Embedding(config.n_ctx, config.n_embd)
-        else:
-            self.register_buffer("rope", rope_table(config), persistent=False)
-        self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layer)])
-        self.norm = make_norm(config)
+        rope = family.rope(config)
+        self.positions = nn.Embedding(config.n_ctx, config.n_embd) if rope is None else None
+        self.register_buffer("rope", rope, persistent=False)
+        self.blocks = nn.ModuleList([family.block(config, layer) for layer in range(config.n_layer)])
+        self.norm = family.make_norm(config)
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.n_tokens = config.vocab_size  # ids that have a text: rows after them are padding, and never drawn
         if config.tied:
             self.head.weight = self.embed.weight
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 2:
-                into_residual = config.family == "gpt2" and name.endswith(("attention.o.weight", "mlp.down.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer) if into_residual else 0.02)
+            if parameter.dim() >= 2:
+                nn.init.normal_(parameter, std=family.init_std(config, name))
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The matrices inside the blocks, and stacks of matrices (…, rows, columns), in the order of the parameters."""
+        return [parameter for parameter in self.blocks.parameters() if parameter.dim() >= 2]
 
     def forward(
         self,
@@ -88,11 +89,9 @@ class GPT(nn.Module):
             positions, mask = positions - document_starts(documents), document_mask(documents)  # (B, T), (B, 1, T, T)
 
         x = self.embed(ids)  # (B, T, C)
-        rope = None
-        if self.config.family == "gpt2":
+        if self.positions is not None:
             x = x + self.positions(positions)
-        else:
-            rope = self.rope[:, positions].unsqueeze(-2)  # (2, [B,] T, 1, head_dim)
+        rope = None if self.rope is None else self.rope[:, positions].unsqueeze(-2)  # (2, [B,] T, 1, width turned)
         if trace is not None:
             trace["resid", 0] = x
         for layer, block in enumerate(self.blocks):

@@ -1,4 +1,4 @@
-"""The parts of a block: norms, rotary positions, attention and the two kinds of MLP."""
+"""The parts that families share: rotary positions, attention, two kinds of MLP, and the block around them."""
 
 import math
 from typing import Protocol
@@ -16,23 +16,17 @@ class Cache(Protocol):
     def extend(self, T: int) -> tuple[Tensor, Tensor]:
         """Make room for T more tokens a row: their positions (B, T), and what each sees (B, 1, T, S)."""
 
-    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put in a layer's new keys and values (B, T, n_kv_head, head_dim); all so far (B, S, ...)."""
+    def update(self, layer: int, *new: Tensor) -> tuple[Tensor, ...]:
+        """Put in what a layer keeps of the new tokens, by `Family.cached`, each (B, T, ...); all so far (B, S, ...)."""
 
 
-def make_norm(config: GPTConfig) -> nn.Module:
-    """LayerNorm for gpt2 (scale and shift), RMSNorm for the others (scale alone, no mean taken off)."""
-    kind = nn.LayerNorm if config.family == "gpt2" else nn.RMSNorm
-    return kind(config.n_embd, eps=config.norm_eps)
-
-
-def rope_table(config: GPTConfig) -> Tensor:
+def rope_table(n_ctx: int, head_dim: int, theta: float) -> Tensor:
     """Cosine and signed sine of every position's angles (RoFormer, in Hugging Face's order): (2, n_ctx, head_dim).
 
     On the CPU even while the parameters are built on the meta device, which keeps no values.
     """
-    frequency = 1 / config.rope_theta ** (torch.arange(0, config.head_dim, 2, device="cpu").float() / config.head_dim)
-    angle = torch.arange(config.n_ctx, device="cpu").float()[:, None] * frequency  # (n_ctx, head_dim / 2)
+    frequency = 1 / theta ** (torch.arange(0, head_dim, 2, device="cpu").float() / head_dim)
+    angle = torch.arange(n_ctx, device="cpu").float()[:, None] * frequency  # (n_ctx, head_dim / 2)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
 
@@ -47,22 +41,21 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal self-attention; heads may share keys and values, and qwen3 norms each head's queries and keys.
+    """Causal self-attention; heads may share keys and values, and each head's queries and keys may be normed.
 
     The three projections stay three matrices: Muon and the weight diff want them apart, and one fused product (so too
     for the MLP's gate and up) made the pocket model's step no faster.
     """
 
-    def __init__(self, config: GPTConfig, layer: int) -> None:
+    def __init__(self, config: GPTConfig, layer: int, bias: bool = False, qk_norm: bool = False) -> None:
         super().__init__()
-        self.config, self.layer = config, layer
-        bias = config.family == "gpt2"
+        self.config, self.layer, self.qk_norm = config, layer, qk_norm
         n_query, n_key = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
         self.q = nn.Linear(config.n_embd, n_query, bias=bias)
         self.k = nn.Linear(config.n_embd, n_key, bias=bias)
         self.v = nn.Linear(config.n_embd, n_key, bias=bias)
         self.o = nn.Linear(n_query, config.n_embd, bias=bias)
-        if config.family == "qwen3":
+        if qk_norm:
             self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
             self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
 
@@ -73,7 +66,7 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         heads = (B, T, -1, self.config.head_dim)
         q, k, v = self.q(x).view(heads), self.k(x).view(heads), self.v(x).view(heads)  # (B, T, H, head_dim)
-        if self.config.family == "qwen3":
+        if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
@@ -100,7 +93,7 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> 
 
 
 class GELU(nn.Module):
-    """gpt2's MLP, with the tanh form of GELU that its weights were trained with."""
+    """GPT-2's MLP, with the tanh form of GELU that its weights were trained with."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -112,7 +105,7 @@ class GELU(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """The gated MLP of llama and qwen3 (Shazeer 2020)."""
+    """The gated MLP of Llama (Shazeer 2020)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -127,12 +120,10 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """Attention, then the MLP, each reading a normed copy of the residual stream and adding to it."""
 
-    def __init__(self, config: GPTConfig, layer: int) -> None:
+    def __init__(self, attention_norm: nn.Module, attention: nn.Module, mlp_norm: nn.Module, mlp: nn.Module) -> None:
         super().__init__()
-        self.attention_norm = make_norm(config)
-        self.attention = Attention(config, layer)
-        self.mlp_norm = make_norm(config)
-        self.mlp = GELU(config) if config.family == "gpt2" else SwiGLU(config)
+        self.attention_norm, self.attention = attention_norm, attention
+        self.mlp_norm, self.mlp = mlp_norm, mlp
 
     def forward(
         self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None, trace: dict | None

@@ -8,11 +8,9 @@ the loss ln 2; a model that starts elsewhere was not compared with itself, and t
 import dataclasses
 import functools
 import hashlib
-import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,15 +20,27 @@ from journey.files import write_json
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, metric, stage
-from journey.stages.trl import Resumable, arguments, longest, order, quiet, resume_from, write_model
+from journey.stages.story import Story, Told, curves, facts
+from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
 if TYPE_CHECKING:
     from journey.data.preferences import Pair
     from journey.tokenizer.formats import Tokenizer
 
-Row = tuple[list[int], list[int], list[int]]  # ids of the prompt, of the chosen and of the rejected answer
-
 _TOLERANCE = 1e-3  # nats: what the first loss and margin may be off
+
+
+class Row(NamedTuple):
+    """A pair: the ids of the prompt, of the chosen and of the rejected answer."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """Of the prompt with each of the answers."""
+        return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,9 +94,6 @@ class DPO:
 )
 def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     """Train the parent to prefer the chosen answers and save it as a Hugging Face folder."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
     from journey.data.preferences import save
     from journey.model.huggingface import load_config
 
@@ -97,45 +104,40 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
         raise JourneyError(f"beta is {config.beta}: it must be above 0")
     parts = _read(config, run)
     train, dev = (encode_pairs(parts[name], tokenizer, limit, run, name) for name in ("train", "dev"))
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(parent.path, dtype=torch.float32, attn_implementation="sdpa")
-        trainer = make_trainer(model, parent.path, train, dev, config, run)
-        reference_before = weights_hash(trainer.ref_model)
-        trainer.train(resume_from_checkpoint=resume_from(run.scratch))
-        if trainer.state.global_step < trainer.state.max_steps:
-            raise Stopped
-        reference_after = weights_hash(trainer.ref_model)
-        if reference_after != reference_before:
-            raise JourneyError("the reference model changed in training, so no margin means anything: report this")
-        write_model(trainer.model, parent.path, tokenizer, run.folder)
+    trainer = make_trainer(PreferenceTrainer, parent.path, train, dev, config, run, beta=config.beta, max_length=None)
+    reference_before = weights_hash(trainer.ref_model)
+    history = trainer.fit()
+    if history is None:
+        raise Stopped
+    reference_after = weights_hash(trainer.ref_model)
+    if reference_after != reference_before:
+        raise JourneyError("the reference model changed in training, so no margin means anything: report this")
+    write_model(trainer.model, parent.path, tokenizer, run.folder)
     save(parts["test"], run.folder / "pairs-test.jsonl")
-    start = {"step": 0, "tokens": 0} | dev_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
-    history = [start, *map(_line, trainer.state.log_history)]
-    write_json(run.folder / "history.json", history)
+    start = {"step": 0, "tokens": 0} | margin_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
+    write_json(run.folder / "history.json", [start, *history])
     facts = {
         "reference": {"id": parent.id, "sha256_before": reference_before, "sha256_after": reference_after},
-        "first_loss": history[1]["loss"],
-        "first_margin": history[1]["margin"],
+        "first_loss": history[0]["loss"],
+        "first_margin": history[0]["margin"],
         "pairs": {name: len(part) for name, part in parts.items()},
     }
     write_json(run.folder / "dpo.json", facts)
 
     tokens = history[-1]["tokens"]
     answers = config.epochs * sum(len(chosen) + len(rejected) for _, chosen, rejected in train)
-    # The output head is computed where an answer is predicted and nowhere else; the reference only goes forward.
-    head = 6 * shape.vocab_size * shape.n_embd
-    mean_length = tokens // (2 * config.epochs * len(train))
     return {
         "tokens": tokens,
-        "flops": (tokens * (shape.flops_per_token(mean_length) - head) + answers * head) * 4 / 3,
+        # The reference, too, goes forward.
+        "flops": answer_flops(shape, tokens, 2 * config.epochs * len(train), answers) * 4 / 3,
         "metrics": {
             "pairs": metric(len(train)),
-            "steps": metric(trainer.state.max_steps),
+            "steps": metric(len(history)),
             "first_loss": metric(
-                history[1]["loss"], "nats", "before the first step: ln 2 where the reference is right"
+                history[0]["loss"], "nats", "before the first step: ln 2 where the reference is right"
             ),
             "first_margin": metric(
-                history[1]["margin"], "nats", "before the first step: 0 where the reference is right"
+                history[0]["margin"], "nats", "before the first step: 0 where the reference is right"
             ),
         }
         | _dev_metrics(trainer.dev_margins(), config.beta),
@@ -168,7 +170,7 @@ def encode_pairs(pairs: Sequence["Pair"], tokenizer: "Tokenizer", limit: int, ru
     """
     from journey.data.preferences import encode
 
-    rows = [encode(pair, tokenizer) for pair in pairs]
+    rows = [Row(*encode(pair, tokenizer)) for pair in pairs]
     fitting = [row for row in rows if len(row[0]) + max(len(row[1]), len(row[2])) <= limit]
     if len(fitting) < len(rows):
         run.say(f"{len(rows) - len(fitting):,} {name} pairs left out: longer than {limit} tokens")
@@ -179,115 +181,65 @@ def encode_pairs(pairs: Sequence["Pair"], tokenizer: "Tokenizer", limit: int, ru
     return fitting
 
 
+class PreferenceTrainer(Shell):
+    """DPO, against the reference that TRL loads: the model that stands in the folder which training starts from."""
+
+    method = "DPO"
+    line = (
+        "step", "tokens", "loss", "margin", "accuracy", "lr", "grad_norm", "dev_loss", "dev_accuracy", "dev_margin",
+    )  # fmt: skip
+    shown = ("loss", "accuracy")
+    ref_model: Any  # TRL's
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean over the pairs of -ln σ(β · margin)."""
+        import torch
+        import torch.nn.functional as F
+
+        with torch.no_grad():
+            before = answer_logps(self.ref_model, inputs)
+        margins = pair_margins(answer_logps(model, inputs), before)  # (B,)
+        loss = -F.logsigmoid(self.args.beta * margins).mean()
+        self.margins = margins.detach().double().cpu().numpy()
+        if self.state.global_step == 0:
+            check_start(loss.item(), float(self.margins.mean()))
+        return loss
+
+    def step_numbers(self) -> dict[str, float]:
+        """Mean margin and accuracy of the step's pairs."""
+        from journey.evaluate.preferences import preferred
+
+        return {"margin": float(self.margins.mean()), "accuracy": float(np.mean(preferred(self.margins)))}
+
+    def dev_numbers(self) -> dict[str, float]:
+        """Loss, accuracy and mean margin."""
+        return margin_numbers(self.dev_margins(), self.args.beta)
+
+    def dev_margins(self) -> np.ndarray:
+        """Each dev pair's margin in nats, (dev pairs,)."""
+        chosen, rejected = self.dev_logps(self.model) - self.dev_before
+        return chosen - rejected
+
+    @functools.cached_property
+    def dev_before(self) -> np.ndarray:
+        """The same under the reference, which stays as it is."""
+        return self.dev_logps(self.ref_model)
+
+    def dev_logps(self, scored: Any) -> np.ndarray:
+        """ln p of the dev pairs' answers under a model, (2, dev pairs): the chosen, the rejected."""
+        found = np.zeros((2, len(self.dev)))
+        for places, logps in self.over_dev(lambda inputs: answer_logps(scored, inputs)):
+            found[:, places] = logps.view(2, -1).double().cpu().numpy()
+        return found
+
+
 def answer_logps(model: Any, inputs: dict[str, Any]) -> Any:
-    """ln p of each row's answer, (2B,), of a batch (2B, T) padded on the right: first the chosen, then the rejected.
-
-    TRL projects every position on the vocabulary when there is no GPU; here only those that predict an answer are. No
-    attention mask is passed: attention is causal and the padding comes last, so nothing sees it.
-    """
-    import torch.nn.functional as F
-
+    """ln p of each row's answer, (2B,), of a batch (2B, T): first the chosen, then the rejected."""
     answer = inputs["completion_mask"][:, 1:].bool()  # (2B, T-1): what predicts an answer's token
-    hidden = model.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state  # (2B, T, C)
-    logits = model.get_output_embeddings()(hidden[:, :-1][answer])  # (answer tokens, V)
-    each = -F.cross_entropy(logits.float(), inputs["input_ids"][:, 1:][answer], reduction="none")  # (answer tokens,)
+    each = -answer_nats(model, inputs["input_ids"], answer, "none")  # (answer tokens,)
     return each.new_zeros(answer.shape).masked_scatter(answer, each).sum(1)
-
-
-def make_trainer(model: Any, parent: Path, train: Sequence[Row], dev: Sequence[Row], config: DPO, run: Run) -> Any:
-    """TRL's trainer, in fp32, on rows that it takes as they are, with its state kept in run.scratch.
-
-    Its reference is the model that stands in the folder which `model` was loaded from.
-    """
-    import torch
-    import torch.nn.functional as F
-    from datasets import Dataset
-    from transformers import AutoTokenizer, PrinterCallback
-    from trl import DPOConfig, DPOTrainer
-
-    from journey.evaluate.preferences import preferred
-
-    lengths = [2 * len(prompt) + len(chosen) + len(rejected) for prompt, chosen, rejected in train]
-    places = order(lengths, config.batch_size, config.epochs, run.seed)
-    tokens_seen = list(itertools.accumulate(lengths[i] for i in places))
-    steps = math.ceil(len(places) / config.batch_size)
-    evaluate_every = max(1, steps // config.evaluations)
-
-    class PreferenceTrainer(Resumable, DPOTrainer):
-        def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
-            """The rows are ready: nothing is rendered anew, cut or dropped."""
-            return dataset
-
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            """Mean over the pairs of -ln σ(β · margin)."""
-            with torch.no_grad():
-                before = answer_logps(self.ref_model, inputs)
-            margins = pair_margins(answer_logps(model, inputs), before)  # (B,)
-            loss = -F.logsigmoid(config.beta * margins).mean()
-            self.last = margins.detach().double().cpu().numpy()
-            if self.state.global_step == 0:
-                check_start(loss.item(), float(self.last.mean()))
-            return loss
-
-        def dev_logps(self, scored: Any) -> np.ndarray:
-            """ln p of the dev pairs' answers under a model, (2, dev pairs): the chosen, the rejected."""
-            found = np.zeros((2, len(dev)))
-            by_length = sorted(range(len(dev)), key=lambda i: sum(map(len, dev[i])))
-            with torch.inference_mode():
-                for start in range(0, len(dev), 16):
-                    some = by_length[start : start + 16]
-                    inputs = self._prepare_inputs(self.data_collator(_columns([dev[i] for i in some])))
-                    found[:, some] = answer_logps(scored, inputs).view(2, -1).double().cpu().numpy()
-            return found
-
-        @functools.cached_property
-        def dev_before(self) -> np.ndarray:
-            return self.dev_logps(self.ref_model)
-
-        def dev_margins(self) -> np.ndarray:
-            """Each dev pair's margin in nats, (dev pairs,)."""
-            model.eval()
-            chosen, rejected = self.dev_logps(model) - self.dev_before
-            model.train()
-            return chosen - rejected
-
-        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            """After each step: note it, show it, and ask for a saved state when it is time or the user stops."""
-            if "loss" not in logs:  # the summary at the end
-                return
-            step = self.state.global_step
-            logs["tokens"] = tokens_seen[min(step * config.batch_size, len(places)) - 1]
-            logs["margin"] = float(self.last.mean())
-            logs["accuracy"] = float(np.mean(preferred(self.last)))
-            if step % evaluate_every == 0 or step == steps:
-                logs |= dev_numbers(self.dev_margins(), config.beta)
-            self.check(logs)
-            super().log(logs, start_time)
-            recent = {name: self.recent(name) for name in ("loss", "accuracy")}
-            self.after_step(int(logs["tokens"]), tokens_seen[-1], **recent)
-
-    ours = DPOConfig(
-        **arguments(config, run, steps),
-        beta=config.beta,
-        max_length=None,
-        per_device_train_batch_size=config.batch_size,
-    )
-    trainer = PreferenceTrainer(
-        model=model,
-        args=ours,
-        train_dataset=Dataset.from_list(_columns([train[i] for i in places])),
-        processing_class=AutoTokenizer.from_pretrained(parent),
-    )
-    trainer.begin(run)
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _columns(rows: Sequence[Row]) -> list[dict[str, list[int]]]:
-    """Rows under the names that TRL's collator knows."""
-    return [dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), row, strict=True)) for row in rows]
 
 
 def pair_margins(after: Any, before: Any) -> Any:
@@ -305,7 +257,7 @@ def check_start(loss: float, margin: float) -> None:
         )
 
 
-def dev_numbers(margins: np.ndarray, beta: float) -> dict[str, float]:
+def margin_numbers(margins: np.ndarray, beta: float) -> dict[str, float]:
     """Loss, accuracy and mean margin of the dev pairs."""
     from journey.evaluate.preferences import preferred
 
@@ -333,13 +285,6 @@ def weights_hash(model: Any) -> str:
     return whole.hexdigest()
 
 
-def _line(log: dict[str, Any]) -> dict[str, Any]:
-    """A line of history.json from a line of the Trainer's log."""
-    line = {name: log[name] for name in ("step", "tokens", "loss", "margin", "accuracy")}
-    line |= {"lr": log["learning_rate"], "grad_norm": log["grad_norm"]}
-    return line | {name: log[name] for name in ("dev_loss", "dev_accuracy", "dev_margin") if name in log}
-
-
 def _dev_metrics(margins: np.ndarray, beta: float) -> dict[str, Any]:
     """The same with their intervals."""
     from journey.evaluate import statistics
@@ -354,3 +299,9 @@ def _dev_metrics(margins: np.ndarray, beta: float) -> dict[str, Any]:
         "dev_margin": statistics.mean(margins, "nats", pairs),
     }
     return {name: metric(**dataclasses.asdict(estimate)) for name, estimate in estimates.items()}
+
+
+@dpo.tells
+def tell(told: Told) -> Story:
+    """As every training; its loss is of a pair."""
+    return Story([facts(told), *curves(told, "nats/pair")])

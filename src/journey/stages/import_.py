@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
-from journey.files import digest, sha256_file, write_json
+from journey.files import digest, read_json, sha256_file, write_json
+from journey.report.blocks import Text
+from journey.report.format import MISSING, power
 from journey.stages.cost import ELSEWHERE, Cost
 from journey.stages.run import Run, metric, stage
+from journey.stages.story import Story, Told, facts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +69,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     """Write a checkpoint from elsewhere as a Hugging Face folder, ready for chat, and check what it computes."""
     from safetensors.torch import save_file
 
-    from journey.model import foreign, huggingface
+    from journey.model import families, foreign, huggingface
 
     if config.path == RANDOM:
         source = foreign.random_gpt2(run.seed, config.n_ctx)
@@ -95,7 +98,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
         changed.append(f"tokens added: {' '.join(added)}; their embeddings are the mean of the others")
     weights = _float32(source.tensors, config.path)
     starts = source.bos if tokenizer.bos >= kept else None  # a tokenizer with a document mark of another name
-    for name in ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight"):
+    for name in (f"{families.get(source.config.family).embedding}.weight", "lm_head.weight"):
         if name in weights:
             weights[name] = resized(weights[name], kept, rows, run.seed)
             if starts is not None and starts < kept:
@@ -216,7 +219,7 @@ def _find(path: str, tokenizer: str, family: str) -> tuple["Tokenizer", str, str
     if place and (place / "config.json").is_file():
         saved = read_json(place / "config.json")
         family = str(saved.get("model_type", "")) if isinstance(saved, dict) else ""
-    found, where = vocabularies.find(place, tokenizer, family or "gpt2")
+    found, where = vocabularies.find(place, tokenizer, family)
     return found, where, vocabularies.fingerprint(found)
 
 
@@ -236,3 +239,23 @@ def _fingerprint(path: str) -> str:
 @functools.cache
 def _sha256(file: Path, modified: int) -> str:
     return sha256_file(file)
+
+
+@import_.tells
+def tell(told: Told) -> Story:
+    """What was read, what was changed of it, and whether its predictions are the source's."""
+    found = read_json(told.node.path / "import.json")
+    lines = [f"Read from {found['format']}.", *(f"{line[:1].upper()}{line[1:]}." for line in found["changed"])]
+    if reason := found["check"].get("unchecked"):
+        lines.append(f"Logits not checked: {reason}.")
+    metrics = told.node.lineage.get("metrics", {})
+    checked = metrics.get("logits_difference", {}).get("value")
+    parameters = metrics.get("parameters", {}).get("value")
+    return Story(
+        [facts(told), *map(Text, lines)],
+        big=MISSING if parameters is None else f"{parameters / 1e6:,.3g}\u00a0M",
+        what="parameters, trained elsewhere",
+        said="its predictions could not be checked against the source"
+        if checked is None
+        else f"logits within {power(checked)} of the source's",
+    )

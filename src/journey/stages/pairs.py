@@ -18,9 +18,11 @@ from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_json
 from journey.pair import open_pair
+from journey.report.blocks import Cell, Sample, Samples, Shown, Table
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, metric, stage
+from journey.stages.story import Story, Told, facts
 
 if TYPE_CHECKING:
     from journey.data.preferences import Pair
@@ -306,3 +308,47 @@ def _lengths(found: Sequence["Pair"], tokenizer: "Tokenizer") -> dict[str, Any]:
         "rejected_f1": statistics.mean(scores[:, 1], "", "training pairs"),
     }
     return {name: metric(**dataclasses.asdict(estimate)) for name, estimate in estimates.items()}
+
+
+@pairs.tells
+def tell(told: Told) -> Story:
+    """How many pairs, how their two answers differ, and one of them as it is."""
+    from journey.data.preferences import load
+    from journey.evaluate.statistics import Estimate, mean
+
+    found = {name: load(told.node.path / f"pairs-{name}.jsonl")[0] for name in ("train", "dev", "test")}
+
+    def gap(some: Sequence["Pair"]) -> Estimate | None:
+        scored = [(pair.chosen_score or 0.0) - (pair.rejected_score or 0.0) for pair in some]
+        return mean(scored, "", "score of the chosen less the rejected") if len(some) > 1 else None
+
+    def bias(some: Sequence["Pair"]) -> Estimate | None:
+        longer = [_words(pair.chosen) - _words(pair.rejected) for pair in some]
+        return mean(longer, "words", "words of chosen less rejected") if len(some) > 1 else None
+
+    rows = [[Cell(name), f"{len(some):,}", gap(some), bias(some)] for name, some in found.items()]
+    head = ["Split", "pairs", "score, chosen less rejected", "words more in the chosen"]
+    counted = Table("Pairs, and how their two answers differ, with 95 % intervals", head, rows)
+    shown = next((some[0] for some in (found["test"], found["train"]) if some), None)
+    words = {"of 1: how much better the chosen scored": gap, "more in the chosen: the length bias": bias}
+    changes = [Shown("", e, "a size", said) for said, of in words.items() if (e := of(found["train"])) is not None]
+    return Story(
+        [facts(told), counted, *([_example(shown)] if shown else [])],
+        big=f"{sum(map(len, found.values())):,}",
+        what="pairs of answers, ranked",
+        changes=changes,
+    )
+
+
+def _words(messages: Messages) -> int:
+    return sum(len(message["content"].split()) for message in messages)
+
+
+def _example(pair: "Pair") -> Samples:
+    """One pair as it is, so that the eye sees what a preference is."""
+    answers = {
+        f"chosen, scored {pair.chosen_score:.2f}": pair.chosen,
+        f"rejected, scored {pair.rejected_score:.2f}": pair.rejected,
+    }
+    asked = "\n".join(message["content"] for message in pair.prompt).strip()
+    return Samples([Sample(name, "".join(m["content"] for m in said)) for name, said in answers.items()], asked)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from journey.checkpoint import LINEAGE, Node, open_tokenizer
+from journey.report.format import big
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, metric, stage
+from journey.stages.story import Story, Told, facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +75,10 @@ def _link(path: Path, to: Path) -> None:
         os.link(path, to)
     except OSError:
         shutil.copyfile(path, to)
+
+
+@prepare.tells
+def tell(told: Told) -> Story:
+    """How much there is to train on."""
+    tokens = told.node.lineage["metrics"]["tokens"]["value"]
+    return Story([facts(told)], big=big(tokens), what="tokens to train on, encoded once")

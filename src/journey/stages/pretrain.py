@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
+from journey.model.families import FamilyName
 from journey.stages import kind_of
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
@@ -57,7 +58,7 @@ class Pretrain(Training):
     """Settings of the pretrain stage."""
 
     data: str = names("installed-docs", Input(("text", "tokens")), "the text to train on, or its tokens")
-    family: Literal["qwen3", "llama", "gpt2"] = "qwen3"
+    family: FamilyName = "qwen3"
     """Architecture, saved under its standard Hugging Face name."""
     n_layer: int = 4
     """Blocks."""

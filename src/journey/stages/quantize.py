@@ -6,10 +6,11 @@ from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
-from journey.files import write_json
+from journey.files import read_json, write_json
 from journey.pair import open_pair
 from journey.stages.cost import ELSEWHERE, Cost, parameters
 from journey.stages.run import Run, metric, stage
+from journey.stages.story import Story, Told, facts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,3 +67,18 @@ def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
         for type, fact in facts.items()
     }
     return {"metrics": metrics}
+
+
+@quantize.tells
+def tell(told: Told) -> Story:
+    """What the files weigh against the weights that they were made of."""
+    from journey.infer import gguf
+
+    types = read_json(told.node.path / gguf.FACTS)["types"]
+    if told.parent is None or len(types) < 1:
+        return Story([facts(told)])
+    whole = sum(path.stat().st_size for path in told.parent.path.glob("*.safetensors"))
+    shares = {kind: 100 * fact["bytes"] / whole for kind, fact in types.items()}
+    smallest = min(shares, key=lambda kind: shares[kind])
+    others = "".join(f"; {kind} {share:.0f}\u00a0%" for kind, share in shares.items() if kind != smallest)
+    return Story([facts(told)], big=f"{shares[smallest]:.0f}\u00a0%", what=f"of the fp32 bytes as {smallest}{others}")

@@ -5,28 +5,36 @@ as they are: it would cut the stop token off a long answer and drop a row withou
 """
 
 import dataclasses
-import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from journey import chat
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, metric, stage
-from journey.stages.trl import Resumable, arguments, longest, order, quiet, resume_from, write_model
+from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
 Messages = list[dict[str, str]]
-Row = tuple[list[int], list[int]]  # ids, and labels of the same length: the id where it is trained on, else -100
+
+
+class Row(NamedTuple):
+    """A conversation."""
+
+    input_ids: list[int]
+    labels: list[int]  # the id where it is trained on, else -100
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole conversation."""
+        return len(self.input_ids)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,40 +88,31 @@ class SFT:
 )
 def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     """Train the parent on the answers of conversations and save it as a Hugging Face folder."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
     from journey.model.huggingface import load_config
 
     tokenizer = open_tokenizer(parent.path)
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in _read(config, run))
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(parent.path, dtype=torch.float32, attn_implementation="sdpa")
-        trainer = make_trainer(model, parent.path, train, dev, config, run)
-        before = trainer.dev_loss()
-        trainer.train(resume_from_checkpoint=resume_from(run.scratch))
-        if trainer.state.global_step < trainer.state.max_steps:
-            raise Stopped
-        write_model(trainer.model, parent.path, tokenizer, run.folder)
-    history = [{"step": 0, "tokens": 0, "dev_loss": before}, *map(_line, trainer.state.log_history)]
-    write_json(run.folder / "history.json", history)
+    trainer = make_trainer(AnswerTrainer, parent.path, train, dev, config, run, accumulate=config.accumulate)
+    before = trainer.dev_numbers()
+    history = trainer.fit()
+    if history is None:
+        raise Stopped
+    write_model(trainer.model, parent.path, tokenizer, run.folder)
+    write_json(run.folder / "history.json", [{"step": 0, "tokens": 0, **before}, *history])
 
     tokens = history[-1]["tokens"]
     answers = config.epochs * sum(sum(label != -100 for label in labels) for _, labels in train)
-    # The output head is computed where an answer is predicted and nowhere else (see `answer_nats`).
-    head = 6 * shape.vocab_size * shape.n_embd
-    mean_length = tokens // (config.epochs * len(train))
     convention = f"nats per answer token, <|end|> included; {len(dev)} conversations of the dev split"
     return {
         "tokens": tokens,
-        "flops": tokens * (shape.flops_per_token(mean_length) - head) + answers * head,
+        "flops": answer_flops(shape, tokens, config.epochs * len(train), answers),
         "metrics": {
             "conversations": metric(len(train)),
             "answer_tokens": metric(answers),
-            "steps": metric(trainer.state.max_steps),
-            "dev_loss_before": metric(before, "nats/token", convention),
+            "steps": metric(len(history)),
+            "dev_loss_before": metric(before["dev_loss"], "nats/token", convention),
             "dev_loss": metric(history[-1]["dev_loss"], "nats/token", convention),
         },
     }
@@ -148,10 +147,12 @@ def encode(
 
     JourneyError when no conversation is left to train on.
     """
+    from journey.data.conversations import fit
+
     rows: list[Row] = []
     shortened = too_long = unanswered = 0
     for messages in conversations:
-        fitting = _fit(messages, tokenizer, limit)
+        fitting = fit(messages, tokenizer, limit)
         if fitting is None:
             too_long += 1
             continue
@@ -160,7 +161,7 @@ def encode(
             unanswered += 1
             continue
         shortened += not whole
-        rows.append((ids, [token if trained else -100 for token, trained in zip(ids, mask, strict=True)]))
+        rows.append(Row(ids, [token if trained else -100 for token, trained in zip(ids, mask, strict=True)]))
     if shortened:
         run.say(f"{shortened:,} {name} conversations shortened to {limit} tokens, their answers kept whole")
     if too_long:
@@ -172,122 +173,24 @@ def encode(
     return rows
 
 
-def _fit(messages: Messages, tokenizer: "Tokenizer", limit: int) -> tuple[tuple[list[int], list[int]], bool] | None:
-    """Ids and mask within the limit, and whether nothing was taken away; None where that cannot be.
+class AnswerTrainer(Shell):
+    """SFT, on the answers' tokens alone."""
 
-    An answer is never cut: without its <|end|> it would teach the model not to stop.
-    """
-    shorter: Messages | None = messages
-    while shorter is not None:
-        ids, mask = chat.render(shorter, tokenizer)
-        if len(ids) <= limit:
-            return (ids, mask), shorter is messages
-        shorter = _shorten(shorter, len(ids) - limit)
-    return None
+    method = "SFT"
+    dev: Sequence[Row]
 
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Divided by the answer tokens of the whole step, so that accumulation is one big batch."""
+        return summed_nats(model, inputs) / num_items_in_batch
 
-def _shorten(messages: Messages, excess: int) -> Messages | None:
-    """Without the oldest exchange, as a chat forgets; of the last one, with the end of the text it is about cut off.
-
-    That text is the longer side of the last blank line: a passage before its question, or what an instruction is for.
-    """
-    asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
-    if len(asked) > 1:
-        return messages[: asked[0]] + messages[asked[1] :]
-    if not asked:
-        return None
-    before, blank, after = messages[asked[0]]["content"].rpartition("\n\n")
-    if not blank:
-        return None
-    # A token is rarely less than a character, so too little is cut, and then more.
-    if len(before) >= len(after):
-        before = before[:-excess].rstrip()
-    else:
-        after = after[:-excess].rstrip()
-    content = blank.join(part for part in (before, after) if part)
-    return [*messages[: asked[0]], {"role": "user", "content": content}, *messages[asked[0] + 1 :]]
+    def dev_numbers(self) -> dict[str, float]:
+        """Nats per answer token. (The Trainer's own is a mean of batch means: short answers would weigh more.)"""
+        nats = sum(nats for _, nats in self.over_dev(lambda inputs: summed_nats(self.model, inputs).item()))
+        return {"dev_loss": nats / sum(label != -100 for _, labels in self.dev for label in labels[1:])}
 
 
-def answer_nats(model: Any, inputs: dict[str, Any]) -> Any:
-    """Summed cross-entropy of the trained tokens of a batch (B, T) padded on the right.
-
-    TRL projects every position on the vocabulary when there is no GPU; here only those that predict an answer are (one
-    in five), which trains 2.3 times as fast (benchmarks/sft_loss.py). No attention mask is passed: attention is causal
-    and the padding comes last, so nothing sees it.
-    """
-    import torch.nn.functional as F
-
-    labels = inputs["labels"][:, 1:]  # (B, T-1)
-    trained = labels != -100
-    hidden = model.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state  # (B, T, C)
-    logits = model.get_output_embeddings()(hidden[:, :-1][trained])  # (trained tokens, V)
-    return F.cross_entropy(logits.float(), labels[trained], reduction="sum")
-
-
-def make_trainer(
-    model: Any, tokenizer_folder: Path, train: Sequence[Row], dev: Sequence[Row], config: SFT, run: Run
-) -> Any:
-    """TRL's trainer, in fp32, on rows that it takes as they are, with its state kept in run.scratch."""
-    import torch
-    from datasets import Dataset
-    from transformers import AutoTokenizer, PrinterCallback
-    from trl import SFTConfig, SFTTrainer
-
-    if config.batch_size % config.accumulate:
-        raise JourneyError(f"batch_size {config.batch_size} is not a multiple of accumulate {config.accumulate}")
-    rows = [train[i] for i in order([len(ids) for ids, _ in train], config.batch_size, config.epochs, run.seed)]
-    tokens_seen = list(itertools.accumulate(len(ids) for ids, _ in rows))
-    steps = math.ceil(len(rows) / config.batch_size)
-    evaluate_every = max(1, steps // config.evaluations)
-
-    class AnswerTrainer(Resumable, SFTTrainer):
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            """Divided by the answer tokens of the whole step, so that accumulation is one big batch."""
-            return answer_nats(model, inputs) / num_items_in_batch
-
-        def dev_loss(self) -> float:
-            """Nats per answer token. (The Trainer's own is a mean of batch means: short answers would weigh more.)"""
-            model.eval()
-            by_length = sorted(dev, key=lambda row: len(row[0]))
-            nats = 0.0
-            with torch.inference_mode():
-                for start in range(0, len(dev), 16):
-                    batch = [{"input_ids": ids, "labels": labels} for ids, labels in by_length[start : start + 16]]
-                    nats += answer_nats(model, self._prepare_inputs(self.data_collator(batch))).item()
-            model.train()
-            return nats / sum(label != -100 for _, labels in dev for label in labels[1:])
-
-        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            """After each step: note it, show it, and ask for a saved state when it is time or the user stops."""
-            if "loss" not in logs:  # the summary at the end
-                return
-            step = self.state.global_step
-            logs["tokens"] = tokens_seen[min(step * config.batch_size, len(rows)) - 1]
-            if step % evaluate_every == 0 or step == steps:
-                logs["dev_loss"] = self.dev_loss()
-            self.check(logs)
-            super().log(logs, start_time)
-            self.after_step(int(logs["tokens"]), tokens_seen[-1], loss=self.recent("loss"))
-
-    ours = SFTConfig(
-        **arguments(config, run, steps),
-        dataset_kwargs={"skip_prepare_dataset": True},  # the rows are ready: nothing is cut, dropped or rendered anew
-        per_device_train_batch_size=config.batch_size // config.accumulate,
-        gradient_accumulation_steps=config.accumulate,
-    )
-    ready = Dataset.from_dict({"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]})
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    trainer = AnswerTrainer(model=model, args=ours, train_dataset=ready, processing_class=tokenizer)
-    trainer.begin(run)
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _line(log: dict[str, Any]) -> dict[str, Any]:
-    """A line of history.json from a line of the Trainer's log."""
-    names = {"step": "step", "tokens": "tokens", "loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm"}
-    return {ours: log[theirs] for theirs, ours in names.items()} | (
-        {"dev_loss": log["dev_loss"]} if "dev_loss" in log else {}
-    )
+def summed_nats(model: Any, inputs: dict[str, Any]) -> Any:
+    """Cross-entropy of all trained tokens of a batch."""
+    return answer_nats(model, inputs["input_ids"], inputs["labels"][:, 1:] != -100, "sum")

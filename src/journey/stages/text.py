@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from journey.errors import JourneyError
+from journey.files import read_json
+from journey.report.blocks import Cell, Shares, Table, TableRow
+from journey.report.blocks import Text as Paragraph
+from journey.report.format import MISSING, bytes_, number
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, metric, stage
+from journey.stages.story import Story, Told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +105,38 @@ def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
             **replaced,
         }
     }
+
+
+@text.tells
+def tell(told: Told) -> Story:
+    """The splits, and what of each training has seen too."""
+    facts = read_json(told.node.path / "corpus.json")
+    splits: dict[str, dict[str, float | None]] = facts["splits"]
+
+    def share(value: float | None) -> str:
+        return MISSING if value is None else number(100 * value, "%")
+
+    rows: list[TableRow] = [
+        [
+            Cell(name),
+            number(split.get("documents"), decimals=0),
+            bytes_(split.get("bytes")),
+            share(split.get("over_half_in_train")),
+            share(split.get("in_train")),
+            number(split.get("questions"), decimals=0),
+            number(split.get("choices"), decimals=0),
+        ]
+        for name, split in splits.items()
+    ]
+    head = ["Split", "documents", "bytes", "over half in train", "mean share in train", "questions", "multiple choice"]
+    dropped = facts.get("duplicates_dropped")
+    said = [f"{dropped:,} exact duplicates were dropped."] if dropped else []
+    said.append(f"Spellings of special tokens in the text: {facts['special_spellings']:,}, kept as text.")
+    parts = Shares([(name, split.get("documents") or 0) for name, split in splits.items()])
+    known = splits["test"].get("in_train")
+    return Story(
+        [parts, Table(f"The text {told.node.name}", head, rows), Paragraph(" ".join(said))],
+        big=bytes_(sum(split.get("bytes") or 0 for split in splits.values())),
+        what=f"of text in {sum(split.get('documents') or 0 for split in splits.values()):,} documents",
+        said=f"{share(known)} of a test document's 13-word runs stand in training too" if known else "",
+    )

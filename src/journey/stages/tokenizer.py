@@ -7,10 +7,16 @@ from typing import Any, Literal
 from journey.chat import SPECIALS
 from journey.errors import JourneyError
 from journey.files import digest
+from journey.report.blocks import Cell, Pieces, Table
+from journey.report.format import interval, number
+from journey.scores import estimates
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, metric, stage
+from journey.stages.story import Story, Told
 from journey.tokenizer.codec import check_size
+
+EXAMPLE = "numpy.linalg.norm(x, ord=None): Return the matrix or vector norm of x."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,3 +92,30 @@ def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]
             "distinct_words": metric(len(words), "words"),
         }
     }
+
+
+@tokenizer.tells
+def tell(told: Told) -> Story:
+    """How long its tokens are on each text, and one sentence cut by it, so that the eye sees what a token is."""
+    from journey.tokenizer.formats import Tokenizer
+
+    made = Tokenizer.load(told.node.path)
+    ids = made.encode(EXAMPLE)
+    said = f"{len(EXAMPLE)} characters as {len(ids)} tokens (· is a space)."
+    cut = Pieces([made.decode([i]).replace(" ", "·") for i in ids], caption=said)
+    size = f"{number(told.node.lineage['config'].get('vocab_size'), decimals=0)} tokens in the vocabulary"
+    found = {score: e for taken in told.taken.values() for score, e in estimates(taken).items()}
+    lengths = Table(
+        "Bytes of text per token, test split",
+        ["Text", "bytes per token"],
+        [[Cell(key.partition(".")[2]), e] for key, e in found.items()],
+    )
+    main = found.get(f"bytes_per_token.{told.text}")
+    if main is None:
+        return Story([cut], big=number(told.node.lineage["config"].get("vocab_size"), decimals=0), what="tokens")
+    return Story(
+        [lengths, cut],
+        big=number(main.value, decimals=2),
+        what=f"bytes of text per token {interval(main.low, main.high, main.unit)}",
+        said=f"1 would be bytes alone; {size}",
+    )

@@ -4,31 +4,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from journey.checkpoint import open_node
+from journey.console import Console
 from journey.evaluate import statistics
 from journey.evaluate.statistics import Estimate
 from journey.lineage import surroundings
 from journey.runner import Planned
-from journey.stages.run import metric
-from journey.sweep.numbers import SPLITS, Asked, read
+from journey.scores import Score, metric
+from journey.sweep.numbers import SPLITS, Asked, Found, measure
 from journey.sweep.plan import Point, Sweep
-
-COUNTED = {
-    "bits_per_byte": (
-        "bits per byte",
-        "bits/byte",
-        "-log2 p of the first 2,048 bytes of each document, over their bytes",
-    ),
-    "answer_loss": ("answer loss", "nats/token", "nats of the documented answer and its <|end|>, over its tokens"),
-}
 
 
 def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed: dict[str, str]) -> dict[str, Any]:
     """The content of sweep.json. `made` maps a point's number to its measured nodes, one a seed."""
-    points = [_point(point, made[i], sweep, asked, failed) for i, point in enumerate(sweep.points)]
+    found = {
+        item.id: measure(open_node(item.path), asked, Console())  # all of it stands by now
+        for nodes in made
+        for item in nodes
+        if item.id not in failed
+    }
+    scores = next((each.scores for each in found.values()), {})
+    points = [_point(point, made[i], sweep, asked, failed, found) for i, point in enumerate(sweep.points)]
     x = next((axis.name for axis in sweep.axes if all(_is_number(v) for v in axis.choices)), sweep.axes[0].name)
     groups = _groups(points, x)
     for group in groups:
-        _compare(points, group, asked.metrics[0], asked)
+        _compare(points, group, scores, asked)
     for point in points:
         for run in point["runs"]:
             del run["items"]
@@ -40,7 +39,7 @@ def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed
         "machine": surroundings()["machine"]["cpu"],
         "seconds": sum(point["facts"].get("seconds", 0) * len(point["runs"]) for point in points),
         "axes": [{"name": axis.name, "values": list(axis.choices)} for axis in sweep.axes],
-        "metrics": [_described(name) for name in asked.metrics],
+        "metrics": [_described(key, scores.get(key)) for key in asked.metrics],
         "points": points,
         "groups": groups,
         "x": x,
@@ -51,28 +50,38 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _described(name: str) -> dict[str, str]:
-    kind, _, which = name.partition(".")
-    label, unit, convention = COUNTED[kind]
-    return {"name": name, "label": f"{label}, {which}", "unit": unit, "better": "lower", "convention": convention}
+def _described(key: str, score: Score | None) -> dict[str, str]:
+    """A score in words; where every training failed, its key is all there is."""
+    if score is None:
+        return {"name": key, "label": key, "unit": "", "better": "lower", "convention": ""}
+    return {
+        "name": score.key,
+        "label": score.label,
+        "unit": score.unit,
+        "better": score.better or "",
+        "convention": score.convention,
+    }
 
 
 def _point(
-    point: Point, nodes: Sequence[Planned], sweep: Sweep, asked: Asked, failed: dict[str, str]
+    point: Point,
+    nodes: Sequence[Planned],
+    sweep: Sweep,
+    asked: Asked,
+    failed: dict[str, str],
+    found: dict[str, Found],
 ) -> dict[str, Any]:
     runs, facts = [], []
     for seed, item in zip(sweep.seeds, nodes, strict=True):
         if item.id in failed:
             return {"values": point.values, "error": failed[item.id], "runs": [], "facts": {}}
-        found = read(open_node(item.path), asked)
-        assert found is not None  # it did not fail
-        facts.append(found["facts"])
+        facts.append(found[item.id].facts)
+        sums = found[item.id].sums
         numbers = {
-            name: {split: sum(sums["num"]) / sum(sums["den"]) for split, sums in splits.items()}
-            for name, splits in found["items"].items()
+            name: {split: sum(num) / sum(den) for split, (num, den) in splits.items()} for name, splits in sums.items()
         }
         path = str(item.path.relative_to(asked.workspace))
-        runs.append({"seed": seed, "node": item.id, "path": path, "metrics": numbers, "items": found["items"]})
+        runs.append({"seed": seed, "node": item.id, "path": path, "metrics": numbers, "items": sums})
     return {
         "values": point.values,
         "runs": runs,
@@ -87,11 +96,11 @@ def _point(
 
 
 def _items(runs: list[dict[str, Any]], name: str, split: str) -> list[tuple[list[float], list[float]]]:
-    return [(run["items"][name][split]["num"], run["items"][name][split]["den"]) for run in runs]
+    return [run["items"][name][split] for run in runs]
 
 
 def _estimate(e: Estimate) -> dict[str, Any]:
-    return metric(e.value, e.unit, e.convention, e.low, e.high, e.n)
+    return metric(e)
 
 
 def _groups(points: list[dict[str, Any]], x: str) -> list[dict[str, Any]]:
@@ -106,12 +115,14 @@ def _groups(points: list[dict[str, Any]], x: str) -> list[dict[str, Any]]:
     return groups
 
 
-def _compare(points: list[dict[str, Any]], group: dict[str, Any], chosen_by: str, asked: Asked) -> None:
+def _compare(points: list[dict[str, Any]], group: dict[str, Any], scores: dict[str, Score], asked: Asked) -> None:
     """Mark a group's best, chosen on dev, and give each point its difference to it on test."""
     standing = [number for number in group["points"] if "error" not in points[number]]
     if not standing:
         return
-    group["best"] = min(standing, key=lambda number: points[number]["metrics"][chosen_by]["dev"]["value"])
+    chosen_by = asked.metrics[0]
+    sign = 1 if scores[chosen_by].better == "lower" else -1
+    group["best"] = min(standing, key=lambda number: sign * points[number]["metrics"][chosen_by]["dev"]["value"])
     best = points[group["best"]]
     best["best"] = True
     for number in standing:

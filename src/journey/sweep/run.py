@@ -18,7 +18,7 @@ from journey.checkpoint import open_node
 from journey.stages.cost import MEASURING
 from journey.stages.run import Stopped
 from journey.sweep.board import Board
-from journey.sweep.numbers import Asked, read
+from journey.sweep.numbers import Asked, stands
 from journey.sweep.plan import Job
 from journey.sweep.worker import STOPPED, Task
 
@@ -43,7 +43,7 @@ def pending(jobs: Sequence[Job], asked: dict[str, Asked]) -> list[Job]:
 
 
 def _done(job: Job, asked: Asked | None) -> bool:
-    return job.item.done and (asked is None or read(open_node(job.item.path), asked) is not None)
+    return job.item.done and (asked is None or stands(open_node(job.item.path), asked))
 
 
 def make(jobs: Sequence[Job], n_all: int, asked: dict[str, Asked], n: int, board: Board) -> dict[str, str]:

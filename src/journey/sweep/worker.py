@@ -59,7 +59,7 @@ def work(task: Task, console: Console) -> None:
     given = {field: open_node(path) for field, path in task.given.items()}
     node = load(task.stage)(task.parent, task.config, Run(task.path, task.seed, task.name, console, given))
     if task.asked:
-        measure(node, task.asked)
+        measure(node, task.asked, console)
 
 
 def _serve() -> int:

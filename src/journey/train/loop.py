@@ -2,8 +2,6 @@
 
 import json
 import math
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.files import publish, read_json
+from journey.files import read_json
 from journey.model.gpt import GPT
 from journey.train.optimizers import Optimizers, make_optimizers
+from journey.train.saver import Saver
 from journey.train.schedule import trapezoid
-
-_SAVE_EVERY = 15.0  # seconds: what a kill can cost
-_SAVE_SHARE = 20  # of a large model more: saving takes a twentieth of the time at most
 
 
 class Rows(Protocol):
@@ -67,9 +63,9 @@ def train(
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay)
-    history = _resume(model, optimizers, state)
+    saver = Saver(state)
+    history = _resume(model, optimizers, saver.last())
     T = len(rows.row(0)) - 1
-    saved, pause = time.monotonic(), _SAVE_EVERY
     model.train()
     for step in range(len(history), loop.steps):
         share = trapezoid(step, loop.steps, loop.warmup, loop.decay)
@@ -88,11 +84,9 @@ def train(
             model.train()
         history.append(line)
         stop = stopping()
-        if stop or time.monotonic() - saved > pause:
-            start = time.monotonic()
-            _save(model, optimizers, history, state)
-            saved = time.monotonic()
-            pause = max(_SAVE_EVERY, _SAVE_SHARE * (saved - start))
+        if stop or saver.due:
+            with saver.saving(len(history)) as folder:
+                _save(model, optimizers, history, folder)
         if stop:
             return None
         progress(line["tokens"], loop.steps * loop.batch_size * T, loss=_recent(history))
@@ -119,33 +113,21 @@ def _recent(history: list[dict[str, Any]]) -> float:
     return sum(last) / len(last)
 
 
-def _save(model: GPT, optimizers: Optimizers, history: list[dict[str, Any]], state: Path) -> None:
-    """Write everything into a new folder, and only when it stands delete the one before."""
-    beside = state / "unfinished"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+def _save(model: GPT, optimizers: Optimizers, history: list[dict[str, Any]], folder: Path) -> None:
+    """Everything that `_resume` puts back."""
     weights = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    save_file(weights | {f"optimizer.{k}": v for k, v in optimizers.tensors().items()}, beside / "state.safetensors")
-    (beside / "history.json").write_text(json.dumps(history))
-    before = _saved(state)
-    publish(beside, state / f"step-{len(history):09}")
-    for folder in before:
-        shutil.rmtree(folder)
+    save_file(weights | {f"optimizer.{k}": v for k, v in optimizers.tensors().items()}, folder / "state.safetensors")
+    (folder / "history.json").write_text(json.dumps(history))
 
 
-def _saved(state: Path) -> list[Path]:
-    """The saved states, oldest first; each is whole, because it was put in place by one rename."""
-    return sorted(state.glob("step-*"))
-
-
-def _resume(model: GPT, optimizers: Optimizers, state: Path) -> list[dict[str, Any]]:
+def _resume(model: GPT, optimizers: Optimizers, folder: Path | None) -> list[dict[str, Any]]:
     """Put the newest saved state back; the history so far, empty when there is none."""
-    if not (saved := _saved(state)):
+    if folder is None:
         return []
-    tensors = load_file(saved[-1] / "state.safetensors")
+    tensors = load_file(folder / "state.safetensors")
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.copy_(tensors[f"model.{name}"])
     prefix = "optimizer."
     optimizers.load_tensors({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    return read_json(saved[-1] / "history.json")
+    return read_json(folder / "history.json")

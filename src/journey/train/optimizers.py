@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from journey.model.gpt import GPT
 
 # Coefficients of the quintic of Jordan et al. 2024 (kellerjordan.github.io/posts/muon): steepest at zero, so that
 # five rounds bring every singular value near one.
@@ -33,7 +35,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum, then the orthogonal matrix nearest to it as the step (Jordan et al. 2024).
 
     A step has spectral norm about lr·sqrt(max(1, rows/columns)) whatever the gradient's size. Matrices of one shape
-    are orthogonalized as one stack: many small products cost more in calls than in arithmetic.
+    are orthogonalized as one stack: many small products cost more in calls than in arithmetic. A parameter may itself
+    be a stack (…, rows, columns), as experts are: each of its matrices is stepped alone.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
@@ -58,7 +61,7 @@ class Muon(torch.optim.Optimizer):
                     m = state["momentum"].lerp_(gradient, 1 - momentum)
                     directions.append(gradient.lerp(m, momentum))  # Nesterov
                 steps = orthogonalize(torch.stack(directions))
-                scale = max(1.0, shape[0] / shape[1]) ** 0.5
+                scale = max(1.0, shape[-2] / shape[-1]) ** 0.5
                 torch._foreach_add_(matrices, list(steps), alpha=-group["lr"] * scale)
 
 
@@ -98,12 +101,12 @@ class Optimizers:
             self.all[int(i)].state[params[int(i)][int(j)]][key] = value.clone()
 
 
-def make_optimizers(model: nn.Module, name: str, lr: float, muon_lr: float, weight_decay: float) -> Optimizers:
+def make_optimizers(model: GPT, name: str, lr: float, muon_lr: float, weight_decay: float) -> Optimizers:
     """`muon`: the blocks' matrices by Muon and the rest by AdamW; `adamw`: everything by AdamW.
 
     Embeddings, norms and biases are not decayed. AdamW's betas are GPT-3's (0.9, 0.95).
     """
-    matrices = [p for key, p in model.named_parameters() if p.ndim == 2 and _in_block(key)]
+    matrices = model.matrices()
     inside = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in inside]
     groups = [{"params": rest, "weight_decay": 0.0}]
@@ -115,7 +118,3 @@ def make_optimizers(model: nn.Module, name: str, lr: float, muon_lr: float, weig
     if name == "muon":
         optimizers.append(Muon(matrices, lr=muon_lr))
     return Optimizers(optimizers, [[group["lr"] for group in o.param_groups] for o in optimizers])
-
-
-def _in_block(name: str) -> bool:
-    return "blocks." in name

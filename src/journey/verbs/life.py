@@ -37,7 +37,7 @@ def run(
     journey run my.yaml --until base
     journey run --set stages.base.tokens=200_000 --set stages.base.data=my-texts/
     """
-    from journey import report
+    from journey import life
 
     read = recipes.read(recipes.find(recipe), set, smoke)
     place = workspace or Path("journeys") / read.name
@@ -61,7 +61,7 @@ def run(
     nodes = runner.make(read, planned, place, make_console())
     page = place / "report.html"
     if runner.is_stale(page, place):
-        page = report.build(place)
+        page = life.build(place)
         print(f"report: {page}", file=sys.stderr)
     else:
         print(f"nothing to do: nothing has changed since {place} was made (report: {page})", file=sys.stderr)
@@ -107,8 +107,8 @@ def report(workspace: Workspace = None) -> Result:
 
     journey report
     """
-    from journey import report as pages
+    from journey import life
 
-    page = pages.build(home(workspace))
+    page = life.build(home(workspace))
     print(page)
     return Result(path=page)

@@ -1,30 +1,62 @@
 """What was measured: at a node, from one node to another, and of this machine."""
 
-from tyro.conf import Positional
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, UseAppendAction
 
 from journey import runner
+from journey.console import make_console
 from journey.errors import JourneyError
 from journey.verbs.common import Result, Workspace, home
 
 
-def eval(nodes: Positional[list[str]], /, workspace: Workspace = None) -> Result:
-    """Show what was measured at nodes on the test split, each number with its 95 % interval.
+def eval(
+    nodes: Annotated[Positional[list[str]], tyro.conf.arg(metavar="NODE")],
+    /,
+    measure: Annotated[
+        UseAppendAction[list[str]],
+        tyro.conf.arg(metavar="NAME", help="take this measure (default: those of a journey)"),
+    ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
+    text: Annotated[
+        UseAppendAction[list[str]],
+        tyro.conf.arg(metavar="TEXT", help="on this text: a text node, a built-in source, a file or folder"),
+    ] = [],  # noqa: B006
+    workspace: Workspace = None,
+    out: Annotated[
+        Path, tyro.conf.arg(metavar="DIR", help="where the measurements of a folder outside a journey are kept")
+    ] = Path("measured"),
+) -> Result:
+    """Show what was measured at nodes on the test split, each number with its 95 % interval, and measure what was not.
+
+    Of a node of a journey on the journey's texts; of any node or Hugging Face folder on the texts that are named.
 
     journey eval base chat
+    journey eval base --measure bits_per_byte --text my-texts/
+    journey eval path/to/gpt2 --measure bits_per_byte --measure repeats --text installed-docs
     """
-    from journey import measure
-    from journey.report import summary
+    from journey.evaluating import evaluate
+    from journey.scores import estimates, metric
 
     if not nodes:
         raise JourneyError("name at least one node: `journey eval base`")
-    place = home(workspace)
-    summaries = {name: summary.summary(measure.read(runner.find_node(name, place), place)) for name in nodes}
+    console = make_console()
+    with console.listening():
+        place = home(workspace, must=False)
+        found = {name: evaluate(name, measure, text, place, out, console) for name in nodes}
+    summaries = {
+        name: {key: metric(e) for each in taken.values() for key, e in estimates(each).items()}
+        for name, (_, taken) in found.items()
+    }
     for name, metrics in summaries.items():
         print(name)
         for key, m in metrics.items():
-            interval = f" [{m['low']:.4g}, {m['high']:.4g}]" if m["low"] is not None else ""
-            print(f"  {key:<44} {m['value']:.4g}{interval} {m['unit']}  n={m['n']}")
-    only = runner.find_node(nodes[0], place).id if len(nodes) == 1 else None
+            print(f"  {key:<44} {m['value']:.4g} [{m['low']:.4g}, {m['high']:.4g}] {m['unit']}  n={m['n']}")
+        if not metrics:
+            print("  nothing: no measure applies to it", file=sys.stderr)
+    only = found[nodes[0]][0].id if len(nodes) == 1 else None
     metrics = summaries[nodes[0]] if only else {f"{n}.{k}": m for n, s in summaries.items() for k, m in s.items()}
     return Result(only, metrics=metrics)
 
@@ -34,19 +66,22 @@ def diff(a: Positional[str], b: Positional[str], /, workspace: Workspace = None)
 
     journey diff base chat
     """
-    from journey import measure
-    from journey.report.effects import compare
+    from journey import measuring
 
     place = home(workspace)
-    old, new = (measure.read(runner.find_node(name, place), place) for name in (a, b))
-    effects = compare(old, new)
+    old, new = (runner.find_node(name, place) for name in (a, b))
+    for name, node in ((a, old), (b, new)):
+        if not measuring.read(node, place):
+            raise JourneyError(f'"{name}" has not been measured: `journey run` measures every model')
+    effects = measuring.between(old, new, place)
     if not effects:
         raise JourneyError(
             f'nothing was measured at both "{a}" and "{b}": compare two models, as in journey diff base chat'
         )
-    for effect in effects:
-        print(effect.line())
-    return Result(new["node"], metrics={effect.name: effect.metric() for effect in effects})
+    for e in effects:
+        size = f"{e.size.value:+.3f} [{e.size.low:+.3f}, {e.size.high:+.3f}] {e.size.unit}"
+        print(f"{e.key:<36} {size:<44} {e.verdict:<30} {e.compare} (n = {e.size.n:,})")
+    return Result(new.id, metrics={e.key: e.metric() for e in effects})
 
 
 def doctor() -> Result:

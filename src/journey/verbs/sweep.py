@@ -50,9 +50,10 @@ def sweep(
     journey sweep pocket --of chat --vary stages.chat.epochs=1,2,4 --seeds 5 --set sweep.metrics=[answer_loss.none]
     """
     from journey.files import read_json, write_json, write_text
-    from journey.report import sweep as pages
     from journey.sweep import numbers, plan, run
     from journey.sweep.board import make_board
+    from journey.sweep.lines import lines
+    from journey.sweep.page import page as html
     from journey.sweep.result import result
 
     n = (len(machine.gpus()) or machine.cores()) if jobs is None else jobs
@@ -76,8 +77,8 @@ def sweep(
         page, data = place / PAGE, place / RESULT
         if not (data.exists() and page.exists() and read_json(data) == json.loads(json.dumps(found))):
             write_json(data, found)
-            write_text(page, pages.page(found))
-    print("\n".join(pages.lines(found)))
+            write_text(page, html(found))
+    print("\n".join(lines(found)))
     print(f"page: {page}", file=sys.stderr)
     error = (
         f"{len(failed)} of {len(planned.jobs)} nodes failed: mend what is said above, and the same command goes on"

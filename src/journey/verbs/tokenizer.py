@@ -60,7 +60,7 @@ def explain(
     for line in [*merges.draw(words), *filter(None, [note])]:
         terminal.print(line, markup=False, soft_wrap=True)
     if html:
-        from journey.report import explained
+        from journey.verbs import explained
 
         write_text(html, explained.page(words, name, opened.pattern, note))
         print(f"page: {html}", file=sys.stderr)

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from journey.errors import JourneyError, nearest
-from journey.model.config import FAMILIES, GPTConfig
+from journey.model import families
+from journey.model.config import GPTConfig
+from journey.model.families import FAMILIES
 from journey.model.foreign import folder, gpt2, llama, llmc
 from journey.model.foreign.pickles import Record
 from journey.model.foreign.source import Source
@@ -51,15 +53,15 @@ def _cut(source: Source, n_ctx: int | None, path: object) -> Source:
     if n_ctx is None or n_ctx == longest:
         return source
     source.config = dataclasses.replace(source.config, n_ctx=n_ctx)
-    if source.config.family == "gpt2":
-        source.tensors["transformer.wpe.weight"] = source.tensors["transformer.wpe.weight"][:n_ctx]
+    if positions := families.get(source.config.family).positions:
+        source.tensors[f"{positions}.weight"] = source.tensors[f"{positions}.weight"][:n_ctx]
     source.notes.append(f"{n_ctx:,} of its {longest:,} positions kept, as asked")
     return source
 
 
 def random_gpt2(seed: int, n_ctx: int | None = None) -> Source:
     """GPT-2's 124M shape with fresh weights: to try a recipe without a checkpoint."""
-    config = GPTConfig.make("gpt2", 50257, 1024, 12, 768)
+    config = GPTConfig.make(gpt2.FAMILY, 50257, 1024, 12, 768)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = model_tensors(GPT(config))
@@ -109,7 +111,7 @@ def _bare(
         hint = f"--family {like} by its names" if like else f"--family, one of {', '.join(FAMILIES)}"
         hint = "the folder, whose config.json does" if (path.parent / "config.json").exists() else hint
         raise JourneyError(f"{path}: a bare state dict does not say what it is: give {hint}")
-    if family == "gpt2":
+    if family == gpt2.FAMILY:
         return gpt2.read(tensors, str(path), "gpt2 state dict", n_head=n_head)
     return llama.read(tensors, str(path), family, n_head, n_ctx, rope_theta)
 

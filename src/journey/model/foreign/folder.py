@@ -8,8 +8,8 @@ from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.files import read_json
-from journey.model import huggingface
-from journey.model.foreign.source import POSSIBLE, Source, fit, is_tied, type_notes
+from journey.model import families, huggingface
+from journey.model.foreign.source import Source, fit, is_tied, type_notes
 from journey.model.foreign.torchfile import TorchFile
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -22,13 +22,12 @@ def read(folder: Path) -> Source:
         raise JourneyError(f"{folder / 'config.json'} is no object: it is damaged")
     if saved.get("model_type") == "qwen2":
         raise JourneyError(
-            f"{folder} is a Qwen2, with biases on q, k and v that we do not compute; possible: {POSSIBLE}"
+            f"{folder} is a Qwen2, with biases on q, k and v that we do not compute; "
+            f"possible: {huggingface.architectures()}"
         )
     config = huggingface.load_config(folder)
-    prefix = "transformer." if config.family == "gpt2" else "model."
-    # A model saved without its head (AutoModel) has no prefix.
-    tensors = {n if n.startswith((prefix, "lm_head.")) else prefix + n: t for n, t in weights(folder).items()}
-    embedding = "transformer.wte.weight" if config.family == "gpt2" else "model.embed_tokens.weight"
+    tensors = huggingface.prefixed(weights(folder), config)
+    embedding = f"{families.get(config.family).embedding}.weight"
     if config.tied and embedding in tensors and not is_tied(tensors, embedding):
         raise JourneyError(f"{folder}: config.json ties the head to the embedding, but lm_head.weight is another")
     bos = saved.get("bos_token_id")
@@ -85,7 +84,7 @@ def logits(folder: Path, family: str, ids: Tensor) -> Tensor:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        kind = getattr(transformers, huggingface.ARCHITECTURES[family])
+        kind = getattr(transformers, families.get(family).architecture)
         model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     finally:
         logging.set_verbosity(verbosity)

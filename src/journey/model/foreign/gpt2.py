@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.model import huggingface
+from journey.model import families
 from journey.model.config import GPTConfig
-from journey.model.foreign.source import CONSTANTS, Source, fit, is_tied, layers, type_notes, unwrapped
+from journey.model.foreign.source import Source, fit, is_tied, layers, type_notes, unwrapped
+from journey.model.huggingface import CONSTANTS
 
+FAMILY = "gpt2"
 OPENAI = (768, 1024, 1280, 1600)  # the widths of GPT-2's four sizes, all with heads of 64
 # nanoGPT's model_args -> what they must agree with; `dropout` and `bias` change no tensor that is there.
 _SIZES = {
@@ -46,7 +48,7 @@ def read(
     linear = shape == (3 * C, C)
     n_head = _heads(C, args.get("n_head"), n_head, where, notes)
     config = GPTConfig(
-        family="gpt2",
+        family=FAMILY,
         vocab_size=V,
         n_ctx=len(plain["transformer.wpe.weight"]),
         n_layer=layers(plain, "transformer.h."),
@@ -55,7 +57,7 @@ def read(
         head_dim=C // n_head,
         n_embd=C,
         n_inner=plain[f"{first}mlp.c_fc.weight"].size(0 if linear else 1),
-        norm_eps=1e-5,
+        norm_eps=families.get(FAMILY).norm_eps,
         tied=is_tied(plain, "transformer.wte.weight"),
     )
     _agree(config, args, where)
@@ -64,7 +66,8 @@ def read(
         notes.append("no biases (bias=False): filled with zeros, which computes the same")
         plain |= _zero_biases(config)
     if linear:
-        plain = {name: t.t() if huggingface.transposed(name) and t.dim() == 2 else t for name, t in plain.items()}
+        turned = {stored.huggingface for stored in families.get(FAMILY).layout(config) if stored.transposed}
+        plain = {name: t.t() if name in turned and t.dim() == 2 else t for name, t in plain.items()}
     made = fit(config, plain, where)
     return Source(
         format=format,

@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from journey.errors import JourneyError
+from journey.model import families
 from journey.model.config import GPTConfig
-from journey.model.foreign.source import CONSTANTS, Source, fit, is_tied, layers, type_notes, unwrapped
+from journey.model.foreign.source import Source, fit, is_tied, layers, type_notes, unwrapped
+from journey.model.huggingface import CONSTANTS
 
 UNCHECKED = "a bare state dict does not say what computed it"
 
@@ -25,7 +27,7 @@ def read(
     V, C = plain["model.embed_tokens.weight"].shape
     q, k = (len(plain[f"{first}self_attn.{x}_proj.weight"]) for x in "qk")
     q_norm = plain.get(f"{first}self_attn.q_norm.weight")
-    if family == "qwen3" and q_norm is not None:
+    if q_norm is not None:  # as wide as a head
         n_head = q // len(q_norm)
     if n_head is None:
         raise JourneyError(f"{where}: no shape shows how many heads there are: give --n-head")
@@ -42,7 +44,7 @@ def read(
         n_embd=C,
         n_inner=len(plain[f"{first}mlp.gate_proj.weight"]),
         rope_theta=rope_theta,
-        norm_eps=1e-6 if family == "qwen3" else 1e-5,
+        norm_eps=families.get(family).norm_eps,
         tied=is_tied(plain, "model.embed_tokens.weight"),
     )
     notes = [f"norm epsilon {config.norm_eps:g}, as {family} has it", *type_notes(plain.values())]

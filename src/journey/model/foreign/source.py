@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.model import huggingface
+from journey.model import families, huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
-
-POSSIBLE = ", ".join(huggingface.ARCHITECTURES.values())
-# What old files carry along and no one trained: GPT-2's causal masks, Llama's frequencies.
-CONSTANTS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 
 
 @dataclass
@@ -38,15 +34,15 @@ def fit(config: GPTConfig, tensors: dict[str, Tensor], where: str) -> dict[str, 
     Raises JourneyError for a tensor that is missing, left over, of another shape, or of no floating-point type.
     """
     # Before the shapes are made: a damaged config.json could ask for a billion blocks.
-    prefix = "transformer.h." if config.family == "gpt2" else "model.layers."
-    if (found := layers(tensors, prefix)) < config.n_layer:
+    if (found := layers(tensors, families.get(config.family).blocks)) < config.n_layer:
         raise JourneyError(f"{where}: {config.n_layer:,} blocks are needed, {found} are there: tensors are missing")
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in huggingface.tensors(GPT(config)).items()}
-    over = [n for n in tensors if n not in shapes and n != "lm_head.weight" and not n.endswith(CONSTANTS)]
+    over = [n for n in tensors if n not in shapes and n != "lm_head.weight" and not n.endswith(huggingface.CONSTANTS)]
     if over:
         hint = "; biases on q, k and v are Qwen2's" if over[0].endswith(("q_proj.bias", "k_proj.bias")) else ""
-        raise JourneyError(f"{where}: {over[0]} is no part of a {config.family} as we compute it{hint}: {POSSIBLE}")
+        possible = huggingface.architectures()
+        raise JourneyError(f"{where}: {over[0]} is no part of a {config.family} as we compute it{hint}: {possible}")
     for name, shape in shapes.items():
         if name not in tensors:
             raise JourneyError(f"{where}: the tensor {name} is missing")

@@ -1,0 +1,36 @@
+"""One file a measure. The table is read without importing any of them."""
+
+import importlib
+
+from journey.errors import JourneyError, nearest
+from journey.measure import Measure
+
+MEASURES = {  # in the order in which they are taken and shown -> what each one finds, in a line
+    "compression": "bytes of text a token stands for",
+    "bits_per_byte": "how well held-out text is predicted, beside n-gram models",
+    "multiple_choice": "multiple choice, by our scorer and by lm-eval",
+    "repeats": "repeated random tokens, and what each attention head does on them",
+    "answers": "loss of the documented answers, by the passage before the question",
+    "greedy": "its own answers: whether they end, how long they are, what words they share",
+    "samples": "the same prompts, continued by every model",
+    "against_parent": "how far it moved: weights, predictions, inner states",
+    "preferences": "held-out preferences told apart, and how far that moved it",
+    "quantized": "GGUF files in llama.cpp against the weights they were made of",
+    "retrieval": "what an index finds, and what finding it does to the answer",
+    "costs": "parameters, and what a byte of text costs",
+    "timeline": "one answer, from the search to the last token",
+}
+
+
+def load(name: str) -> Measure:
+    """The measure of a name. Errors: JourneyError for a name that is none."""
+    if name not in MEASURES:
+        raise JourneyError(f'unknown measure "{name}"{nearest(name, MEASURES)} (there are: {", ".join(MEASURES)})')
+    found = getattr(importlib.import_module(f"journey.measures.{name}"), name)
+    assert isinstance(found, Measure)
+    return found
+
+
+def load_all() -> dict[str, Measure]:
+    """Every measure by its name."""
+    return {name: load(name) for name in MEASURES}

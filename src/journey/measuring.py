@@ -1,0 +1,212 @@
+"""Taking measures and keeping what they found: one file a (node, measure), so that a new measure takes itself alone and
+a kill costs one measure, not all of a node's.
+
+What was measured stands beside the nodes, for a node never changes.
+"""
+
+import dataclasses
+import importlib.metadata
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from journey.checkpoint import Node
+from journey.console import Console
+from journey.errors import JourneyError, nearest
+from journey.files import digest, read_json, write_json
+from journey.measure import Bench, Drawn, Measure
+from journey.measures import MEASURES, load, load_all
+from journey.scores import Effect, Taken, changes, comparisons, estimates
+from journey.stages import kind_of
+from journey.stages.run import Stopped
+
+SPLIT = "test"  # nothing was chosen on it
+
+
+@dataclasses.dataclass(frozen=True)
+class Measuring:
+    """What is measured at every node: how many items, and the settings of each measure that is taken."""
+
+    drawn: Drawn = dataclasses.field(default_factory=Drawn)
+    configs: Mapping[str, Any] = dataclasses.field(default_factory=lambda: default_configs())
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> "Measuring":
+        """From a plan.json, in which a run wrote down what it measures."""
+        configs = {name: load(name).config(**settings) for name, settings in found["configs"].items()}
+        return cls(Drawn(**found["drawn"]), configs)
+
+    def only(self, names: Iterable[str]) -> "Measuring":
+        """These measures alone, with their settings; what a recipe leaves out gets its defaults."""
+        return dataclasses.replace(self, configs={n: self.configs.get(n) or load(n).config() for n in names})
+
+
+def default_configs() -> dict[str, Any]:
+    """The measures that are taken unless a recipe says otherwise, with their settings."""
+    return {name: measure.config() for name, measure in load_all().items() if measure.default}
+
+
+def measures_of(key: str, texts: Iterable[str]) -> list[str]:
+    """The measures that may have a score of this key. Errors: JourneyError naming the nearest key."""
+    names, known = list(texts), dict[str, list[str]]()
+    for name, measure in load_all().items():
+        for pattern in measure.keys:
+            for text in names if "{text}" in pattern else [""]:
+                known.setdefault(pattern.replace("{text}", text), []).append(name)
+    if key not in known:
+        raise JourneyError(f'no score "{key}"{nearest(key, known)} (there are: {", ".join(known)})')
+    return list(dict.fromkeys(known[key]))
+
+
+def place(node: Node, workspace: Path, name: str, split: str = SPLIT) -> Path:
+    """Where what a measure found at a node stands."""
+    return workspace / "measurements" / node.id / (f"{name}.json" if split == SPLIT else f"{name}-{split}.json")
+
+
+def read(node: Node, workspace: Path) -> dict[str, Taken]:
+    """All that was measured at a node on the test split, by measure; what did not apply is left out."""
+    paths = {name: place(node, workspace, name) for name in MEASURES}
+    found = {name: Taken.read(read_json(path)) for name, path in paths.items() if path.exists()}
+    return {name: taken for name, taken in found.items() if taken}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What stands after measuring, by measure, and which of it is new."""
+
+    taken: dict[str, Taken]
+    new: tuple[str, ...]
+    seconds: float  # of what is new
+
+
+def wanted(node: Node, measuring: Measuring) -> dict[str, Measure]:
+    """The measures that apply to a node of its kind."""
+    kind = kind_of(node)
+    chosen = {name: load(name) for name in MEASURES if name in measuring.configs}
+    return {name: measure for name, measure in chosen.items() if measure.of == kind}
+
+
+def take(
+    node: Node,
+    parent: Node | None,
+    texts: Mapping[str, Node],
+    workspace: Path,
+    measuring: Measuring,
+    *,
+    seed: int,
+    console: Console,
+    split: str = SPLIT,
+) -> Measured:
+    """Measure a node on every text, as far as that is not done. `parent` is the model that it was made from.
+
+    Raises `Stopped` after Ctrl-C, between two measures.
+    """
+    bench = Bench(
+        node,
+        parent,
+        texts,
+        drawn=measuring.drawn,
+        seed=seed,
+        split=split,
+        scratch=workspace / "measurements" / node.id,
+    )
+    measures = wanted(node, measuring)
+    keys = {name: _key(measure, bench, parent, measuring.configs[name]) for name, measure in measures.items()}
+    paths = {name: place(node, workspace, name, split) for name in measures}
+    found = {name: read_json(path) for name, path in paths.items() if path.exists()}
+    stands = {name: Taken.read(f) for name, f in found.items() if f["key"] == keys[name]}
+    todo = [name for name in measures if name not in stands]
+    if todo:
+        console.begin(node.name, "measuring")
+        bench.scratch.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    for done, name in enumerate(todo, 1):
+        if console.stopping:
+            raise Stopped
+        start = time.monotonic()
+        bench.reads = measures[name].reads
+        found_now = measures[name].body(bench, measuring.configs[name])
+        seconds = round(time.monotonic() - start, 3)
+        about = {"key": keys[name], "measure": name, "version": measures[name].version, "node": node.id, "split": split}
+        write_json(paths[name], about | {"seconds": seconds} | found_now.json())
+        stands[name] = dataclasses.replace(found_now, seconds=seconds)
+        console.progress(node.name, done, len(todo), "measurements", {})
+    applied = {name: stands[name] for name in measures if stands[name]}
+    return Measured(applied, tuple(todo), time.monotonic() - began)
+
+
+def is_taken(
+    node: Node,
+    parent: Node | None,
+    texts: Mapping[str, Node],
+    workspace: Path,
+    measuring: Measuring,
+    *,
+    seed: int,
+    split: str = SPLIT,
+) -> bool:
+    """Whether `take` would find everything done."""
+    bench = Bench(node, parent, texts, drawn=measuring.drawn, seed=seed, split=split, scratch=workspace)
+    return all(
+        (path := place(node, workspace, name, split)).exists()
+        and read_json(path)["key"] == _key(measure, bench, parent, measuring.configs[name])
+        for name, measure in wanted(node, measuring).items()
+    )
+
+
+def _key(measure: Measure, bench: Bench, parent: Node | None, config: Any) -> str:
+    """Says of what a measurement is. The weights too: `--from` after an update of torch may bring others, same id."""
+    models = [bench.node, *([parent] if parent and "parent" in measure.reads else [])]
+    items = [what for what in ("documents", "questions", "choices") if what in measure.reads]
+    return digest(
+        {
+            "measure": measure.name,
+            "version": measure.version,
+            "config": dataclasses.asdict(config),
+            "models": [[model.id, model.lineage.get("weights_sha256")] for model in models],
+            "texts": {name: text.id for name, text in bench.texts.items()} if items else {},
+            "drawn": {what: getattr(bench.drawn, what) for what in items},
+            "seed": bench.seed,
+            "split": bench.split,
+            "libraries": {library: importlib.metadata.version(library) for library in measure.libraries},
+        }
+    )
+
+
+def effects(taken: Mapping[str, Taken], name: str, before: Mapping[str, Taken], parent: str) -> list[Effect]:
+    """Every change of a node from its parent, and every comparison that needs no second node."""
+    return [
+        effect
+        for measure, found in taken.items()
+        for effect in [
+            *(changes(before[measure], found, parent, name) if measure in before else []),
+            *comparisons(found, name),
+        ]
+    ]
+
+
+def between(before: Node, after: Node, workspace: Path) -> list[Effect]:
+    """What changed from one node to another on the items that both were measured on; with the sizes that were measured
+    between the two, where the one was made from the other."""
+    old, new = read(before, workspace), read(after, workspace)
+    found = []
+    for measure, taken in new.items():
+        if measure in old:
+            found += changes(old[measure], taken, before.name, after.name)
+        if before.id in after.parents and "parent" in load(measure).reads:
+            found += [e for e in comparisons(taken, after.name) if not e.signed]
+    return found
+
+
+def brief(taken: Mapping[str, Taken]) -> str:
+    """The numbers that matter most, in a few words."""
+    parts = []
+    for found in taken.values():
+        known = estimates(found)
+        for score in found.scores:
+            if score.brief and score.key in known:
+                e = known[score.key]
+                value = f"{e.value:.0f} %" if score.unit == "%" else f"{e.value:.3f}"
+                parts.append(f"{score.label} {value}")
+    return ", ".join(parts)

@@ -1,0 +1,140 @@
+"""Llama (Touvron et al. 2023): RMSNorm, rotary positions, no bias, a gated MLP, keys and values shared by heads."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from journey.errors import JourneyError
+from journey.model.config import GPTConfig
+from journey.model.families.family import Family, Stored
+from journey.model.layers import Attention, Block, SwiGLU, rope_table
+
+ATTENTION: tuple[Stored, ...] = (
+    Stored("input_layernorm", "attn_norm", ("attention_norm",)),
+    Stored("self_attn.q_proj", "attn_q", ("attention.q",)),
+    Stored("self_attn.k_proj", "attn_k", ("attention.k",)),
+    Stored("self_attn.v_proj", "attn_v", ("attention.v",)),
+    Stored("self_attn.o_proj", "attn_output", ("attention.o",)),
+)
+MLP: tuple[Stored, ...] = (
+    Stored("post_attention_layernorm", "ffn_norm", ("mlp_norm",)),
+    Stored("mlp.gate_proj", "ffn_gate", ("mlp.gate",)),
+    Stored("mlp.up_proj", "ffn_up", ("mlp.up",)),
+    Stored("mlp.down_proj", "ffn_down", ("mlp.down",)),
+)
+
+
+class Llama(Family):
+    """llama, saved as LlamaForCausalLM; qwen3 says what it has otherwise."""
+
+    name = model_type = gguf = "llama"
+    architecture = "LlamaForCausalLM"
+    norm_eps = 1e-5
+    gguf_interleaved = True  # llama.cpp turns the pairs (2i, 2i + 1) of a head, not Hugging Face's (i, i + head_dim/2)
+
+    base, blocks = "model.", "model.layers."
+    embedding, norm = "model.embed_tokens", "model.norm"
+    parts = ATTENTION + MLP
+    computed: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        "hidden_act": ("silu",),
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+        "use_sliding_window": (False,),
+    }
+
+    def block(self, config: GPTConfig, layer: int) -> Block:
+        attention = Attention(config, layer)
+        return Block(self.make_norm(config), attention, self.make_norm(config), SwiGLU(config))
+
+    def make_norm(self, config: GPTConfig) -> nn.Module:
+        return nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+
+    def rope(self, config: GPTConfig) -> Tensor:
+        return rope_table(config.n_ctx, config.head_dim, config.rope_theta)
+
+    def check(self, config: GPTConfig) -> None:
+        if config.head_dim % 2:
+            raise JourneyError(f"head_dim {config.head_dim} is odd, rotary positions turn pairs: change n_head")
+
+    def usual_inner(self, n_embd: int) -> int:
+        """SwiGLU has three matrices where GELU has two: 8/3 keeps the parameters equal (Shazeer 2020)."""
+        return -(-8 * n_embd // (3 * 64)) * 64
+
+    def n_matmul(self, config: GPTConfig) -> int:
+        C = config.n_embd
+        attention = 2 * C * (config.n_head + config.n_kv_head) * config.head_dim
+        return config.n_layer * (attention + 3 * C * config.n_inner) + config.vocab_size * C
+
+    def n_params(self, config: GPTConfig) -> int:
+        C = config.n_embd
+        embedding = 0 if config.tied else config.vocab_size * C
+        return self.n_matmul(config) + embedding + (2 * config.n_layer + 1) * C  # the norms
+
+    def config_json(self, config: GPTConfig) -> dict[str, Any]:
+        return {
+            "max_position_embeddings": config.n_ctx,
+            "hidden_size": config.n_embd,
+            "num_hidden_layers": config.n_layer,
+            "num_attention_heads": config.n_head,
+            "num_key_value_heads": config.n_kv_head,
+            "head_dim": config.head_dim,
+            "intermediate_size": config.n_inner,
+            "hidden_act": "silu",
+            "rms_norm_eps": config.norm_eps,
+            # transformers 5 reads rope_parameters; transformers 4 and llama.cpp's converter read rope_theta.
+            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+            "rope_theta": config.rope_theta,
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+        }
+
+    def read_config(self, saved: Mapping[str, Any], where: Path) -> GPTConfig:
+        rope = saved.get("rope_parameters") or saved.get("rope_scaling") or {}
+        if rope.get("rope_type", rope.get("type", "default")) != "default":
+            raise JourneyError(f"{where}: rotary positions are scaled ({rope}), which we do not compute")
+        n_head = saved["num_attention_heads"]
+        return GPTConfig(
+            family=self.name,
+            vocab_size=saved["vocab_size"],
+            n_ctx=saved["max_position_embeddings"],
+            n_layer=saved["num_hidden_layers"],
+            n_head=n_head,
+            n_kv_head=saved.get("num_key_value_heads") or n_head,
+            head_dim=saved.get("head_dim") or saved["hidden_size"] // n_head,
+            n_embd=saved["hidden_size"],
+            n_inner=saved["intermediate_size"],
+            rope_theta=rope.get("rope_theta", saved.get("rope_theta", 10000.0)),
+            norm_eps=saved.get("rms_norm_eps", 1e-6),
+            tied=saved.get("tie_word_embeddings", False),
+        )
+
+    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float]:
+        return {
+            "vocab_size": config.vocab_size,
+            "context_length": config.n_ctx,
+            "embedding_length": config.n_embd,
+            "block_count": config.n_layer,
+            "feed_forward_length": config.n_inner,
+            "attention.head_count": config.n_head,
+            "attention.head_count_kv": config.n_kv_head,
+            "attention.key_length": config.head_dim,
+            "attention.value_length": config.head_dim,
+            "rope.dimension_count": config.head_dim,
+            "rope.freq_base": float(config.rope_theta),
+            "attention.layer_norm_rms_epsilon": float(config.norm_eps),
+        }
+
+    def to_gguf(self, config: GPTConfig, ours: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in super().to_gguf(config, ours):
+            turned = self.gguf_interleaved and name.endswith(("attn_q.weight", "attn_k.weight"))
+            yield name, interleaved(tensor, config.head_dim) if turned else tensor
+
+
+def interleaved(weight: Tensor, head_dim: int) -> Tensor:
+    """Rows of each head of a projection (n_head head_dim, C) reordered from (i, i + head_dim/2) to (2i, 2i + 1)."""
+    return weight.view(-1, 2, head_dim // 2, weight.size(1)).transpose(1, 2).reshape(weight.shape)
+
+
+FAMILY = Llama()

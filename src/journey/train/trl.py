@@ -1,0 +1,304 @@
+"""TRL's trainers, as every stage that trains with them uses them: one builder, and what stands around each trainer.
+
+A kind of training is a subclass of `Shell` that holds what is its own: the loss, the numbers of a step and of the dev
+split; its rows are named tuples, and their names TRL's. Ids are made by our `chat.render` and taken as they are.
+"""
+
+import contextlib
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from journey.errors import JourneyError
+from journey.train.saver import Saver
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from journey.model.config import GPTConfig
+    from journey.tokenizer.formats import Tokenizer
+else:
+    Trainer = object  # a module that names TRL's classes takes seconds to import: `make_trainer` adds the real one
+
+Found = TypeVar("Found")
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+
+
+class Row(Protocol):
+    """Lists of ids under the names that TRL's collator knows: a named tuple."""
+
+    @property
+    def tokens(self) -> int: ...  # that go through the model
+    def _asdict(self) -> dict[str, list[int]]: ...
+    def __iter__(self) -> Iterator[list[int]]: ...
+
+
+class Settings(Protocol):
+    """The settings that every such stage has."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def clip(self) -> float: ...
+    @property
+    def evaluations(self) -> int: ...
+
+
+class Run(Protocol):
+    """What a trainer knows of the stage's run."""
+
+    seed: int
+    scratch: Path
+
+    @property
+    def stopping(self) -> bool: ...
+    def progress(self, done: int, total: int, unit: str = ..., **numbers: float) -> None: ...
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' bars and remarks: what a user is to see comes from `run`."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+class Shell(Trainer):
+    """Around one of TRL's trainers: rows taken as they are, a line of history a step, state saved by the clock.
+
+    A kind of training names the trainer, and has its own `compute_loss` where TRL's is not wanted.
+    """
+
+    method: str  # TRL's name of it: SFT of SFTTrainer and SFTConfig
+    line: tuple[str, ...] = ("step", "tokens", "loss", "lr", "grad_norm", "dev_loss")  # of the history, in this order
+    shown: tuple[str, ...] = ("loss",)  # of a line, while it trains
+
+    args: Any  # of the method's config class
+    model: Any
+    run: Run
+    saver: Saver
+    dev: Sequence[Row]
+    seen: list[int]  # tokens after each step
+    evaluate_every: int  # steps
+
+    @staticmethod
+    def load(folder: Path) -> Any:
+        """The model that a folder holds, in fp32."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+
+    def step_numbers(self) -> dict[str, float]:
+        """What there is to say of the step just made, beside its loss."""
+        return {}
+
+    def dev_numbers(self) -> dict[str, float]:
+        """The dev split's numbers; their names begin with `dev_`."""
+        raise NotImplementedError
+
+    @quiet()
+    def fit(self) -> list[dict[str, Any]] | None:
+        """Train, from the last saved state on; the history, a line a step, or None when asked to stop."""
+        last = self.saver.last()
+        self.train(resume_from_checkpoint=str(last) if last else None)
+        if self.state.global_step < self.state.max_steps:
+            return None
+        return [{name: log[name] for name in self.line if name in log} for log in self.state.log_history]
+
+    @quiet()
+    def over_dev(self, score: Callable[[Any], Found]) -> list[tuple[list[int], Found]]:
+        """`score` of the dev rows' batches, 16 rows of like length each, with the places of the rows."""
+        import torch
+
+        by_length = sorted(range(len(self.dev)), key=lambda i: sum(map(len, self.dev[i])))
+        found = []
+        self.model.eval()
+        with torch.inference_mode():
+            for start in range(0, len(by_length), 16):
+                places = by_length[start : start + 16]
+                batch = self.data_collator([self.dev[i]._asdict() for i in places])
+                found.append((places, score(self._prepare_inputs(batch))))
+        self.model.train()
+        return found
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """After each step: note it, show it, and ask for a saved state when it is time or the user stops."""
+        if "loss" not in logs:  # the summary at the end
+            return
+        step = self.state.global_step
+        logs |= {"tokens": self.seen[step - 1], "lr": logs["learning_rate"]}
+        logs |= self.step_numbers()
+        if step % self.evaluate_every == 0 or step == len(self.seen):
+            logs |= self.dev_numbers()
+        for name, value in logs.items():
+            if not math.isfinite(value):
+                raise JourneyError(
+                    f"the {name.replace('_', ' ')} is not a number at step {step}: choose a smaller lr than "
+                    f"{self.args.learning_rate:g}"
+                )
+        super().log(logs, start_time)
+        if self.run.stopping or self.saver.due:
+            self.control.should_save = True
+        if self.run.stopping:
+            self.control.should_training_stop = True
+        else:
+            last = self.state.log_history[-20:]
+            means = {name: sum(line[name] for line in last) / len(last) for name in self.shown}
+            self.run.progress(self.seen[step - 1], self.seen[-1], "tokens", **means)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Without TRL's model card."""
+        from transformers import Trainer
+
+        with self.saver.saving(self.state.global_step):
+            Trainer._save_checkpoint(self, model, trial)
+
+    def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
+        """The rows are ready: nothing is rendered anew, cut or dropped."""
+        return dataset
+
+    def _send_telemetry(self) -> None:
+        """TRL would tell Hugging Face about each run."""
+
+
+@quiet()
+def make_trainer(
+    kind: type[Shell],
+    parent: Path,
+    train: Sequence[Row],
+    dev: Sequence[Row],
+    config: Settings,
+    run: Run,
+    accumulate: int = 1,
+    **own: Any,
+) -> Any:
+    """TRL's trainer of the model in a folder, in fp32, with its state kept in run.scratch; `own` are its own settings.
+
+    The rows come in the order that `order` writes out, all epochs as one, each step in `accumulate` equal parts.
+    """
+    import torch
+    import trl
+    from datasets import Dataset
+    from transformers import AutoTokenizer, PrinterCallback
+
+    if config.batch_size % accumulate:
+        raise JourneyError(f"batch_size {config.batch_size} is not a multiple of accumulate {accumulate}")
+    lengths = [row.tokens for row in train]
+    places = order(lengths, config.batch_size, config.epochs, run.seed)
+    starts = range(0, len(places), config.batch_size)
+    saver = Saver(run.scratch)
+    arguments = getattr(trl, f"{kind.method}Config")(
+        output_dir=str(saver.unfinished),
+        seed=run.seed,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=False,
+        activation_checkpointing=False,
+        train_sampling_strategy="sequential",
+        num_train_epochs=1,
+        per_device_train_batch_size=config.batch_size // accumulate,
+        gradient_accumulation_steps=accumulate,
+        learning_rate=config.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=math.ceil(config.warmup * len(starts)),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.clip,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would put a mean of older losses in the place of a NaN
+        save_strategy="no",  # `log` asks for it, by the clock
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        dataloader_pin_memory=False,
+        **own,
+    )
+    trainer: Any = type(kind.__name__, (kind, getattr(trl, f"{kind.method}Trainer")), {})(
+        model=kind.load(parent),
+        args=arguments,
+        train_dataset=Dataset.from_list([train[i]._asdict() for i in places]),
+        processing_class=AutoTokenizer.from_pretrained(parent),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.run, trainer.saver, trainer.dev = run, saver, dev
+    trainer.seen = np.add.reduceat(np.asarray(lengths)[places], starts).cumsum().tolist()
+    trainer.evaluate_every = max(1, len(starts) // config.evaluations)
+    return trainer
+
+
+def order(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[int]:
+    """Which row stands where, all epochs written out: shuffled, and rows of like length side by side.
+
+    Of 64 batches at a time the rows are sorted by length and the batches shuffled (padding costs as much as text).
+    The Trainer's own grouping draws from the global generator: resumed in its second epoch, a run would see another.
+    """
+    rng = np.random.default_rng((seed, 1))
+    sequence = np.concatenate([rng.permutation(len(lengths)) for _ in range(epochs)])
+    ordered: list[int] = []
+    for pool in np.split(sequence, range(64 * batch_size, len(sequence), 64 * batch_size)):
+        by_length = pool[np.argsort(np.asarray(lengths)[pool], kind="stable")]
+        whole = len(pool) - len(pool) % batch_size  # a batch that is not full must stay the last
+        batches = by_length[:whole].reshape(-1, batch_size)
+        ordered += [*rng.permutation(batches).ravel().tolist(), *by_length[whole:].tolist()]
+    return ordered
+
+
+def longest(max_length: int | None, n_ctx: int) -> int:
+    """The most tokens that a row may have: what was asked for, or the context, which it must fit."""
+    if max_length and max_length > n_ctx:
+        raise JourneyError(f"max_length {max_length} is more than the model's context of {n_ctx}: ask for less")
+    return max_length or n_ctx
+
+
+def answer_nats(model: Any, ids: Any, answer: Any, reduction: str) -> Any:
+    """Cross-entropy in nats of a batch's (B, T) answers, padded on the right: of each token, or their sum.
+
+    `answer` (B, T-1) is true where the next token is one of an answer.
+    TRL projects every position on the vocabulary when there is no GPU; here only those that predict an answer are (of
+    a conversation one in five), which trains 2.3 times as fast (benchmarks/sft_loss.py). No attention mask is passed:
+    attention is causal and the padding comes last, so nothing sees it.
+    """
+    import torch.nn.functional as F
+
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # (B, T, C)
+    logits = model.get_output_embeddings()(hidden[:, :-1][answer])  # (answer tokens, V)
+    return F.cross_entropy(logits.float(), ids[:, 1:][answer], reduction=reduction)
+
+
+def answer_flops(shape: "GPTConfig", tokens: int, rows: int, answers: int) -> float:
+    """FLOPs of training on so many tokens in rows, with the output head where an answer's token is predicted alone."""
+    head = 6 * shape.vocab_size * shape.n_embd
+    return tokens * (shape.flops_per_token(tokens // rows) - head) + answers * head
+
+
+@quiet()
+def write_model(model: Any, parent: Path, tokenizer: "Tokenizer", folder: Path) -> None:
+    """The whole checkpoint: weights, config, the parent's tokenizer and chat template, generation settings."""
+    from transformers import GenerationConfig
+
+    model.config.use_cache = True  # the Trainer turned it off, and generation would be slow wherever the folder goes
+    model.to("cpu").save_pretrained(folder)
+    for name in _TOKENIZER_FILES:
+        if (parent / name).exists():
+            shutil.copyfile(parent / name, folder / name)
+    GenerationConfig(**tokenizer.generation).save_pretrained(folder)
