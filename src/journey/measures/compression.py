@@ -1,14 +1,7 @@
 """How much text a token stands for: what a tokenizer spares every model that uses it."""
 
-from dataclasses import dataclass
-
-from journey.measure import Bench, measure
+from journey.measure import Bench, NoSettings, measure
 from journey.scores import Items, Score, Taken
-
-
-@dataclass(frozen=True)
-class Compression:
-    """Settings: none."""
 
 
 @measure(
@@ -20,7 +13,7 @@ class Compression:
     reads=("documents",),
     version=1,
 )
-def compression(bench: Bench, config: Compression) -> Taken:
+def compression(bench: Bench, config: NoSettings) -> Taken:
     """The held-out documents of each text as this tokenizer cuts them."""
     from journey.checkpoint import open_tokenizer
     from journey.evaluate import perplexity
