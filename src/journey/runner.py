@@ -230,7 +230,10 @@ def read_plan(workspace: Path) -> dict[str, Any]:
     """The plan of the last run in a workspace. Errors: JourneyError when there was none."""
     if not (workspace / PLAN).exists():
         raise JourneyError(f"no journey in {workspace}: `journey run` makes one, or give --workspace")
-    return read_json(workspace / PLAN)
+    plan: dict[str, Any] = read_json(workspace / PLAN)
+    if "measure" not in plan:
+        raise JourneyError(f"{workspace} was made by an older version of Journey: `journey run` makes it anew")
+    return plan
 
 
 def find_node(name: str, workspace: Path) -> Node:
