@@ -192,13 +192,13 @@ def effects(taken: Mapping[str, Taken], name: str, before: Mapping[str, Taken], 
 
 def between(before: Node, after: Node, workspace: Path) -> list[Effect]:
     """What changed from one node to another on the items that both were measured on; with the sizes that were measured
-    between the two, where the one was made from the other."""
+    between the two, where the one model was made from the other."""
     old, new = read(before, workspace), read(after, workspace)
     found = []
     for measure, taken in new.items():
         if measure in old:
             found += changes(old[measure], taken, before.name, after.name)
-        if before.id in after.parents and "parent" in load(measure).reads:
+        if before.id in after.parents and "parent" in load(measure).reads and kind_of(before) == kind_of(after):
             found += [e for e in comparisons(taken, after.name) if not e.signed]
     return found
 
