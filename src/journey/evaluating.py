@@ -27,30 +27,37 @@ def evaluate(
     """
     node = runner.find_node(name, journey)
     plan = runner.read_plan(journey) if (journey / runner.PLAN).exists() else None
-    inside = plan is not None and any(entry["id"] == node.id for entry in plan["stages"])
-    if inside and not measures and not texts and (stands := measuring.read(node, journey)):
+    entry = next((entry for entry in plan["stages"] if entry["id"] == node.id), None) if plan else None
+    if entry and not measures and not texts and (stands := measuring.read(node, journey)):
         return node, stands
     for measure in map(load, measures):
         if measure.of != kind_of(node):
             raise JourneyError(f"{measure.name} is taken of a {measure.of} node, {name} is a {kind_of(node)}")
     settings, seed = measuring.Measuring(), 0
-    if inside and plan:
+    if plan and entry:
         settings, seed = measuring.Measuring.read(plan["measure"]), plan["seed"]
     settings = settings.only(measures) if measures else settings
+    wanted = measuring.wanted(node, settings).values()
+    if not wanted:
+        raise JourneyError(f"{name} is a {kind_of(node)}: no measure is taken of one")
     if texts:
         held_out = [_text(text, journey, out, seed, console) for text in texts]
     else:
-        held_out = runner.texts(journey) if inside else []
-    reading = [m.name for m in measuring.wanted(node, settings).values() if {*m.reads} - {"parent"}]
+        held_out = runner.texts(journey) if entry else []
+    by_name = {text.name: text for text in held_out}
+    if len(by_name) < len(held_out):
+        raise JourneyError(f"two texts have one name ({', '.join(text.name for text in held_out)}): rename one")
+    reading = [measure.name for measure in wanted if {*measure.reads} - {"parent"}]
     if reading and not held_out:
         raise JourneyError(
             f"{name}: {reading[0]} needs text: name some, as in --text my-texts/ or --text installed-docs"
         )
+    before = [runner.find_node(parent, journey) for parent in entry["parents"]] if entry else []
     found = measuring.take(
         node,
-        runner.model_before(node),
-        {text.name: text for text in held_out},
-        journey if inside and not texts else out,
+        next((parent for parent in before if parent.is_model), None) if entry else runner.model_before(node),
+        by_name,
+        journey if entry and not texts else out,
         settings,
         seed=seed,
         console=console,
@@ -60,10 +67,13 @@ def evaluate(
 
 def _text(name: str, journey: Path, out: Path, seed: int, console: Console) -> Node:
     """A text of the journey, a text node's folder, or one made here of a built-in source or of files."""
-    if (journey / runner.PLAN).exists() and (found := runner.stage_node(name, journey)):
+    found = runner.stage_node(name, journey) if (journey / runner.PLAN).exists() else None
+    if found is None and (Path(name) / LINEAGE).exists():
+        found = open_node(name)
+    if found and kind_of(found) != "text":
+        raise JourneyError(f"{name} is a {found.stage} node: --text wants a text")
+    if found:
         return found
-    if (Path(name) / LINEAGE).exists():
-        return open_node(name)
     config = Text(source=source_of(name))
     label = Path(config.source).stem or "text"
     id = identify(read_text, config, [], {}, seed)

@@ -241,13 +241,15 @@ def score_keys(seen: Seen) -> list[str]:
 
 
 def dots(seen: Seen, key: str, caption: str = "", marks: Sequence[Mark] = (), title: str = "") -> Dots:
-    """One score of every model, beside the constants that it is compared with."""
+    """One score of every model, beside the constants that it is compared with; an empty chart where none has it."""
     found = {
         subject: (score, e)
         for subject, taken in seen.items()
         for score in taken.scores
         if score.key == key and (e := estimate(taken, score)) is not None
     }
+    if not found:
+        return Dots(title or key, "", [])
     score = next(iter(found.values()))[0]
     marks = marks or [Mark(a.value, f"{a.name} {a.value:.4g}") for a in score.against if a.value is not None]
     rows = [Dot(subject.name, e, subject.colour) for subject, (_, e) in found.items()]

@@ -65,8 +65,12 @@ def place(node: Node, workspace: Path, name: str, split: str = SPLIT) -> Path:
 
 
 def read(node: Node, workspace: Path) -> dict[str, Taken]:
-    """All that was measured at a node on the test split, by measure; what did not apply is left out."""
-    paths = {name: place(node, workspace, name) for name in MEASURES}
+    """All that was measured at a node on the test split, by measure, without what did not apply, and without what the
+    workspace's recipe has left out since."""
+    plan = workspace / "plan.json"
+    configs = read_json(plan).get("measure", {}).get("configs") if plan.exists() else None
+    left_out = {name for name in default_configs() if name not in configs} if configs is not None else set()
+    paths = {name: place(node, workspace, name) for name in MEASURES if name not in left_out}
     found = {name: Taken.read(read_json(path)) for name, path in paths.items() if path.exists()}
     return {name: taken for name, taken in found.items() if taken}
 
@@ -188,13 +192,13 @@ def effects(taken: Mapping[str, Taken], name: str, before: Mapping[str, Taken], 
 
 def between(before: Node, after: Node, workspace: Path) -> list[Effect]:
     """What changed from one node to another on the items that both were measured on; with the sizes that were measured
-    between the two, where the one was made from the other."""
+    between the two, where the one model was made from the other."""
     old, new = read(before, workspace), read(after, workspace)
     found = []
     for measure, taken in new.items():
         if measure in old:
             found += changes(old[measure], taken, before.name, after.name)
-        if before.id in after.parents and "parent" in load(measure).reads:
+        if before.id in after.parents and "parent" in load(measure).reads and kind_of(before) == kind_of(after):
             found += [e for e in comparisons(taken, after.name) if not e.signed]
     return found
 

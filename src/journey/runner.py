@@ -249,7 +249,7 @@ def read_plan(workspace: Path) -> dict[str, Any]:
     """The plan of the last run in a workspace. Errors: JourneyError when there is none, or one of an older Journey."""
     if not (workspace / PLAN).exists():
         raise JourneyError(f"no journey in {workspace}: `journey run` makes one, or give --workspace")
-    plan = read_json(workspace / PLAN)
+    plan: dict[str, Any] = read_json(workspace / PLAN)
     if plan.get("format") != FORMAT:
         raise JourneyError(f"{workspace} was made by an older Journey: give --workspace elsewhere, or delete it")
     return plan

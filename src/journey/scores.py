@@ -61,7 +61,7 @@ class Items:
 
     def where(self, name: str | None) -> "Items":
         """The items of which a column holds; all of them without a name."""
-        if name is None:
+        if name is None or not len(self):  # of no items there are no columns
             return self
         return self.taken([i for i, holds in enumerate(self.columns[name]) if holds])
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from journey import measuring
+from journey import measuring, runner
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.errors import JourneyError
 from journey.expected import Expected
-from journey.files import read_json
 from journey.measure import Subject
 from journey.scores import Effect, Taken
 from journey.stages import load
@@ -64,8 +63,8 @@ class Life:
         """Read a workspace. Errors: JourneyError when there is no plan.json or a file in it is damaged."""
         if not (workspace / "plan.json").exists():
             raise JourneyError(f"{workspace} holds no plan.json: run `journey run` first, then report on it")
-        plan = read_json(workspace / "plan.json")
-        expected = {name: [Expected(**each) for each in every] for name, every in plan.get("expect", {}).items()}
+        plan = runner.read_plan(workspace)
+        expected = {name: [Expected(**each) for each in every] for name, every in plan["expect"].items()}
         entries = []
         for found in plan["stages"]:
             path = workspace / found["path"]

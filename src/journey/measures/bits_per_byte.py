@@ -33,7 +33,7 @@ class BitsPerByte:
     "(bigram) or two (trigram): it is the simplest thing a network has to beat, and on text that repeats "
     "itself the trigram is a hard mark.",
     keys=("bits_per_byte.{text}", "bits_per_byte.{text}.bigram", "bits_per_byte.{text}.trigram"),
-    reads=("documents", "parent"),
+    reads=("documents",),
     version=1,
 )
 def bits_per_byte(bench: Bench, config: BitsPerByte) -> Taken:
@@ -100,7 +100,7 @@ def _tokens_read(bench: Bench) -> "tuple[str | None, np.ndarray | None]":
     from journey.data.stream import TokenStream
 
     line = bench.node.lineage
-    if bench.parent is not None or not 0 < (line.get("tokens") or 0) <= COUNTED:
+    if bench.node.stage != "pretrain" or not 0 < line["tokens"] <= COUNTED:
         return None, None
     data = line["data"]["data"]
     trained_on = data.get("text", data)["id"]

@@ -17,6 +17,8 @@ from journey.scores import Taken
 )
 def costs(bench: Bench, config: NoSettings) -> Taken:
     """A byte's cost is a token's over the bytes that a token of the first text's dev split stands for."""
+    if not bench.corpora:
+        return Taken()
     c, line = bench.model.config, bench.node.lineage
     texts = next(iter(bench.corpora.values())).texts("dev")
     tokens = sum(len(ids) for ids in bench.tokenizer.encode_batch(texts))

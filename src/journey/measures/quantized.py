@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
 
+from journey.errors import JourneyError
 from journey.measure import Bench, Seen, measure
 from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Points, Row, Table, TableRow
 from journey.report.format import bytes_, number, power
@@ -39,7 +40,8 @@ def quantized(bench: Bench, config: Quantized) -> Taken:
     """Bits of each document by each file, beside those of the weights before."""
     from journey.evaluate import quantized as scorer
 
-    assert bench.parent is not None  # the stage has one
+    if bench.parent is None:
+        raise JourneyError(f"{bench.node.path}: the model that these files were made of does not stand beside them")
     found = scorer.measure(bench.node.path, bench.parent.path, bench.documents, bench.questions, config.documents)
     reference, convention, items, scores = found["reference"], found["convention"], {}, []
     before = [item["nats"] / log(2) for item in reference["items"]]
@@ -64,6 +66,7 @@ def quantized(bench: Bench, config: Quantized) -> Taken:
                 against=against,
                 item="documents",
                 convention=convention,
+                brief=True,
             )
         )
     for what, said in (("prompts", "chat prompts"), ("texts", "held-out documents")):

@@ -80,11 +80,13 @@ def induction(name: str, taken: Taken) -> Prose:
     """What the two copies and the best head show together, without wishing."""
     scores = _heads(taken.facts["heads"], "induction")
     best, layer, head = max((v, i, j) for i, row in enumerate(scores) for j, v in enumerate(row))
-    effect = next(e for e in comparisons(taken, name) if e.key == "repeat.second vs first")
+    effect = next((e for e in comparisons(taken, name) if e.key == "repeat.second vs first"), None)
+    who = f"**{plain(name)}**"
+    if effect is None:
+        return Prose(f"{who} read too few sequences to say.")
     size = effect.size
     change = f"{number(size.value, size.unit, sign=True)} {interval(size.low, size.high, size.unit, sign=True)}"
     strongest = f"the strongest head (layer {layer}, head {head}) scores {best:.2f} of 1"
-    who = f"**{plain(name)}**"
     if effect.verdict != "clear":
         return Prose(
             f"{who} shows no induction: the second copy is no easier than the first ({change}), and {strongest}."

@@ -36,10 +36,16 @@ class Asked:
         full = tuple(
             dict.fromkeys(key for named in metrics for key in (every if named == "bits_per_byte" else [named]))
         )
-        try:
-            names = [name for key in full for name in measuring.measures_of(key, texts) if load(name).of == "model"]
-        except JourneyError as error:
-            raise JourneyError(f"sweep: {error}") from None
+        names: list[str] = []
+        for key in full:
+            try:
+                found = measuring.measures_of(key, texts)
+            except JourneyError as error:
+                raise JourneyError(f"sweep: {error}") from None
+            of_models = [name for name in found if load(name).of == "model"]
+            if not of_models:
+                raise JourneyError(f"sweep: {key} is measured of a {load(found[0]).of} node, a sweep compares models")
+            names += of_models
         chosen = recipe.measuring.only(dict.fromkeys([*names, COSTS]))
         if bits := chosen.configs.get("bits_per_byte"):
             without = {"bits_per_byte": dataclasses.replace(bits, ngrams=False)}
