@@ -13,7 +13,7 @@ check:
 
 # After a change of what a stage or a measure computes: versions.lock anew.
 lock:
-	$(PYTHON) -m journey.versions
+	PYTHONPATH=src $(PYTHON) -m tests.lock
 
 # The speeds that need no data; the rest of benchmarks/ says at its head what it needs. For a quiet machine.
 bench:

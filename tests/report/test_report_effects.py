@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 import pytest
-
-from journey.errors import JourneyError
 from journey.report.effect import SIZE
 from journey.report.effects import alone, compare, effects
 from journey.report.estimates import length_bias, mrr, policy_kl, preference_accuracy, recall, score_gap
 from journey.report.summary import line, summary
+
+from journey.errors import JourneyError
 
 CONVENTION = "by documents"
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-from journey import report
-from journey.errors import JourneyError
-from journey.evaluate.statistics import Estimate
-from journey.report import charts
 from journey.report.chapters.answering import drawing, sentences
 from journey.report.chapters.inside import induction
 from journey.report.claims import CAME_OUT, DID_NOT, PARTLY, STATED, claims
 from journey.report.effects import alone, compare, effects
 from journey.report.life import Life
 from journey.report.markup import big, duration, escape, interval, number, places, power, si
+
+from journey import report
+from journey.errors import JourneyError
+from journey.evaluate.statistics import Estimate
+from journey.report import charts
 
 VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}
 
