@@ -19,6 +19,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: one thread adds
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from journey import measures, stages
+from journey.fields import defaults
 from journey.files import digest
 from journey.lineage import PACKAGES, computing, source_version
 
@@ -38,7 +39,11 @@ def declared() -> Lock:
     )
     return {
         kind: {
-            name: {"version": (found := load(name)).version, "source": source_version(found.body.__module__)[:16]}
+            name: {
+                "version": (found := load(name)).version,
+                "source": source_version(found.body.__module__)[:16],
+                "defaults": json.loads(json.dumps(defaults(found.config))),
+            }
             for name in table
         }
         for kind, table, load in tables
@@ -83,10 +88,17 @@ def moved(lock: Lock, now: Lock) -> list[str]:
 
 
 def broken(lock: Lock, now: Lock) -> Iterator[str]:
-    """Each stage and measure that gives other results than the lock says, under the version that the lock says.
+    """Each stage and measure that gives other results than the lock says, or has another default, under its version.
 
     Only the first of a chain is told: what is made of another input may differ.
     """
+    for kind in ("stages", "measures"):
+        for name, was in lock[kind].items():
+            if name not in now[kind] or not _declares(lock, now, kind, name):
+                continue
+            for key, value in was.get("defaults", {}).items():
+                if now[kind][name].get("defaults", {}).get(key, value) != value:
+                    yield f"{name}: the default of {key} is not {json.dumps(value)} any more"
     here = lock["made with"] == now["made with"]
     other: set[str] = set()  # steps whose outcome is not what it was
     for step, after in now["golden"].items():

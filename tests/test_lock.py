@@ -7,8 +7,9 @@ import pytest
 from . import lock as locks
 
 ONE = {"version": 1, "source": "aa"}
+INDEX = ONE | {"defaults": {"whole": False}}
 LOCK = {
-    "stages": {"text": ONE, "pretrain": ONE, "sft": ONE, "index": ONE},
+    "stages": {"text": ONE, "pretrain": ONE, "sft": ONE, "index": INDEX},
     "measures": {"bits_per_byte": ONE, "samples": ONE},
     "made with": {"life": "l", "cpu": "c", "packages": "p"},
     "golden": {
@@ -60,6 +61,12 @@ ELSEWHERE = {"made with/cpu": "another"}
     [
         ({}, []),
         ({"stages/sft": {"version": 1, "source": "bb"}}, []),  # other code, the same results: the lock follows
+        ({"stages/index": INDEX | {"defaults": {"whole": False, "more": 1}}}, []),  # a new setting
+        (
+            {"stages/index": INDEX | {"defaults": {"whole": True}}},
+            ["index: the default of whole is not false any more"],
+        ),
+        ({"stages/index": INDEX | {"version": 2, "defaults": {"whole": True}}}, []),
         ({"golden/base/hash": "x"}, ["pretrain: base of the golden life is not what it was"]),
         ({"golden/base/hash": "x", "golden/chat/hash": "x", "scores/chat samples/facts": "g"}, ["pretrain: base"]),
         ({"golden/base/hash": "x", "stages/pretrain": {"version": 2, "source": "bb"}}, []),

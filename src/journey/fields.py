@@ -1,5 +1,6 @@
-"""What a person writes for a field of a config, as the type that the field has."""
+"""The settings of a config: as the types that its fields have, and those that are not their defaults."""
 
+import dataclasses
 import types
 import typing
 from typing import Any, Literal
@@ -35,3 +36,19 @@ def fit(value: Any, kind: Any) -> Any:
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise ValueError(f"must be {words[kind]}, not {value!r}")
     return value
+
+
+def defaults(config: Any) -> dict[str, Any]:
+    """What each setting of a config, or of its class, is when nobody says otherwise."""
+    fields = dataclasses.fields(config)
+    return {f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory() for f in fields}
+
+
+def chosen(config: Any) -> dict[str, Any]:
+    """The settings that are not their defaults: what ids hold of a config.
+
+    So a setting that comes with a later Journey, and under whose default all is as it was, makes nothing anew. A
+    default that changes has to raise the version: versions.lock holds them.
+    """
+    usual = defaults(config)
+    return {name: value for name, value in dataclasses.asdict(config).items() if value != usual[name]}

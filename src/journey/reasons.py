@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from journey.checkpoint import LINEAGE, open_node
+from journey.fields import defaults
 from journey.recipe import Step
 from journey.stages import load
 
@@ -44,6 +45,7 @@ def _changes(
     if old["stage"] != step.stage:
         return [f"stage {old['stage']} → {step.stage}"]
     stage, config = load(step.stage), json.loads(json.dumps(dataclasses.asdict(step.config)))
+    usual: dict[str, Any] = json.loads(json.dumps(defaults(step.config)))
     changes = []
     if old["version"] != stage.version:
         changes.append(f"new version ({old['version']} → {stage.version})")
@@ -52,8 +54,8 @@ def _changes(
         if key in inputs or stood:
             if inputs.get(key) != stood.get("id", stood.get("fingerprint")):
                 changes.append(_data(key, step, old["config"].get(key), value))
-        elif value != old["config"].get(key):
-            changes.append(f"{key} {_shown(old['config'].get(key))} → {_shown(value)}")
+        elif value != old["config"].get(key, usual[key]):
+            changes.append(f"{key} {_shown(old['config'].get(key, usual[key]))} → {_shown(value)}")
     changes += [f"{key} no more a setting" for key in old["config"].keys() - config.keys()]
     if list(parents) != old["parents"]:
         moved = last["parents"] != list(step.parents)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console
 from journey.errors import JourneyError
+from journey.fields import chosen
 from journey.files import publish, read_json, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
 from journey.stages import a, goes_on_from, kind_of
@@ -171,7 +172,7 @@ class Stage:
 
     def id(self, config: Any, parents: list[str], inputs: dict[str, str], seed: int) -> str:
         """The id of what it makes of these; `inputs` is what the config's data stands for."""
-        return node_id(self.name, self.version, dataclasses.asdict(config), parents, inputs, seed)
+        return node_id(self.name, self.version, chosen(config), parents, inputs, seed)
 
     def tells(self, tell: Tell) -> Tell:
         """Decorate the function that tells this stage's part of the page; it stays what it is, and stands in `tell`."""
