@@ -7,6 +7,9 @@ import yaml
 
 from journey import recipe as recipes
 from journey.errors import JourneyError
+from journey.expected import parse
+from journey.measure import Drawn
+from journey.measuring import Measuring, default_configs
 from journey.stages import STAGES, load
 
 GOOD = """\
@@ -74,9 +77,10 @@ def test_a_smoke_run_changes_what_the_recipe_lists_and_set_has_the_last_word(tmp
     path.write_text(GOOD + "measure: {documents: 50}\nsmoke: {stages.base.tokens: 77, measure.documents: 3}\n")
     (tmp_path / "texts").mkdir()
     plain, smoke = recipes.read(path), recipes.read(path, smoke=True)
-    assert (plain.measuring.documents, plain.measuring.choices, plain.step("base").config.tokens) == (50, 400, 1000)
-    assert (smoke.measuring.documents, smoke.measuring.choices, smoke.step("base").config.tokens) == (3, 400, 77)
-    assert recipes.read(path, ["stages.base.tokens=78", "measure.questions=9"], smoke=True).measuring.questions == 9
+    assert (plain.measuring.drawn, plain.step("base").config.tokens) == (Drawn(documents=50), 1000)
+    assert (smoke.measuring.drawn, smoke.step("base").config.tokens) == (Drawn(documents=3), 77)
+    again = recipes.read(path, ["stages.base.tokens=78", "measure.questions=9"], smoke=True)
+    assert (again.measuring.drawn, again.step("base").config.tokens) == (Drawn(documents=3, questions=9), 78)
     path.write_text(GOOD + "smoke: {stages.bse.tokens: 77}\n")
     with pytest.raises(JourneyError, match=r'small.yaml:\d+: stages.bse.tokens: no stage "bse", did you mean "base"'):
         recipes.read(path, smoke=True)
@@ -86,6 +90,106 @@ def test_a_smoke_run_changes_what_the_recipe_lists_and_set_has_the_last_word(tmp
     path.write_text(GOOD)
     with pytest.raises(JourneyError, match="has no smoke settings"):
         recipes.read(path, smoke=True)
+
+
+def test_a_recipe_says_what_is_measured_and_how(read):
+    assert read(GOOD).measuring == Measuring(Drawn(), default_configs())
+    section = "measure: {documents: 9, repeats: {sequences: 8}, samples: false, costs: true, answers:, greedy: {}}\n"
+    made = read(GOOD + section).measuring
+    assert made.drawn == Drawn(documents=9)
+    assert made.configs.keys() == {*default_configs(), "costs"} - {"samples"}
+    assert made.configs["repeats"].sequences == 8 and made.configs["quantized"] == default_configs()["quantized"]
+
+
+def test_a_measure_is_set_on_the_command_line(read):
+    settings = ["measure.repeats.sequences=4", "measure.bits_per_byte.ngrams=no", "measure.costs=yes"]
+    configs = read(GOOD, *settings, "measure.samples=false").measuring.configs
+    assert configs["repeats"].sequences == 4 and configs["bits_per_byte"].ngrams is False
+    assert "costs" in configs and "samples" not in configs
+    both = read(GOOD + "measure: {quantized: {documents: 5}}\n", "measure.repeats.sequences=4").measuring.configs
+    assert (both["quantized"].documents, both["repeats"].sequences) == (5, 4)
+    assert (
+        read(GOOD + "measure: {repeats: false}\n", "measure.repeats.sequences=4").measuring.configs["repeats"]
+        == (configs["repeats"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("repeat: {sequences: 8}", 'unknown key "repeat", did you mean "repeats"? (there are: documents, choices,'),
+        ("repeats: {sequnces: 8}", 'unknown key "sequnces", did you mean "sequences"?'),
+        ("repeats: {sequences: many}", "sequences: must be a whole number, not 'many'"),
+        ("repeats: {sequences: 1}", "sequences is 1: an interval needs at least 2"),
+        ("against_parent: {documents: 0}", "documents is 0: an interval needs at least 2"),
+        ("choices: 1", "choices is 1: an interval needs at least 2"),
+        ("questions: few", "questions: must be a whole number, not 'few'"),
+        ("repeats: 8", "repeats must be a mapping of settings, true or false"),
+        ("repeats: [8]", "repeats must be a mapping of settings, true or false"),
+        ("samples: {size: 3}", 'unknown key "size"'),
+    ],
+)
+def test_a_mistake_in_what_is_measured_is_told_by_its_line(read, section, said):
+    line = len(GOOD.splitlines()) + 3
+    message = complaint(read, f"{GOOD}measure:\n  documents: 9\n  {section}\n")
+    assert f"small.yaml:{line}: " in message and said in message
+
+
+EXPECT = """\
+expect:
+  base:
+    bits_per_byte.docs: [vs bigram < 0, is <= 9]
+    ends_by_itself: cost
+"""
+
+
+def test_a_recipe_says_what_it_expects(read):
+    assert read(GOOD).expected == {}
+    found = read(GOOD + EXPECT).expected
+    bits = [parse("bits_per_byte.docs", text) for text in ("vs bigram < 0", "is <= 9")]
+    assert found == {"base": (*bits, parse("ends_by_itself", "cost"))}
+    assert read(GOOD + "expect: {base: {}}\n").expected == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("  base:", "  bse:", 2, 'unknown key "bse", did you mean "base"?'),
+        ("  base:", "  docs:", None, None),  # what is said of a text is only never judged
+        (
+            "bits_per_byte.docs",
+            "bits_per_byte.dosc",
+            3,
+            'no score "bits_per_byte.dosc", did you mean "bits_per_byte.docs"',
+        ),
+        ("ends_by_itself", "end_by_itself", 4, 'no score "end_by_itself", did you mean "ends_by_itself"'),
+        ("vs bigram < 0", "vs bigram", 3, 'bits_per_byte.docs: "vs bigram" is no expectation: write a change as'),
+        ("cost", "5", 4, 'ends_by_itself: "5" is no expectation'),
+        ("  base:", "  base: 5\n  docs:", 2, "give score keys with what is expected, as in {ends_by_itself:"),
+    ],
+)
+def test_a_mistake_in_what_is_expected_is_told_by_its_line(read, old, new, line, said):
+    assert old in EXPECT
+    text = GOOD + EXPECT.replace(old, new)
+    if said is None:
+        assert read(text).expected
+        return
+    message = complaint(read, text)
+    assert f"small.yaml:{len(GOOD.splitlines()) + line}: " in message and said in message
+
+
+def test_whatever_is_measured_or_expected_is_read_or_refused_in_one_line(read):
+    for section in (
+        "measure: {}",
+        "expect: {}",
+        "measure: {{repeats: {}}}",
+        "expect: {{base: {{ends_by_itself: {}}}}}",
+    ):
+        for odd in ODD:
+            try:
+                read(f"{GOOD}{section.format(odd)}\n")
+            except JourneyError as error:
+                assert "\n" not in str(error) and "small.yaml" in str(error)
 
 
 PREFERENCES = """\

@@ -18,7 +18,8 @@ from journey.report.blocks import Prose, Shown, plain
 from journey.scores import SIZE, VERSUS, Effect, Taken, estimates
 
 CAME_OUT, PARTLY, DID_NOT, COST = "came out", "not surely", "did not come out", "the cost"
-_FORM = re.compile(r"(?:(is)|vs\s+(\S+))?\s*(?:(<=|>=|<|>|within)\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(\S*)|(cost|size))")
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+_FORM = re.compile(rf"(?:(is)|vs\s+(\S+))?\s*(?:(<=|>=|<|>|within)\s*({_NUMBER})\s*([^\s\d.]\S*)?|(cost|size))")
 _WORDS = {"<=": "at most", ">=": "at least", "<": "below", ">": "above", "within": "within"}
 
 

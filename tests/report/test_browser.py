@@ -5,13 +5,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from journey import report
+from journey import life
+
+from ..life.conftest import write_life
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -98,10 +100,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module", params=[("index", "index"), ("chat", "chat"), ("docs", "index")], ids=lambda p: p[0])
-def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, make: Callable[..., Path]) -> Path:
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole life, one whose recipe ends with the chat model, and one that has only begun."""
     until, planned = request.param
-    return report.build(make(tmp_path_factory.mktemp("life"), until=until, planned=planned))
+    return life.build(write_life(tmp_path_factory.mktemp("life"), until=until, planned=planned))
 
 
 @pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -133,6 +135,35 @@ def test_a_whole_life_is_seen_at_once(browser: Browser, page: Path) -> None:
     browser.open(page, DESKTOP)
     bottom = browser.value("document.querySelector('.life').getBoundingClientRect().bottom")
     assert bottom <= DESKTOP["height"]
+
+
+def _brightness(colour: str) -> float:
+    """Relative luminance of `rgb(…)`, as WCAG defines it."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_written_can_be_read_by_day_and_by_night(browser: Browser, page: Path, scheme: str) -> None:
+    browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.open(page, DESKTOP)
+    ground = _brightness(browser.value("getComputedStyle(document.body).backgroundColor"))
+    assert (ground < 0.1) == (scheme == "dark")
+    for what in ("body", ".lede", ".chip.good", ".chip.bad", ".chip.unsure", ".chip.size", "nav a", "footer p"):
+        ink = _brightness(browser.value(f"getComputedStyle(document.querySelector({what!r})).color"))
+        lighter, darker = max(ink, ground), min(ink, ground)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, what
+    browser.ask("Emulation.setEmulatedMedia", features=[])
+
+
+def test_on_paper_it_is_white_whatever_the_screen_and_has_no_links_to_click(browser: Browser, page: Path) -> None:
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.ask("Emulation.setEmulatedMedia", media="print", features=dark)
+    browser.open(page, DESKTOP)
+    assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.value("getComputedStyle(document.querySelector('nav')).display") == "none"
+    browser.ask("Emulation.setEmulatedMedia", media="", features=[])
 
 
 def test_the_watch_would_see_what_it_watches_for(browser: Browser, tmp_path: Path) -> None:
