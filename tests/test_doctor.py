@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from journey import doctor
-from journey.doctor import installation, numbers, speed
+from journey.doctor import installation, selfcheck, speed
 from journey.infer.cache import KVCache
 from journey.model import huggingface, layers
 from journey.tokenizer import bpe
@@ -177,5 +177,5 @@ def test_small_models_leave_nothing_idle():
     """The comparison is worth something only where attention and logits are far from even."""
     for family in ("qwen3", "gpt2"):
         trace = {}
-        logits = numbers.small_model(family)(torch.arange(64)[None], trace=trace)
+        logits = selfcheck.small_model(family)(torch.arange(64)[None], trace=trace)
         assert logits.std() > 1 and trace["pattern", 0][0, :, -1].max() > 4 / 64

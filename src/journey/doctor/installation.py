@@ -12,7 +12,7 @@ from pathlib import Path
 from journey import machine
 from journey.doctor.finding import Finding
 from journey.lineage import surroundings
-from journey.stages.run import metric
+from journey.metrics import metric
 
 # What the package needs (pyproject.toml names the same), and what for.
 NEEDED = {

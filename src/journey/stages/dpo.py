@@ -17,9 +17,10 @@ import numpy as np
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
+from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, Stopped, metric, stage
+from journey.stages.run import Run, Stopped, stage
 from journey.stages.story import Story, Told, curves, facts
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
@@ -298,7 +299,7 @@ def _dev_metrics(margins: np.ndarray, beta: float) -> dict[str, Any]:
         ),
         "dev_margin": statistics.mean(margins, "nats", pairs),
     }
-    return {name: metric(**dataclasses.asdict(estimate)) for name, estimate in estimates.items()}
+    return {name: estimate.metric() for name, estimate in estimates.items()}
 
 
 @dpo.tells

@@ -121,18 +121,6 @@ class Run:
         return Node(self.out)
 
 
-def metric(
-    value: float,
-    unit: str = "",
-    convention: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    n: int | None = None,
-) -> dict[str, Any]:
-    """One number in the shape that `--json`, the lineage and the report share."""
-    return {"value": value, "low": low, "high": high, "n": n, "unit": unit, "convention": convention}
-
-
 Body = Callable[[Any, Any, Run], dict[str, Any]]
 Tell = TypeVar("Tell", bound=Callable[..., Any])
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 from journey.data.sources import SOURCES
 from journey.errors import JourneyError
 from journey.files import read_json
+from journey.metrics import metric
 from journey.report.blocks import Cell, Shares, Table, TableRow
 from journey.report.blocks import Text as Paragraph
 from journey.report.format import MISSING, bytes_, number
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, metric, stage
+from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told
 
 
