@@ -201,7 +201,7 @@ def test_an_unknown_verb_names_the_nearest(journey):
         (["generate", "base", "word " * 400], "the context is 64: shorten it by"),
         (["generate", "bas", "x"], 'no node "bas"'),
         (["chat", "chat", "--max-new-tokens", "64"], "no room for a question"),
-        (["eval", "prose"], "has not been measured"),
+        (["eval", "prose"], "prose is a text: no measure is taken of such a node"),
         (["diff", "base", "code"], "has not been measured"),
         (["diff", "preferred", "gguf"], 'nothing was measured at both "preferred" and "gguf"'),
         (["generate", "gguf", "x"], "holds no weights: it is a quantize node"),
@@ -245,7 +245,7 @@ BAD_RUNS = {
     "other preferences": (["--set", "stages.preferred.data=prose"], 'did you mean "pairs"?'),
     "dpo's rate": (["--set", "stages.preferred.lr=1e30"], "is not a number at step 3: choose a smaller lr"),
     "gguf type": (["--set", "stages.gguf.types=[f16,q4_1]"], 'unknown GGUF type "q4_1", did you mean "q4_0"'),
-    "gguf of no model": (["--set", "stages.gguf.parents=[pairs]"], "is no checkpoint: it has no config.json"),
+    "gguf of no model": (["--set", "stages.gguf.parents=[pairs]"], "the stage quantize goes on from a model"),
     "embedder": (["--set", "stages.index.embedder=nowhere"], "is no folder of a sentence-transformers model"),
 }
 
