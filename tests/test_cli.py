@@ -201,7 +201,7 @@ def test_an_unknown_verb_names_the_nearest(journey):
         (["generate", "base", "word " * 400], "the context is 64: shorten it by"),
         (["generate", "bas", "x"], 'no node "bas"'),
         (["chat", "chat", "--max-new-tokens", "64"], "no room for a question"),
-        (["eval", "prose"], "has not been measured"),
+        (["eval", "prose"], "prose is a text: no measure is taken of such a node"),
         (["diff", "base", "code"], "has not been measured"),
         (["diff", "preferred", "gguf"], 'nothing was measured at both "preferred" and "gguf"'),
         (["generate", "gguf", "x"], "holds no weights: it is a quantize node"),

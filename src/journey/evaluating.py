@@ -9,7 +9,7 @@ from journey.console import Console
 from journey.errors import JourneyError
 from journey.measures import load
 from journey.scores import Taken
-from journey.stages import kind_of
+from journey.stages import a, kind_of
 from journey.stages.inputs import source_of
 from journey.stages.run import Run, identify
 from journey.stages.text import Text
@@ -32,14 +32,14 @@ def evaluate(
         return node, stands
     for measure in map(load, measures):
         if measure.of != kind_of(node):
-            raise JourneyError(f"{measure.name} is taken of a {measure.of} node, {name} is a {kind_of(node)}")
+            raise JourneyError(f"{measure.name} is taken of {a(measure.of)}, {name} is {a(kind_of(node))}")
     settings, seed = measuring.Measuring(), 0
     if plan and entry:
         settings, seed = measuring.Measuring.read(plan["measure"]), plan["seed"]
     settings = settings.only(measures) if measures else settings
     wanted = measuring.wanted(node, settings).values()
     if not wanted:
-        raise JourneyError(f"{name} is a {kind_of(node)}: no measure is taken of one")
+        raise JourneyError(f"{name} is {a(kind_of(node))}: no measure is taken of such a node")
     if texts:
         held_out = [_text(text, journey, out, seed, console) for text in texts]
     else:

@@ -11,6 +11,7 @@ from journey.measures import load
 from journey.measuring import Measuring
 from journey.recipe import Recipe
 from journey.scores import Score, Taken
+from journey.stages import a
 
 SPLITS = ("dev", "test")
 COSTS = "costs"  # the measure of what a model is and costs
@@ -44,7 +45,7 @@ class Asked:
                 raise JourneyError(f"sweep: {error}") from None
             of_models = [name for name in found if load(name).of == "model"]
             if not of_models:
-                raise JourneyError(f"sweep: {key} is measured of a {load(found[0]).of} node, a sweep compares models")
+                raise JourneyError(f"sweep: {key} is measured of {a(load(found[0]).of)}, a sweep compares models")
             names += of_models
         chosen = recipe.measuring.only(dict.fromkeys([*names, COSTS]))
         if bits := chosen.configs.get("bits_per_byte"):

@@ -55,7 +55,7 @@ def eval(
         for key, m in metrics.items():
             print(f"  {key:<44} {m['value']:.4g} [{m['low']:.4g}, {m['high']:.4g}] {m['unit']}  n={m['n']}")
         if not metrics:
-            print("  nothing: no measure applies to it", file=sys.stderr)
+            print(f"  no number with an interval: {', '.join(found[name][1]) or 'nothing applies'}", file=sys.stderr)
     only = found[nodes[0]][0].id if len(nodes) == 1 else None
     metrics = summaries[nodes[0]] if only else {f"{n}.{k}": m for n, s in summaries.items() for k, m in s.items()}
     return Result(only, metrics=metrics)
