@@ -13,9 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from journey.life.workspace import Life
 from journey.lineage import surroundings
-from journey.report import effects
-from journey.report.life import Life
 
 
 def main() -> None:
@@ -30,24 +29,25 @@ def main() -> None:
         subprocess.run(command, check=True)
         nothing = time.monotonic() - again
         life = Life.read(workspace)
-        found = effects.effects(
-            [s.measurement for s in life.measured], {s.lineage["id"]: s.lineage for s in life.stages}
-        )
+        found = [effect for entry in life.entries for effect in life.effects[entry.name]]
         size = (workspace / "report.html").stat().st_size
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    for stage in life.stages:
-        print(f"{stage.name:<10} {stage.lineage['seconds']:7.1f} s  {stage.lineage['peak_memory'] / 1e9:.2f} GB")
+    for entry in life.done:
+        line = entry.node.lineage
+        print(f"{entry.name:<10} {line['seconds']:7.1f} s  {line['peak_memory'] / 1e9:.2f} GB")
     for effect in found:
+        e = effect.size
         print(
-            f"{effect.stage:<8} {effect.name:<44} {effect.value:8.3f} [{effect.low:.3f}, {effect.high:.3f}] "
-            f"{effect.unit}, {effect.verdict} ({effect.compare})"
+            f"{effect.node:<9} {effect.key:<36} {e.value:8.3f} [{e.low:.3f}, {e.high:.3f}] "
+            f"{e.unit}, {effect.verdict} ({effect.compare})"
         )
     print(
         f"in all {seconds:.0f} s, {peak / 1e9:.2f} GB at most in one process; "
         f"run again: {nothing:.1f} s; report {size:,} bytes"
     )
     numbers = [
-        {"stage": e.stage, "name": e.name, "value": e.value, "low": e.low, "high": e.high, "verdict": e.verdict}
+        {"stage": e.node, "name": e.key, "verdict": e.verdict}
+        | {"value": e.size.value, "low": e.size.low, "high": e.size.high}
         for e in found
     ]
     print(

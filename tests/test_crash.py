@@ -100,7 +100,7 @@ def assert_whole(workspace):
         files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
         files.pop("lineage.json")
         assert {name: sha256_file(path) for name, path in files.items()} == lineage["files"]
-    for name in ("plan.json", "measurements/*/measurement.json"):
+    for name in ("plan.json", "measurements/*/*.json"):
         for path in workspace.glob(name):
             json.loads(path.read_text())
     # Only the newest state is read; the one before it may be half deleted.
@@ -113,7 +113,7 @@ def untimed(measured):
     """A measurement without what the clock said."""
     if not isinstance(measured, dict):
         return measured
-    return {k: untimed(v) for k, v in measured.items() if k not in ("seconds", "tokens_per_second", "timeline")}
+    return {k: untimed(v) for k, v in measured.items() if k not in ("seconds", "tokens_per_second")}
 
 
 def assert_same_life(workspace, life):
@@ -131,10 +131,17 @@ def assert_same_life(workspace, life):
         assert [line.keys() for line in ours] == [line.keys() for line in theirs]
         for a, b in zip(ours, theirs, strict=True):
             assert a == pytest.approx(b, abs=1e-6)
-    for name in (*MODELS, "gguf", "index"):
-        path = Path("measurements", life.node(name).id, "measurement.json")
-        ours, theirs = (untimed(json.loads((place / path).read_text())) for place in (workspace, life.workspace))
-        assert ours == theirs
+    for name in ("tokenizer", *MODELS, "gguf", "index"):
+        folder = Path("measurements", life.node(name).id)
+        ours, theirs = (
+            {
+                path.name: untimed(json.loads(path.read_text()))
+                for path in (place / folder).glob("*.json")
+                if path.name != "timeline.json"  # all of it is by the clock
+            }
+            for place in (workspace, life.workspace)
+        )
+        assert ours == theirs and ours
     assert not list(workspace.rglob("*.tmp"))
     assert (workspace / "report.html").exists()
 

@@ -7,8 +7,8 @@ import yaml
 
 from journey import recipe as recipes
 from journey.errors import JourneyError
-from journey.fields import fit
 from journey.expected import parse
+from journey.fields import fit
 from journey.measure import Drawn
 from journey.measuring import Measuring, default_configs
 from journey.stages import STAGES, load

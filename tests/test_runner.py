@@ -11,10 +11,10 @@ from collections import namedtuple
 
 import pytest
 
-from journey import measure, recipe, runner
+from journey import measuring, recipe, runner
 from journey.checkpoint import open_node
 from journey.errors import JourneyError
-from journey.report import summary
+from journey.scores import estimates
 
 NAMES = ["prose", "code", "tokenizer", "base", "coder", "chat", "pairs", "preferred", "gguf", "index"]
 AFTER_CHAT = ["pairs", "preferred", "gguf", "index"]
@@ -159,7 +159,9 @@ def test_a_folder_of_another_kind_is_told_before_anything_is_made(life, tmp_path
 def test_a_report_that_a_kill_left_behind_is_written_by_the_next_run(copy, journey):
     arguments = ("run", copy.recipe, "--workspace", copy.workspace)
     page = copy.workspace / "report.html"
-    os.utime(measure.place(copy.node("chat"), copy.workspace))  # measured, and killed before the page was written
+    os.utime(
+        measuring.place(copy.node("chat"), copy.workspace, "greedy")
+    )  # measured, and killed before the page was written
     before = page.stat().st_mtime_ns
     assert "nothing to do" not in journey(*arguments).err and page.stat().st_mtime_ns > before
     assert "nothing to do" in journey(*arguments).err
@@ -193,33 +195,35 @@ def test_the_workspace_is_journeys_and_the_name_where_none_is_given(life, journe
     assert output.code == 0 and (tmp_path / "journeys" / "tiny" / "plan.json").exists()
 
 
+def bits(life, name):
+    """What was measured of a model's predictions."""
+    return measuring.read(life.node(name), life.workspace)["bits_per_byte"]
+
+
 def test_every_model_is_measured_on_every_text(life):
     for name in ("base", "coder", "chat", "preferred"):
-        found = measure.read(life.node(name), life.workspace)
-        assert found["split"] == "test" and found["node"] == life.node(name).id
-        assert found["bits_per_byte"].keys() == {"prose", "code"}
-        assert len(found["samples"]) == 6
-        assert (found["against_parent"] is None) == (name == "base")
-    base, coder = (summary.summary(measure.read(life.node(n), life.workspace)) for n in ("base", "coder"))
-    assert coder["bits_per_byte.code"]["value"] < base["bits_per_byte.code"]["value"]
-    assert base["bits_per_byte.prose.bigram"]["value"] > 0
+        found = measuring.read(life.node(name), life.workspace)
+        assert bits(life, name).items.keys() == {"prose", "code"}
+        assert len(found["samples"].facts["samples"]) == 6
+        assert ("against_parent" in found) == (name != "base") and ("preferences" in found) == (name == "preferred")
+        for path in (life.workspace / "measurements" / life.node(name).id).glob("*.json"):
+            about = json.loads(path.read_text())
+            assert (about["split"], about["node"], about["measure"]) == ("test", life.node(name).id, path.stem)
+    base, coder = (estimates(bits(life, name)) for name in ("base", "coder"))
+    assert coder["bits_per_byte.code"].value < base["bits_per_byte.code"].value
+    assert base["bits_per_byte.prose.bigram"].value > 0
 
 
 def test_every_model_has_the_same_items(life):
     """So that any two nodes can be compared item by item."""
-    items = [
-        [
-            (item["id"], item["bytes"])
-            for item in measure.read(life.node(n), life.workspace)["bits_per_byte"]["code"]["items"]
-        ]
-        for n in ("base", "coder", "chat", "preferred")
-    ]
-    assert items[0] == items[1] == items[2] == items[3] and len(items[0]) > 10
+    items = [bits(life, name).items["code"] for name in ("base", "coder", "chat", "preferred")]
+    assert len({tuple(each.ids) for each in items}) == 1 and len(items[0]) > 10
+    assert len({tuple(each.columns["bytes"]) for each in items}) == 1
 
 
-def test_a_measurement_that_is_lost_is_made_again_and_no_stage_is(copy, journey):
-    before = stamps(copy.workspace)
-    path = measure.place(copy.node("base"), copy.workspace)
+def test_a_measurement_that_is_lost_is_made_again_and_no_other_and_no_stage_is(copy, journey):
+    before, measured = stamps(copy.workspace), files(copy.workspace)
+    path = measuring.place(copy.node("base"), copy.workspace, "bits_per_byte")
     old = json.loads(path.read_text())
     path.unlink()
     output = journey("run", copy.recipe, "--workspace", copy.workspace, "--json")
@@ -227,6 +231,28 @@ def test_a_measurement_that_is_lost_is_made_again_and_no_stage_is(copy, journey)
     new = json.loads(path.read_text())
     assert stamps(copy.workspace) == before
     assert {**old, "seconds": 0} == {**new, "seconds": 0}
+    assert {name for name, stamp in files(copy.workspace).items() if measured[name] != stamp} == {path}
+
+
+def files(workspace):
+    """When each measurement was written."""
+    return {path: path.stat().st_ino for path in workspace.glob("measurements/*/*.json")}
+
+
+def test_a_measure_that_a_recipe_takes_or_leaves_is_all_that_changes(copy, journey):
+    """And so are its settings."""
+    before = files(copy.workspace)
+    run = ("run", copy.recipe, "--workspace", copy.workspace, "--json")
+    output = journey(*run, "--set", "measure.costs=true", "--set", "measure.repeats.sequences=4")
+    assert output.code == 0 and output.json["made"] == []
+    new = {path for path, inode in files(copy.workspace).items() if before.get(path) != inode}
+    models = [copy.node(name) for name in ("base", "coder", "chat", "preferred")]
+    assert new == {measuring.place(node, copy.workspace, name) for node in models for name in ("costs", "repeats")}
+    assert len(measuring.read(models[0], copy.workspace)["repeats"].items["items"]) == 4
+    assert "What it costs" in (copy.workspace / "report.html").read_text()
+    before = files(copy.workspace)
+    output = journey(*run, "--set", "measure.repeats=false", "--set", "measure.samples=false")
+    assert output.json["made"] == [] and "measured" not in output.err and files(copy.workspace) == before
 
 
 def test_a_new_text_measures_the_models_that_stand(copy, journey):
@@ -237,7 +263,7 @@ def test_a_new_text_measures_the_models_that_stand(copy, journey):
     output = journey("run", with_more, "--workspace", copy.workspace, "--json")
     assert output.code == 0 and output.json["made"] == ["asked"]
     assert before.items() < stamps(copy.workspace).items()
-    assert "asked" in measure.read(copy.node("chat"), copy.workspace)["bits_per_byte"]
+    assert "asked" in bits(copy, "chat").items
 
 
 def test_two_runs_in_one_workspace_the_second_is_refused_by_the_firsts_name(copy, journey):

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from journey import measuring
 from journey.checkpoint import open_node
 from journey.console import Console
 from journey.data.corpus import SPLITS, Corpus
@@ -12,6 +13,7 @@ from journey.data.shards import open_shards
 from journey.errors import JourneyError
 from journey.files import sha256_file
 from journey.recipe import read
+from journey.scores import Taken, comparisons
 from journey.stages import prepare as module
 from journey.stages.continue_ import Continue, continue_
 from journey.stages.prepare import Prepare, prepare
@@ -234,14 +236,15 @@ def test_a_recipe_names_the_tokens_and_its_model_is_the_one_of_the_text(life, to
     base = open_node(next((place / "nodes").glob("base-*")))
     assert base.lineage["weights_sha256"] == life.node("base").lineage["weights_sha256"]
     assert next((place / "nodes").glob("tokens-*")).name.endswith(tokens.id[:10])
-    (measured,) = (json.loads(path.read_text()) for path in place.glob("measurements/*/measurement.json"))
-    whole = life.workspace / "measurements" / life.node("base").id / "measurement.json"
-    theirs = json.loads(whole.read_text())["baselines"]["prose"]
-    ours = measured["baselines"]["prose"]  # of the text that the tokens are of
-    assert ours["trained_tokens"] == theirs["trained_tokens"]
-    by_id = {item["id"]: item for item in theirs["bigram"]}
-    assert ours["bigram"] and all(by_id.get(item["id"], item) == item for item in ours["bigram"])
-    assert {path.name for path in place.glob("measurements/*/*")} == {"measurement.json"}
+    (path,) = place.glob(f"measurements/{base.id}/bits_per_byte.json")
+    ours = Taken.read(json.loads(path.read_text()))  # beside n-gram models of the text that the tokens are of
+    theirs = measuring.read(life.node("base"), life.workspace)["bits_per_byte"]
+    asked = [effect.question for effect in comparisons(ours, "base")]
+    assert len(asked) == 2 and asked == [effect.question for effect in comparisons(theirs, "base")]
+    by_id = {item["id"]: item["bigram"] for item in theirs.items["prose"].rows()}
+    items = ours.items["prose"].rows()
+    assert items and all(by_id.get(item["id"], item["bigram"]) == item["bigram"] for item in items)
+    assert not list(place.glob("measurements/*/tokens"))  # written to count them, and taken away
     assert "tokens to train on, encoded once" in (place / "report.html").read_text()
     assert "pretrain + tokens" in journey("tree", "--workspace", place).out
     # A folder of them does as well.
@@ -264,12 +267,14 @@ def test_tokens_made_further_down_are_told(tmp_path):
         read(recipe)
 
 
-def test_no_baseline_is_counted_of_more_than_fits(life, monkeypatch):
-    from journey import measure
-
-    texts = {"prose": life.node("prose")}
-    monkeypatch.setattr(measure, "COUNTED", life.node("base").lineage["tokens"] - 1)
-    assert measure._baselines(life.node("base"), texts, {}, {}, None, 64, None) == {}
+def test_no_baseline_is_counted_of_more_than_fits(life, tmp_path, monkeypatch):
+    base, texts = life.node("base"), {"prose": life.node("prose")}
+    only = measuring.Measuring().only(["bits_per_byte"])
+    for counted, scores in ((base.lineage["tokens"], 3), (base.lineage["tokens"] - 1, 1)):
+        monkeypatch.setattr("journey.measures.bits_per_byte.COUNTED", counted)
+        place = tmp_path / str(counted)
+        found = measuring.take(base, None, texts, place, only, seed=3, console=Console()).taken["bits_per_byte"]
+        assert len(found.scores) == scores
 
 
 def test_an_empty_shard_is_told(life, tmp_path):

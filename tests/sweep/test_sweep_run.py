@@ -170,7 +170,7 @@ def _workers(workspace: Path) -> list[int]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--set", "sweep.metrics=[bits]"], 'no metric "bits"'),
+        (["--set", "sweep.metrics=[bits]"], 'sweep: no score "bits"'),
         (["--set", "sweep.metrics=[bits_per_byte.dosc]"], 'did you mean "bits_per_byte.docs"'),
         (["--jobs", "0"], "--jobs 0: at least 1"),
         (["--vary", "stages.docs.dev=0.1,0.2"], 'the text "docs" differs between points'),
