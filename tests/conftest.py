@@ -2,8 +2,8 @@
 
 import os
 
-# Before torch is imported, here and in every child: one thread adds numbers up in one order, whatever else the machine
-# does, so that two runs can be compared bit by bit.
+# Before torch is imported, here, in each xdist worker and in every child: one thread adds numbers up in one order,
+# whatever else the machine does, so that two runs can be compared bit by bit. And the workers have a core each.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -145,6 +145,12 @@ def call(*arguments: object) -> Output:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
     return Output(code, out.getvalue(), err.getvalue())
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: else one worker has them at the end, and the others wait for it."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 class Silent(Console):

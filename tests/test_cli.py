@@ -245,7 +245,7 @@ BAD_RUNS = {
     "other preferences": (["--set", "stages.preferred.data=prose"], 'did you mean "pairs"?'),
     "dpo's rate": (["--set", "stages.preferred.lr=1e30"], "is not a number at step 3: choose a smaller lr"),
     "gguf type": (["--set", "stages.gguf.types=[f16,q4_1]"], 'unknown GGUF type "q4_1", did you mean "q4_0"'),
-    "gguf of no model": (["--set", "stages.gguf.parents=[pairs]"], "the stage quantize goes on from a model"),
+    "gguf of no model": (["--set", "stages.gguf.parents=[pairs]"], "is pairs, the stage quantize goes on from a model"),
     "embedder": (["--set", "stages.index.embedder=nowhere"], "is no folder of a sentence-transformers model"),
 }
 

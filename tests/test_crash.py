@@ -188,6 +188,7 @@ def test_kill_9_in_the_middle_of_each_training(life, server, tmp_path):
     assert_same_life(workspace, life)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coder", "chat", "preferred"])
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(copy, life, server, name):
     """Also: while it runs, a second run is refused, by the name and number of the first."""

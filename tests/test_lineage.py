@@ -1,5 +1,6 @@
 """What the id is made of, and what is only written down."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from journey import lineage
+from journey.fields import chosen
 from journey.files import sha256_file
 from journey.lineage import computing, node_id, source_version
 from journey.stages import STAGES, load
@@ -42,6 +44,22 @@ INPUTS = {
 )
 def test_everything_that_goes_in_decides_the_id(change):
     assert node_id(**INPUTS) != node_id(**INPUTS | change)
+
+
+def test_a_setting_that_comes_later_moves_no_id_until_it_is_used():
+    @dataclasses.dataclass(frozen=True)
+    class Before:
+        lr: float = 0.1
+
+    @dataclasses.dataclass(frozen=True)
+    class After:
+        lr: float = 0.1
+        drop: float = 0.0
+        kinds: tuple[str, ...] = dataclasses.field(default_factory=lambda: ("a",))
+
+    assert chosen(Before()) == chosen(After()) == chosen(After(kinds=("a",))) == {}
+    assert chosen(Before(lr=0.2)) == chosen(After(lr=0.2)) == {"lr": 0.2}
+    assert chosen(After(drop=0.5, kinds=())) == {"drop": 0.5, "kinds": ()}
 
 
 def test_a_text_that_moved_keeps_its_id():
@@ -221,7 +239,11 @@ def test_code_changes_the_source_even_in_a_module_far_below(source, file, old, n
     assert source(PRETRAIN, file, old, new)
 
 
+<<<<<<< HEAD
+@pytest.mark.parametrize("file", ["console.py", "runner.py", "report/blocks.py", "stages/sft.py", "stages/run.py"])
+=======
 @pytest.mark.parametrize("file", ["console.py", "runner.py", "life/page.py", "stages/sft.py", "stages/run.py"])
+>>>>>>> measuretests
 def test_code_that_a_stage_does_not_compute_with_leaves_its_source(source, file):
     text = (SOURCE / file).read_text()
     assert not source(PRETRAIN, file, text, text + "\nX = 1\n")

@@ -8,6 +8,7 @@ import yaml
 from journey import recipe as recipes
 from journey.errors import JourneyError
 from journey.expected import parse
+from journey.fields import fit
 from journey.measure import Drawn
 from journey.measuring import Measuring, default_configs
 from journey.stages import STAGES, load
@@ -431,4 +432,4 @@ def test_every_field_of_a_stage_has_a_default_and_every_default_its_type(stage):
     import typing
 
     hints = typing.get_type_hints(config)
-    assert {key: recipes._fit(value, hints[key]) for key, value in again.items()} == fields
+    assert {key: fit(value, hints[key]) for key, value in again.items()} == fields

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from journey.errors import JourneyError
 from journey.evaluate import statistics
 from journey.evaluate.statistics import Estimate
-from journey.scores import SIZE, Against, Items, Score, Taken, changes, comparisons, estimate, estimates, metric
+from journey.scores import SIZE, Against, Items, Score, Taken, changes, comparisons, estimate, estimates
 
 BITS = Score("bits", "bits per byte", "bits", den="bytes", unit="bits/byte", better="lower", parent=True)
 RIGHT = Score("right", "answered right", "right", share=True, unit="%", better="higher", parent=True)
@@ -153,7 +153,7 @@ def test_a_stated_size_stands_by_itself():
     (effect,) = comparisons(taken(*found, scores=[kl]), "coder")
     assert effect.size.value == pytest.approx(0.3) and effect.verdict == SIZE  # by tokens, not by documents
     assert not effect.signed and effect.compare == "0: the same" and effect.key == "kl"
-    assert effect.metric() == metric(effect.size) | {"verdict": SIZE, "compare": "0: the same"}
+    assert effect.metric() == effect.size.metric() | {"verdict": SIZE, "compare": "0: the same"}
     assert not effect.shown().sign
 
 

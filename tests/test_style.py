@@ -19,11 +19,11 @@ def run(*command):
 
 
 def test_ruff_finds_nothing():
-    run(sys.executable, "-m", "ruff", "check", "src", "tests")
+    run(sys.executable, "-m", "ruff", "check", ".")
 
 
 def test_the_layout_is_ruffs():
-    run(sys.executable, "-m", "ruff", "format", "--check", "src", "tests")
+    run(sys.executable, "-m", "ruff", "format", "--check", ".")
 
 
 @pytest.mark.slow

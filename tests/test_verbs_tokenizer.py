@@ -44,7 +44,7 @@ def test_without_a_name_it_is_the_journeys_and_a_node_is_found_by_its_name(mine,
     shutil.copytree("mine", place / "own-1")
     (place / "own-1" / "lineage.json").write_text(json.dumps({"id": "1" * 64, "name": "own", "stage": "tokenizer"}))
     stages = [{"name": "own", "stage": "tokenizer", "path": "own-1"}]
-    (place / "plan.json").write_text(json.dumps({"stages": stages}))
+    (place / "plan.json").write_text(json.dumps({"format": 2, "stages": stages}))
     for more in ([], ["--tokenizer", "own"], ["--workspace", place]):
         output = journey("tokenizer", "explain", "low", *more)
         assert output.code == 0 and output.out.startswith("own: gpt2 pattern, 266 tokens\n"), output.err

@@ -23,13 +23,13 @@ VERBS = {
     "run": ("life", "run a recipe: what has not changed is skipped, a killed run goes on"),
     "tree": ("life", "draw the lineage of this workspace"),
     "report": ("life", "write the page that shows what each stage changed"),
-    "eval": ("numbers", "show what was measured at a node, each number with its interval"),
-    "diff": ("numbers", "what changed from one node to another, each effect with its interval"),
+    "eval": ("measured", "show what was measured at a node, each number with its interval"),
+    "diff": ("measured", "what changed from one node to another, each effect with its interval"),
     "sweep": ("sweep", "run a recipe over lists of values and several seeds, and compare"),
     "generate": ("talk", "continue a text"),
     "chat": ("talk", "talk with a node"),
     "ask": ("talk", "answer a question from an index, and show the sources"),
-    "doctor": ("numbers", "versions, machine, a numerical self-check, what is missing"),
+    "doctor": ("measured", "versions, machine, a numerical self-check, what is missing"),
 }
 # Verbs of two words: the second -> the stage that it is, or nothing where it is a function.
 SECOND = {"tokenizer": {"train": "tokenizer", "explain": "", "compare": ""}, "data": {"prepare": "prepare"}}

@@ -101,6 +101,8 @@ def judged(
             question = score.label
         else:
             continue
+        if each.unit and each.unit != e.unit:
+            compare = f"expected in {each.unit}, but counted in {e.unit}"
         words = f"{plain(question)}: {plain(each.said())}" if each.said() else plain(question)
         said = Prose(f"**{plain(name)}:** {words}")
         found.append(Shown(said, e, outcome(each, e), compare or score.convention, signed, tone))
@@ -111,6 +113,8 @@ def outcome(expected: Expected, e: Estimate) -> str:
     """Whether a number is where it should be: with its whole interval, with its middle only, or not."""
     if expected.word:
         return COST if expected.word == "cost" else SIZE
+    if expected.unit and expected.unit != e.unit:  # per cent of points say nothing
+        return PARTLY
 
     def holds(value: float) -> bool:
         match expected.sign:

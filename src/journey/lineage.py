@@ -16,10 +16,17 @@ from typing import Any
 from journey.files import digest, sha256_file
 
 PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "datasets", "lm_eval", "numpy", "safetensors")
-# Modules that move bytes and show progress: they cannot change what a stage computes.
-_BESIDE = frozenset(
-    f"journey.{name}"
-    for name in ("console", "errors", "files", "lineage", "stages.cost", "stages.inputs", "stages.run")
+# Modules that move bytes, show progress, or draw: they cannot change what a stage or a measure finds.
+_BESIDE = (
+    "console",
+    "errors",
+    "files",
+    "lineage",
+    "report",
+    "stages.cost",
+    "stages.inputs",
+    "stages.run",
+    "stages.story",
 )
 
 
@@ -52,7 +59,8 @@ def source_version(module: str) -> str:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or name in _BESIDE or (path := _module_path(name)) is None:
+        beside = f"{name}.".startswith(tuple(f"journey.{each}." for each in _BESIDE))
+        if name in seen or beside or (path := _module_path(name)) is None:
             continue
         seen[name], imported = _code(path)
         waiting += imported

@@ -33,6 +33,11 @@ Reads = Literal["documents", "questions", "choices", "parent"]
 
 
 @dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """Of a measure that has none."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Drawn:
     """How many items of a split every node is measured on, drawn at random by the recipe's seed."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from journey.checkpoint import Node
 from journey.console import Console
 from journey.errors import JourneyError, nearest
+from journey.fields import chosen
 from journey.files import digest, read_json, write_json
 from journey.measure import Bench, Drawn, Measure
 from journey.measures import MEASURES, load, load_all
@@ -34,8 +35,10 @@ class Measuring:
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> "Measuring":
         """From a plan.json, in which a run wrote down what it measures."""
-        configs = {name: load(name).config(**settings) for name, settings in found["configs"].items()}
-        return cls(Drawn(**found["drawn"]), configs)
+        kinds = {name: load(name).config for name in found["configs"] if name in MEASURES}
+        known = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in kinds.items()}
+        settings = {name: {k: v for k, v in found["configs"][name].items() if k in known[name]} for name in kinds}
+        return cls(Drawn(**found["drawn"]), {name: kind(**settings[name]) for name, kind in kinds.items()})
 
     def only(self, names: Iterable[str]) -> "Measuring":
         """These measures alone, with their settings; what a recipe leaves out gets its defaults."""
@@ -65,8 +68,12 @@ def place(node: Node, workspace: Path, name: str, split: str = SPLIT) -> Path:
 
 
 def read(node: Node, workspace: Path) -> dict[str, Taken]:
-    """All that was measured at a node on the test split, by measure; what did not apply is left out."""
-    paths = {name: place(node, workspace, name) for name in MEASURES}
+    """All that was measured at a node on the test split, by measure, without what did not apply, and without what the
+    workspace's recipe has left out since."""
+    plan = workspace / "plan.json"
+    configs = read_json(plan).get("measure", {}).get("configs") if plan.exists() else None
+    left_out = {name for name in default_configs() if name not in configs} if configs is not None else set()
+    paths = {name: place(node, workspace, name) for name in MEASURES if name not in left_out}
     found = {name: Taken.read(read_json(path)) for name, path in paths.items() if path.exists()}
     return {name: taken for name, taken in found.items() if taken}
 
@@ -163,7 +170,7 @@ def _key(measure: Measure, bench: Bench, parent: Node | None, config: Any) -> st
         {
             "measure": measure.name,
             "version": measure.version,
-            "config": dataclasses.asdict(config),
+            "config": chosen(config),
             "models": [[model.id, model.lineage.get("weights_sha256")] for model in models],
             "texts": {name: text.id for name, text in bench.texts.items()} if items else {},
             "drawn": {what: getattr(bench.drawn, what) for what in items},

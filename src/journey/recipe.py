@@ -2,17 +2,17 @@
 
 import dataclasses
 import re
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from journey.checkpoint import open_node
 from journey.errors import JourneyError, nearest
 from journey.expected import Expected, parse
+from journey.fields import fit
 from journey.measure import Drawn
 from journey.measures import MEASURES
 from journey.measures import load as load_measure
@@ -319,7 +319,7 @@ class Document:
         values = {}
         for key, value in mapping.items():
             try:
-                values[key] = _fit(value, hints[key])
+                values[key] = fit(value, hints[key])
             except ValueError as error:
                 raise JourneyError(f"{self.at((*at, key))}: {key}: {error}") from None
         try:
@@ -331,36 +331,6 @@ class Document:
 def _is_word(name: Any) -> bool:
     """Letters, digits, `_`, `-` and `.`, and nothing that would lead out of its folder."""
     return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) is not None
-
-
-def _fit(value: Any, kind: Any) -> Any:
-    """The value as the type that a config field wants. Errors: ValueError saying what it should be."""
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        if value not in typing.get_args(kind):
-            options = [str(option) for option in typing.get_args(kind)]
-            raise ValueError(f"must be one of {', '.join(options)}, not {value!r}{nearest(str(value), options)}")
-        return value
-    if origin is tuple:  # of any length, all of one type
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_fit(item, typing.get_args(kind)[0]) for item in items)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in typing.get_args(kind):
-            return None
-        return _fit(value, next(k for k in typing.get_args(kind) if k is not type(None)))
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 3e-4 as a string
-        try:
-            return float(value)
-        except ValueError:
-            raise ValueError(f"must be a number, not {value!r}") from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise ValueError(f"must be {words[kind]}, not {value!r}")
-    return value
 
 
 def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:

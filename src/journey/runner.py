@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from journey import reasons
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console, clock
 from journey.errors import JourneyError, nearest
@@ -20,9 +21,11 @@ from journey.files import read_json, write_json
 from journey.recipe import Recipe, Step
 from journey.stages import load
 from journey.stages.cost import MEASURING, Cost
-from journey.stages.run import Run, identify
+from journey.stages.inputs import inputs_of
+from journey.stages.run import Run
 
 PLAN = "plan.json"
+FORMAT = 2  # of plan.json and of the ids in it
 _SPARE_DISK = 200e6  # bytes that must stay free beside what the plan needs
 
 
@@ -34,6 +37,7 @@ class Planned:
     id: str
     path: Path
     before: tuple[Any, ...] = ()  # the configs of its ancestors, nearest first
+    reason: str = ""  # why it has to be made
     redo: bool = False  # make it although it stands
     wanted: bool = True  # False: it comes after the stage that this run ends with
 
@@ -41,6 +45,11 @@ class Planned:
     def done(self) -> bool:
         """Whether the node stands, whole: a folder is put in place only when it is."""
         return (self.path / LINEAGE).exists() and not self.redo
+
+    @cached_property
+    def older(self) -> bool:
+        """Whether it stands, made by other code than today's under the same version."""
+        return self.done and open_node(self.path).lineage["source"] != load(self.step.stage).source
 
     @cached_property
     def cost(self) -> Cost:
@@ -59,13 +68,14 @@ def plan(
     workspace: Path,
     until: str | None = None,
     from_: str | None = None,
-    memo: dict[str, str] | None = None,
+    memo: dict[str, dict[str, str]] | None = None,
 ) -> list[Planned]:
     """What would be made, in order. Ids follow from what goes in, so nothing has to run to know them.
 
     `until` makes nothing that this stage does not need; `from_` makes that stage and all that follow from it anew.
-    `memo` keeps ids for the next of many alike recipes: for a text's, all its files are read.
+    `memo` keeps what data stands for, for the next of many alike recipes: for a text, all its files are read.
     """
+    last = {entry["name"]: entry for entry in read_plan(workspace)["stages"]} if (workspace / PLAN).exists() else {}
     memo = {} if memo is None else memo
     wanted = _needed(recipe, until) if until else {step.name for step in recipe.steps}
     anew = {recipe.step(from_).name} if from_ else set()
@@ -75,16 +85,24 @@ def plan(
     for step in recipe.steps:
         parents = [ids[name] if name in ids else open_node(name).id for name in step.parents]
         given = {field: ids[name] if name in ids else open_node(name).id for field, name in step.given.items()}
-        key = repr((step.stage, step.config, parents, given, step.seed))
+        key = repr((step.config, given))
         if key not in memo:
-            memo[key] = identify(load(step.stage), step.config, parents, given, step.seed)
-        ids[step.name] = id = memo[key]
+            memo[key] = inputs_of(step.config, given)
+        ids[step.name] = id = load(step.stage).id(step.config, parents, memo[key], step.seed)
         before = tuple(config for name in step.parents for config in configs.get(name, ()))
         configs[step.name] = (step.config, *before)
-        if anew & {*step.parents, *step.given.values()}:
-            anew.add(step.name)
         path = workspace / "nodes" / f"{step.name}-{id[:10]}"
-        planned.append(Planned(step, id, path, before, redo=step.name in anew, wanted=step.name in wanted))
+        if step.name in anew:
+            why = "asked for"
+        elif anew & {*step.parents, *step.given.values()}:
+            why = reasons.remade(step, anew)
+            anew.add(step.name)
+        elif (path / LINEAGE).exists():
+            why = ""
+        else:
+            why = reasons.reason(step, id, parents, memo[key], workspace, last.get(step.name))
+        redo, asked = step.name in anew, step.name in wanted
+        planned.append(Planned(step, id, path, before, why, redo=redo, wanted=asked))
     return planned
 
 
@@ -185,7 +203,8 @@ def _write_plan(recipe: Recipe, planned: list[Planned], workspace: Path) -> None
     ]
     expected = {name: [dataclasses.asdict(each) for each in every] for name, every in recipe.expected.items()}
     measuring = dataclasses.asdict(recipe.measuring)
-    plan = {"recipe": recipe.name, "seed": recipe.seed, "stages": stages, "measure": measuring, "expect": expected}
+    plan = {"format": FORMAT, "recipe": recipe.name, "seed": recipe.seed, "stages": stages}
+    plan |= {"measure": measuring, "expect": expected}
     plan = json.loads(json.dumps(plan))  # as it will be read again
     if not (workspace / PLAN).exists() or read_json(workspace / PLAN) != plan:
         write_json(workspace / PLAN, plan)
@@ -227,12 +246,12 @@ def alone(workspace: Path) -> Iterator[None]:
 
 
 def read_plan(workspace: Path) -> dict[str, Any]:
-    """The plan of the last run in a workspace. Errors: JourneyError when there was none."""
+    """The plan of the last run in a workspace. Errors: JourneyError when there is none, or one of an older Journey."""
     if not (workspace / PLAN).exists():
         raise JourneyError(f"no journey in {workspace}: `journey run` makes one, or give --workspace")
     plan: dict[str, Any] = read_json(workspace / PLAN)
-    if "measure" not in plan:
-        raise JourneyError(f"{workspace} was made by an older version of Journey: `journey run` makes it anew")
+    if plan.get("format") != FORMAT:
+        raise JourneyError(f"{workspace} was made by an older Journey: give --workspace elsewhere, or delete it")
     return plan
 
 

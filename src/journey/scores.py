@@ -14,12 +14,12 @@ import numpy as np
 from journey.errors import JourneyError
 from journey.evaluate import statistics
 from journey.evaluate.statistics import RESAMPLES, Estimate
+from journey.metrics import Metric
 from journey.report.blocks import Shown
 from journey.report.format import number, places
 
 Value: TypeAlias = float | int | bool | str | None
 JSON: TypeAlias = "Value | list[JSON] | dict[str, JSON]"
-Metric: TypeAlias = dict[str, Value]  # one number in the shape of `--json`: value, low, high, n, unit, convention
 
 SIZE = "a size"  # the verdict of what is neither better nor worse
 VERSUS = " vs "  # between a score's key and what it is compared with: `bits_per_byte.docs vs bigram`
@@ -204,17 +204,12 @@ class Effect:
 
     def metric(self) -> Metric:
         """In the shape that `--json` has for every number, with its verdict."""
-        return metric(self.size) | {"verdict": self.verdict, "compare": self.compare}
+        return self.size.metric() | {"verdict": self.verdict, "compare": self.compare}
 
     def shown(self, question: str = "", verdict: str = "") -> Shown:
         """As a page shows it; `verdict` judges an expectation instead."""
         tone = self.verdict if verdict else ""
         return Shown(question or self.question, self.size, verdict or self.verdict, self.compare, self.signed, tone)
-
-
-def metric(e: Estimate) -> Metric:
-    """An estimate in the shape of `--json`."""
-    return {"value": e.value, "low": e.low, "high": e.high, "n": e.n, "unit": e.unit, "convention": e.convention}
 
 
 def estimate(taken: Taken, score: Score) -> Estimate | None:

@@ -6,7 +6,7 @@ from typing import Any
 from journey import measuring, runner
 from journey.checkpoint import LINEAGE, open_node
 from journey.console import clock
-from journey.scores import estimates, metric
+from journey.scores import estimates
 
 
 def entries(workspace: Path) -> list[dict[str, Any]]:
@@ -20,7 +20,7 @@ def entries(workspace: Path) -> list[dict[str, Any]]:
         node = open_node(path) if made else None
         metrics = dict(node.lineage["metrics"]) if node else {}
         taken = measuring.read(node, workspace) if node else {}
-        metrics |= {key: metric(e) for each in taken.values() for key, e in estimates(each).items()}
+        metrics |= {key: e.metric() for each in taken.values() for key, e in estimates(each).items()}
         parents = [ids.get(name, name) for name in [*entry["parents"], *entry["data"]]]
         lineage = node.lineage if node else {}
         nodes.append(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from journey.data import documents, sources
+from journey.data import documents, installed
 from journey.data.corpus import FEWEST, SPLITS, Corpus, build
 from journey.data.questions import summary
 from journey.data.sources import Document
@@ -15,7 +15,7 @@ def documentation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of a tenth of the real documentation: that of the standard library alone."""
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "PACKAGES", ())
+        patch.setattr(installed, "PACKAGES", ())
         build("installed-docs", folder, seed=0)
     return folder
 

@@ -14,6 +14,7 @@ from journey import measuring, recipe
 from journey.checkpoint import Node
 from journey.console import Console
 from journey.measuring import Measuring
+from journey.runner import FORMAT
 from journey.tokenizer.formats import Tokenizer
 
 from . import scorers
@@ -87,6 +88,7 @@ def write_life(
     write(
         workspace / "plan.json",
         {
+            "format": FORMAT,
             "recipe": "pocket",
             "seed": 0,
             "stages": stages,

@@ -361,7 +361,7 @@ def test_no_plan_is_one_clear_line_and_so_is_one_of_before(tmp_path: Path) -> No
     with pytest.raises(JourneyError, match=r"no plan\.json"):
         life.build(tmp_path)
     (tmp_path / "plan.json").write_text('{"recipe": "pocket", "seed": 0, "stages": []}')
-    with pytest.raises(JourneyError, match="was made by an older version of Journey: `journey run` makes it anew"):
+    with pytest.raises(JourneyError, match="was made by an older Journey: give --workspace elsewhere, or delete it"):
         life.build(tmp_path)
 
 

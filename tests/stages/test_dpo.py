@@ -146,7 +146,7 @@ def test_dev_numbers(parents, tokenizer, tmp_path):
     margins = trainer.dev_margins()
     np.testing.assert_allclose(margins, expected, rtol=1e-4, atol=1e-4)
     assert trainer.model.training
-    numbers = stage.dev_numbers(np.array([1.0, 0.0, -2.0]), beta=0.5)
+    numbers = stage.margin_numbers(np.array([1.0, 0.0, -2.0]), beta=0.5)
     assert numbers["dev_accuracy"] == 0.5 and numbers["dev_margin"] == pytest.approx(-1 / 3)
     assert numbers["dev_loss"] == pytest.approx(np.mean([np.log1p(np.exp(-0.5 * m)) for m in (1, 0, -2)]))
 

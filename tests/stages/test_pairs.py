@@ -17,7 +17,7 @@ from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.stages import pairs as stage
-from journey.stages.pairs import Asked, Pairs, rank
+from journey.stages.pairs import Pairs, Prompted, rank
 from journey.stages.run import Run, Stopped
 from journey.stages.sft import SFT, _read
 
@@ -178,7 +178,7 @@ def test_another_seed_gives_other_answers(parent, made, tmp_path):
 
 def asked(tokenizer, reference="adds two"):
     prompt = [{"role": "user", "content": "q"}]
-    return Asked("q", prompt, reference, chat.encode_prompt(prompt, tokenizer))
+    return Prompted("q", prompt, reference, chat.encode_prompt(prompt, tokenizer))
 
 
 def drawn(tokenizer, *texts, ended=True):

@@ -46,12 +46,12 @@ def compare(names: list[str], options: Options, home: Callable[[], Path]) -> dic
 
     Errors: JourneyError for a tokenizer or text that is not there, and for options that do not go together.
     """
+    from journey.comparing import counts
     from journey.comparing.lines import lines, pieces, show_text
     from journey.comparing.page import page
     from journey.data import samples
-    from journey.evaluate import vocabularies
     from journey.files import write_text
-    from journey.stages.run import metric
+    from journey.metrics import metric
 
     if not (names and (options.on or options.text is not None)):
         raise JourneyError("name tokenizers and what to compare them on: --on FILES, --on xquad or --text TEXT")
@@ -64,7 +64,7 @@ def compare(names: list[str], options: Options, home: Callable[[], Path]) -> dic
     opened = open_all([*names, *options.partners], options, home)
     trained, note = train_partners(names[0], options.partners, home, _say) if options.partners else ([], "")
     opened += trained
-    compared = vocabularies.compare(opened, found, parallel, _say)
+    compared = counts.compare(opened, found, parallel, _say)
     if options.text is not None:
         show_text(opened, options.text)
     if found:
@@ -74,9 +74,7 @@ def compare(names: list[str], options: Options, home: Callable[[], Path]) -> dic
     if options.html:
         write_text(options.html, page(compared, [] if options.text is None else [options.text], note))
     about = {"partners": note} if note else {}
-    numbers = {
-        k: metric(e.value, e.unit, e.convention, *vocabularies.ends(e), e.n) for k, e in compared.metrics().items()
-    }
+    numbers = {k: metric(e.value, e.unit, e.convention, *counts.ends(e), e.n) for k, e in compared.metrics().items()}
     return {"metrics": numbers, "more": pieces(opened, options.text) | about}
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any
 
+from journey.comparing.counts import MEASURES, PROBES, Comparison
 from journey.evaluate.statistics import Estimate
-from journey.evaluate.vocabularies import MEASURES, PROBES, Comparison
 from journey.report.format import MISSING, columns, number, places
 from journey.tokenizer.foreign import Vocabulary, is_text
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from math import isfinite
 
+from journey.comparing.counts import ENGLISH, MEASURES, PROBES, Comparison
 from journey.comparing.lines import MARKS, TITLES, measured, shared, spelled
 from journey.evaluate.statistics import Estimate
-from journey.evaluate.vocabularies import ENGLISH, MEASURES, PROBES, Comparison
 from journey.report.blocks import (
     Block,
     Cell,

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from journey.data.questions import Choice, Question, choices, questions
-from journey.data.sources import Document, Progress, fingerprint, read, replaced_facts, silent
+from journey.data.source import Document, Progress, silent
+from journey.data.sources import SOURCES, fingerprint, read, replaced_facts
 from journey.errors import JourneyError
 from journey.files import read_json, write_json, write_text
 
@@ -26,7 +27,6 @@ __all__ = ["SPLITS", "Choice", "Corpus", "Document", "Question", "build"]
 SPLITS = ("train", "dev", "test")
 FEWEST = 10  # documents; with fewer there is nothing to hold out
 LIMIT = 128 << 20  # bytes of text; a longer text is split while it streams by (`data.streaming`)
-NAMES = {"installed-docs": "docs", "stdlib-code": "code"}
 
 
 def build(
@@ -57,7 +57,7 @@ def build(
     if dev < 0 or test < 0 or dev + test > 0.5:
         raise JourneyError(f"dev {dev} and test {test} are shares of the documents: positive, at most half together")
     facts: dict[str, Any] = {
-        "name": NAMES.get(source, Path(source).name.split(".")[0]),
+        "name": SOURCES[source].name if source in SOURCES else Path(source).name.split(".")[0],
         "source": source,
         "fingerprint": fingerprint(source),
         "seed": seed,

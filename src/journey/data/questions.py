@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from journey.data.sources import PACKAGES, Document
+from journey.data.installed import PACKAGES
+from journey.data.source import Document
 
 SHORTEST, LONGEST = 20, 160  # characters of a summary
 PASSAGE = 420  # bytes

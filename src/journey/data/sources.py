@@ -1,79 +1,35 @@
-"""Where text comes from: the documentation and the code on this machine, or a file or folder of the user's own."""
+"""Where text comes from: a built-in source by its name, or a file or folder of the user's own."""
 
 import gzip
-import hashlib
 import io
 import json
-import os
-import sysconfig
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from journey import machine
-from journey.chat import SPECIALS
-from journey.data.code import without_docstrings, without_licence
-from journey.data.documentation import collect, is_private
-from journey.data.exports import public_names
+from journey.data import installed
+from journey.data.source import Document, Progress, Source, silent
 from journey.errors import JourneyError, nearest
 from journey.files import digest, sha256_file
 
 if TYPE_CHECKING:
     import pyarrow
 
-SOURCES = ("installed-docs", "stdlib-code")
-# Fixed, and only what the package itself depends on: installing anything else must not change a corpus.
-PACKAGES = ("numpy", "torch", "transformers", "huggingface_hub", "datasets", "accelerate", "trl")
-# Tests; other people's code inside torch; torch's compiler, all private and a quarter of the parsing time.
-SKIPPED_FOLDERS = {"test", "tests", "idle_test", "__pycache__", "_internal", "_vendor", "_inductor", "_dynamo"}
-# Debian ships most of these apart from the standard library (python3-venv brings ensurepip): without them the corpus
-# is the same wherever the Python is. encodings and pydoc_data are tables.
-SKIPPED_STDLIB = {
-    *("site-packages", "dist-packages", "ensurepip", "idlelib", "tkinter", "turtledemo", "turtle.py", "lib2to3"),
-    *("distutils", "encodings", "pydoc_data", "__phello__", "sitecustomize.py", "usercustomize.py"),
+# name in a recipe and on the command line -> what its file says
+SOURCES: dict[str, Source] = {
+    "installed-docs": installed.DOCUMENTATION,
+    "stdlib-code": installed.CODE,
 }
 ENDINGS = (".txt", ".md", ".jsonl", ".jsonl.gz", ".parquet")
 PIECE = 4_000  # bytes; a longer text file becomes several documents, or there would be nothing to hold out
 
 MB = 1_000_000
 
-Progress = Callable[..., None]
-
 
 class NotUtf8(JourneyError):
     """Bytes that are not UTF-8, where `read` was not asked to replace them."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """One text. `body` is what makes two documents the same; the rest is known of documentation only."""
-
-    id: str
-    text: str
-    body: str = ""
-    name: str = ""
-    kind: str = ""
-    parameters: tuple[str, ...] = ()
-
-    def key(self) -> bytes:
-        """What two documents have in common when they are the same but for capitals and white space."""
-        return hashlib.sha256(" ".join((self.body or self.text).lower().split()).encode()).digest()
-
-    def n_bytes(self) -> int:
-        """The length of the text in UTF-8."""
-        return len(self.text.encode())
-
-    def special_spellings(self) -> int:
-        """How often a special token is spelled out in the text."""
-        return sum(map(self.text.count, SPECIALS)) if "<|" in self.text else 0
-
-
-def silent(done: int, total: int, **numbers: object) -> None:
-    """A progress callback for those who want none."""
 
 
 def fingerprint(source: str) -> str:
@@ -88,35 +44,13 @@ def replaced_facts(replaced: Counter[str] | None) -> dict[str, int]:
 
 def files(source: str) -> list[tuple[str, Path]]:
     """(relative path, path) of each file of a source, sorted; JourneyError when there is none."""
-    if source == "stdlib-code":
-        found = standard_library()
-    elif source == "installed-docs":
-        found = standard_library()
-        for package in PACKAGES:
-            spec = find_spec(package)
-            if spec and spec.origin:
-                folder = Path(spec.origin).parent
-                found += [(f"{package}/{name}", path) for name, path in python_files(folder)]
+    if source in SOURCES:
+        found = [*SOURCES[source].files()]
     else:
         if (Path(source) / "lineage.json").exists():  # read anew, its test split would be trained on
             raise JourneyError(f"{source} is a node, not a text to read: in a recipe name the stage, or its own source")
         found = own_files(source)
     return sorted(found)
-
-
-def python_files(folder: Path, skipped: Set[str] = frozenset()) -> Iterator[tuple[str, Path]]:
-    for root, folders, names in os.walk(folder):
-        here = Path(root)
-        ignore = SKIPPED_FOLDERS | (skipped if here == folder else set())
-        folders[:] = [name for name in folders if name not in ignore]
-        for name in names:
-            # transformers keeps a modular_*.py beside the modeling_*.py that is generated from it
-            if name.endswith(".py") and name not in ignore and not name.startswith(("modular_", "_sysconfigdata")):
-                yield (here / name).relative_to(folder).as_posix(), here / name
-
-
-def standard_library() -> list[tuple[str, Path]]:
-    return list(python_files(Path(sysconfig.get_path("stdlib")), SKIPPED_STDLIB))
 
 
 def own_files(source: str) -> list[tuple[str, Path]]:
@@ -140,12 +74,10 @@ def read(source: str, progress: Progress = silent, replaced: Counter[str] | None
     A bad record raises JourneyError with its file and line, bytes that are not UTF-8 raise NotUtf8. With `replaced`
     they become U+FFFD, and it counts them by file.
     """
-    if source == "installed-docs":
-        yield from documentation(progress)
-    elif source == "stdlib-code":
-        yield from code(progress)
+    found = files(source)
+    if source in SOURCES:
+        yield from SOURCES[source].documents(found, progress)
     else:
-        found = files(source)
         sizes = [path.stat().st_size for _, path in found]
         before, total, shown = 0, sum(sizes), 0
         for (name, path), size in zip(found, sizes, strict=True):
@@ -157,43 +89,6 @@ def read(source: str, progress: Progress = silent, replaced: Counter[str] | None
                         progress(shown // MB, total // MB, unit="MB")
             before += size
             progress(before // MB, total // MB, unit="MB")
-
-
-def documentation(progress: Progress) -> Iterator[Document]:
-    """One document a docstring: a line with its qualified name and signature, a blank line, the cleaned text."""
-    modules, packages = [], set()
-    for name, path in files("installed-docs"):
-        parts = name.removesuffix(".py").split("/")
-        if parts[-1] == "__init__":
-            parts.pop()
-            packages.add(".".join(parts))
-        if parts[-1] != "__main__":
-            modules.append((".".join(parts), str(path)))
-    parsed = collect(modules, machine.cores(), lambda done, total: progress(done, total, unit="files"))
-    names = public_names(parsed, packages)
-    seen = set()
-    for module in parsed:
-        for entry in module.entries:
-            first, _, rest = entry.name.partition(".")
-            full = f"{entry.module}.{first}" if first else entry.module
-            name = names.get(full, full) + ("." + rest if rest else "")
-            if name not in seen and not is_private(name):
-                seen.add(name)
-                text = f"{name}{entry.signature}\n\n{entry.doc}\n"
-                yield Document(name, text, entry.doc, name, entry.kind, tuple(entry.parameters))
-
-
-def code(progress: Progress) -> Iterator[Document]:
-    """One document a file of the standard library, without docstrings, under a comment with its path."""
-    found = files("stdlib-code")
-    for number, (name, path) in enumerate(found, 1):
-        try:
-            source = without_licence(without_docstrings(path.read_text("utf-8")))
-        except (SyntaxError, UnicodeDecodeError):  # a few files of the library are broken on purpose, or Latin-1
-            continue
-        if len(source) > 200:
-            yield Document(name, f"# Lib: {name}\n{source}", source)
-        progress(number, len(found), unit="files")
 
 
 def own_documents(name: str, path: Path, file: BinaryIO, replaced: Counter[str] | None = None) -> Iterator[Document]:

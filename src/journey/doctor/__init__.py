@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from journey.doctor import installation, numbers, speed
+from journey.doctor import installation, selfcheck, speed
 from journey.doctor.finding import REPORT, Finding
 
 CHECKS: dict[str, dict[str, Callable[[], Finding]]] = {
@@ -22,11 +22,11 @@ CHECKS: dict[str, dict[str, Callable[[], Finding]]] = {
         "extras": installation.extras,
     },
     "Numbers": {
-        "qwen3": partial(numbers.against_transformers, "qwen3"),
-        "gpt2": partial(numbers.against_transformers, "gpt2"),
-        "bpe": numbers.against_tokenizers,
-        "generation": numbers.cached_against_full,
-        "checkpoint": numbers.round_trip,
+        "qwen3": partial(selfcheck.against_transformers, "qwen3"),
+        "gpt2": partial(selfcheck.against_transformers, "gpt2"),
+        "bpe": selfcheck.against_tokenizers,
+        "generation": selfcheck.cached_against_full,
+        "checkpoint": selfcheck.round_trip,
     },
     "Speed": {
         "matmul": speed.matmul,

@@ -12,7 +12,7 @@ from pathlib import Path
 from journey import machine
 from journey.doctor.finding import Finding
 from journey.lineage import surroundings
-from journey.stages.run import metric
+from journey.metrics import metric
 
 # What the package needs (pyproject.toml names the same), and what for.
 NEEDED = {
@@ -41,7 +41,7 @@ NEEDED = {
 EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
-        ["hypothesis", "import-linter", "mistral-common", "mypy", "pytest", "ruff", "sentencepiece"],
+        ["hypothesis", "import-linter", "mistral-common", "mypy", "pytest", "pytest-xdist", "ruff", "sentencepiece"],
     ),
     "compare": (
         "Mistral's tokenizers and trained partners in `journey tokenizer compare`",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from journey.doctor.finding import Finding
-from journey.stages.run import metric
+from journey.metrics import metric
 
 if TYPE_CHECKING:
     import torch

@@ -8,12 +8,13 @@ resample takes the same items for both (paired): what makes a document hard make
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.special import stdtrit
 
 from journey.errors import JourneyError
+from journey.metrics import Metric, metric
 
 Numbers = Sequence[float] | np.ndarray  # one an item, (n,)
 RESAMPLES = 2000
@@ -31,6 +32,10 @@ class Estimate:
     n: int
     unit: str = ""
     convention: str = ""
+
+    def metric(self) -> Metric:
+        """In the shape that every number has in `--json`."""
+        return metric(**asdict(self))
 
 
 def mean(items: Numbers, unit: str = "", convention: str = "") -> Estimate:

@@ -13,6 +13,7 @@ from torch import Tensor
 from journey.data.sources import Document
 from journey.evaluate.perplexity import MAX_BYTES, batches, chunk, encode, windows
 from journey.model.gpt import GPT
+from journey.model.layers import Trace
 from journey.tokenizer.formats import Tokenizer
 
 
@@ -75,8 +76,8 @@ def cka(
     rows = [[*ids[:n_ctx], tokenizer.bos] for ids, _ in encode(tokenizer, documents, max_bytes)]
     moments = [Moments() for _ in range(parent.config.n_layer + 1)]
     for _, ids, text in batches(parent, rows, [2] * len(rows)):
-        before: dict = {}
-        after: dict = {}
+        before: Trace = {}
+        after: Trace = {}
         parent.hidden(ids[:, :-1], trace=before)
         child.hidden(ids[:, :-1], trace=after)
         for layer, moment in enumerate(moments):

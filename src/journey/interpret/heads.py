@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from journey.model.gpt import GPT
+from journey.model.layers import Trace
 from journey.tokenizer.formats import Tokenizer
 
 PERIOD = 48
@@ -35,7 +36,7 @@ def repeat(model: GPT, tokenizer: Tokenizer, n: int = 32, seed: int = 0) -> dict
     scores = {name: torch.zeros(n_layer, n_head) for name in ("induction", "previous", "duplicate")}
     first, second = [], []
     for batch in ids.to(next(model.parameters()).device).split(_SEQUENCES_AT_ONCE):
-        trace: dict = {}
+        trace: Trace = {}
         logits = model(batch, trace=trace)  # (B, 1 + 2L, V)
         losses = F.cross_entropy(logits[:, :-1].transpose(1, 2), batch[:, 1:], reduction="none")  # (B, 2L)
         first += losses[:, 1:L].mean(1).tolist()

@@ -81,7 +81,8 @@ def _stage(life: Life, entry: Entry, explained: bool) -> Section:
     main.sort(key=lambda e: not any(e.key.startswith(key) for key in shown))  # what the stage is for comes first
     changes: list[Block] = []
     if main:
-        changes = [Heading("What it changed"), Changes([e.shown() for e in main])]
+        heading = "What it changed" if entry.is_model else "What was measured"
+        changes = [Heading(heading), Changes([e.shown() for e in main])]
     if by_itself:
         changes.append(Fold("And by itself, as every model is measured", [Changes([e.shown() for e in by_itself])]))
     blocks = [*life.story(entry).blocks, *changes, *provenance.record(entry)]

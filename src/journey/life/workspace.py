@@ -23,7 +23,6 @@ class Entry:
     name: str
     kind: str
     parents: Sequence[str]
-    data: Sequence[str]
     node: Node | None
     taken: Mapping[str, Taken]
 
@@ -39,9 +38,9 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """The text that it was trained on, without what it only repeated."""
+        """The text that it was trained on, without what it only repeated; nothing where it read none."""
         data = self.node.lineage.get("data", {}).get("data", {}) if self.node else {}
-        return data.get("text", data).get("name", self.data[0] if self.data else "")
+        return data.get("text", data).get("name", "")
 
     @property
     def seconds(self) -> float:
@@ -73,7 +72,7 @@ class Life:
             if node and node.id != found["id"]:  # left over from another plan
                 node = None
             taken = measuring.read(node, workspace) if node else {}
-            entries.append(Entry(found["name"], found["stage"], found["parents"], found["data"], node, taken))
+            entries.append(Entry(found["name"], found["stage"], found["parents"], node, taken))
         return cls(plan["recipe"], plan["seed"], entries, expected)
 
     @cached_property

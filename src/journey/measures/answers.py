@@ -1,19 +1,12 @@
 """How surprised a model is by the documented answers, by the passage that stands before the question."""
 
-from dataclasses import dataclass
-
 from journey.evaluate.statistics import Estimate
-from journey.measure import Bench, Seen, measure
+from journey.measure import Bench, NoSettings, Seen, measure
 from journey.report.blocks import Block, Cell, Fold, Table
 from journey.scores import Against, Items, Score, Taken, estimate, estimates
 
 PASSAGES = {"right": "the right passage", "shuffled": "another one's passage", "none": "no passage"}
 COUNTED = "nats per token of the documented answer, its <|end|> included, in the chat format"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Settings: none."""
 
 
 @measure(
@@ -26,7 +19,7 @@ class Answers:
     reads=("questions",),
     version=1,
 )
-def answers(bench: Bench, config: Answers) -> Taken:
+def answers(bench: Bench, config: NoSettings) -> Taken:
     """Nats of each documented answer, given each kind of passage."""
     from journey.evaluate.answers import answer_losses
 

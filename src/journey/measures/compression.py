@@ -1,14 +1,7 @@
 """How much text a token stands for: what a tokenizer spares every model that uses it."""
 
-from dataclasses import dataclass
-
-from journey.measure import Bench, measure
+from journey.measure import Bench, NoSettings, measure
 from journey.scores import Items, Score, Taken
-
-
-@dataclass(frozen=True)
-class Compression:
-    """Settings: none."""
 
 
 @measure(
@@ -20,7 +13,7 @@ class Compression:
     reads=("documents",),
     version=1,
 )
-def compression(bench: Bench, config: Compression) -> Taken:
+def compression(bench: Bench, config: NoSettings) -> Taken:
     """The held-out documents of each text as this tokenizer cuts them."""
     from journey.checkpoint import open_tokenizer
     from journey.evaluate import perplexity
@@ -42,6 +35,7 @@ def compression(bench: Bench, config: Compression) -> Taken:
                 stated="1 would be bytes alone",
                 question=f"How many bytes of {name} does a token stand for?",
                 item="documents",
+                brief=True,
                 convention=f"the first {perplexity.MAX_BYTES} bytes of each document, document marks not counted",
             )
         )

@@ -1,16 +1,9 @@
 """What a model is and costs: parameters, and the price of a byte of text in arithmetic and in memory."""
 
-from dataclasses import dataclass
-
-from journey.measure import Bench, Seen, measure
+from journey.measure import Bench, NoSettings, Seen, measure
 from journey.report.blocks import Block, Cell, Table, TableRow
 from journey.report.format import big, bytes_, number, si
 from journey.scores import Taken
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Settings: none."""
 
 
 @measure(
@@ -22,7 +15,7 @@ class Costs:
     version=1,
     default=False,
 )
-def costs(bench: Bench, config: Costs) -> Taken:
+def costs(bench: Bench, config: NoSettings) -> Taken:
     """A byte's cost is a token's over the bytes that a token of the first text's dev split stands for."""
     if not bench.corpora:
         return Taken()

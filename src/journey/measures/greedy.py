@@ -1,8 +1,6 @@
 """What a model answers by itself: whether it ends, how long it is, and what it shares with the documented answer."""
 
-from dataclasses import dataclass
-
-from journey.measure import Bench, Seen, dots, measure, score_keys
+from journey.measure import Bench, NoSettings, Seen, dots, measure, score_keys
 from journey.report.blocks import Block, Mark, Row
 from journey.scores import Items, Score, Taken
 
@@ -19,11 +17,6 @@ CAPTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Greedy:
-    """Settings: none."""
-
-
 @measure(
     of="model",
     title="Its own answers",
@@ -32,7 +25,7 @@ class Greedy:
     reads=("questions",),
     version=1,
 )
-def greedy(bench: Bench, config: Greedy) -> Taken:
+def greedy(bench: Bench, config: NoSettings) -> Taken:
     """The greedy answers of the held-out questions."""
     from journey.evaluate.answers import MAX_NEW_TOKENS, endings
 

@@ -1,8 +1,8 @@
 """What preference training taught: held-out pairs, their margins, and whether length alone would explain them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from journey.measure import Bench, Seen, dots, measure
+from journey.measure import Bench, NoSettings, Seen, dots, measure
 from journey.report.blocks import Block, Cell, Curves, Line, Mark, Row, Table, TableRow
 from journey.scores import Against, Items, Score, Taken, estimate, estimates
 
@@ -12,11 +12,6 @@ ACCURACY = (
 )
 GROUPS = {None: "all", "longer": "chosen is longer", "as_long": "as long", "shorter": "chosen is shorter"}
 HELD_OUT = "pairs-test.jsonl"  # where a stage that trains on preferences leaves those that it did not
-
-
-@dataclass(frozen=True)
-class Preferences:
-    """Settings: none."""
 
 
 @measure(
@@ -29,7 +24,7 @@ class Preferences:
     reads=("questions", "parent"),
     version=1,
 )
-def preferences(bench: Bench, config: Preferences) -> Taken:
+def preferences(bench: Bench, config: NoSettings) -> Taken:
     """Each held-out pair's margin, and the KL of the model's own answers; nothing for a model without such pairs."""
     from journey.data.preferences import load
     from journey.evaluate import preferences as scorer

@@ -66,6 +66,7 @@ def quantized(bench: Bench, config: Quantized) -> Taken:
                 against=against,
                 item="documents",
                 convention=convention,
+                brief=True,
             )
         )
     for what, said in (("prompts", "chat prompts"), ("texts", "held-out documents")):

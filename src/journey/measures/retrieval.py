@@ -1,8 +1,6 @@
 """What an index finds, and what a found passage does to the answer."""
 
-from dataclasses import dataclass
-
-from journey.measure import Bench, Seen, measure
+from journey.measure import Bench, NoSettings, Seen, measure
 from journey.report.blocks import Block, Cell, Dot, Dots, Row, Table, Text
 from journey.scores import Against, Items, Score, Taken, estimate, estimates
 
@@ -22,11 +20,6 @@ HELPS = (
 )
 
 
-@dataclass(frozen=True)
-class Retrieval:
-    """Settings: none."""
-
-
 @measure(
     of="index",
     title="Retrieval and answers",
@@ -41,7 +34,7 @@ class Retrieval:
     reads=("questions", "parent"),
     version=1,
 )
-def retrieval(bench: Bench, config: Retrieval) -> Taken:
+def retrieval(bench: Bench, config: NoSettings) -> Taken:
     """Ranks, losses and word F1 of each held-out question about the text of the index."""
     from journey.retrieve import evaluate
 

@@ -1,21 +1,15 @@
 """The same prompts, continued by every model with the same seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from journey.measure import Bench, Seen, measure
+from journey.measure import Bench, NoSettings, Seen, measure
 from journey.report import blocks
 from journey.report.blocks import Block, Fold, Sample
 from journey.scores import Taken
 
 if TYPE_CHECKING:
     from journey.data.corpus import Document, Question
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Settings: none."""
 
 
 @measure(
@@ -27,7 +21,7 @@ class Samples:
     version=1,
     first=True,
 )
-def samples(bench: Bench, config: Samples) -> Taken:
+def samples(bench: Bench, config: NoSettings) -> Taken:
     """What is written after each of six prompts."""
     from journey.evaluate import answers
 

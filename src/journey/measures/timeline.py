@@ -1,11 +1,10 @@
 """How one question was answered: the search, the prompt read at once, and a token a step, to the scale of time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import median
 from typing import TypedDict, cast
 
-from journey.measure import Bench, Seen, measure
+from journey.measure import Bench, NoSettings, Seen, measure
 from journey.report.blocks import Block, Box, Cell, Fold, Lanes, Pieces, Points, Prose, Row, Table, TableRow, Text
 from journey.report.format import bytes_, number, si
 from journey.scores import JSON, Taken
@@ -25,11 +24,6 @@ class Pass(TypedDict):
     text: str
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """Settings: none."""
-
-
 @measure(
     of="index",
     title="How it answered",
@@ -40,7 +34,7 @@ class Timeline:
     version=1,
     first=True,
 )
-def timeline(bench: Bench, config: Timeline) -> Taken:
+def timeline(bench: Bench, config: NoSettings) -> Taken:
     """One held-out question, answered and timed pass by pass."""
     from journey.infer.timeline import timeline as timed
     from journey.lineage import surroundings

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from journey.errors import JourneyError
 from journey.model import families
 from journey.model.config import GPTConfig
-from journey.model.layers import Cache
+from journey.model.layers import Cache, Trace
 
 
 class GPT(nn.Module):
@@ -49,7 +49,7 @@ class GPT(nn.Module):
         *,
         documents: Tensor | None = None,
         cache: Cache | None = None,
-        trace: dict | None = None,
+        trace: Trace | None = None,
     ) -> Tensor:
         """Logits (B, T, V) of ids (B, T); with targets (B, T) their mean cross-entropy in nats, -100 not counted.
 
@@ -74,7 +74,7 @@ class GPT(nn.Module):
         *,
         documents: Tensor | None = None,
         cache: Cache | None = None,
-        trace: dict | None = None,
+        trace: Trace | None = None,
     ) -> Tensor:
         """What the head reads, (B, T, C): the last block's output, normed. For who needs few positions' logits."""
         T = ids.size(1)

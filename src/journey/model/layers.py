@@ -1,13 +1,15 @@
 """The parts that families share: rotary positions, attention, two kinds of MLP, and the block around them."""
 
 import math
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from journey.model.config import GPTConfig
+
+Trace: TypeAlias = dict[tuple[str, int], Tensor]  # (what, layer) -> what was there
 
 
 class Cache(Protocol):
@@ -60,7 +62,7 @@ class Attention(nn.Module):
             self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None, trace: dict | None
+        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None, trace: Trace | None
     ) -> Tensor:
         """(B, T, C) -> (B, T, C); mask (B, 1, T, S) says which keys a query sees, None is plain causal."""
         B, T, _ = x.shape
@@ -126,7 +128,7 @@ class Block(nn.Module):
         self.mlp_norm, self.mlp = mlp_norm, mlp
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None, trace: dict | None
+        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None, trace: Trace | None
     ) -> Tensor:
         x = x + self.attention(self.attention_norm(x), rope, mask, cache, trace)
         return x + self.mlp(self.mlp_norm(x))

@@ -17,9 +17,10 @@ import numpy as np
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
+from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, Stopped, metric, stage
+from journey.stages.run import Run, Stopped, stage
 from journey.stages.story import Story, Told, curves, facts
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
@@ -114,7 +115,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
         raise JourneyError("the reference model changed in training, so no margin means anything: report this")
     write_model(trainer.model, parent.path, tokenizer, run.folder)
     save(parts["test"], run.folder / "pairs-test.jsonl")
-    start = {"step": 0, "tokens": 0} | dev_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
+    start = {"step": 0, "tokens": 0} | margin_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
     write_json(run.folder / "history.json", [start, *history])
     facts = {
         "reference": {"id": parent.id, "sha256_before": reference_before, "sha256_after": reference_after},
@@ -215,7 +216,7 @@ class PreferenceTrainer(Shell):
 
     def dev_numbers(self) -> dict[str, float]:
         """Loss, accuracy and mean margin."""
-        return dev_numbers(self.dev_margins(), self.args.beta)
+        return margin_numbers(self.dev_margins(), self.args.beta)
 
     def dev_margins(self) -> np.ndarray:
         """Each dev pair's margin in nats, (dev pairs,)."""
@@ -257,7 +258,7 @@ def check_start(loss: float, margin: float) -> None:
         )
 
 
-def dev_numbers(margins: np.ndarray, beta: float) -> dict[str, float]:
+def margin_numbers(margins: np.ndarray, beta: float) -> dict[str, float]:
     """Loss, accuracy and mean margin of the dev pairs."""
     from journey.evaluate.preferences import preferred
 
@@ -298,7 +299,7 @@ def _dev_metrics(margins: np.ndarray, beta: float) -> dict[str, Any]:
         ),
         "dev_margin": statistics.mean(margins, "nats", pairs),
     }
-    return {name: metric(**dataclasses.asdict(estimate)) for name, estimate in estimates.items()}
+    return {name: estimate.metric() for name, estimate in estimates.items()}
 
 
 @dpo.tells

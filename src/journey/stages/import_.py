@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
 from journey.files import digest, read_json, sha256_file, write_json
+from journey.metrics import metric
 from journey.report.blocks import Text
 from journey.report.format import MISSING, power
 from journey.stages.cost import ELSEWHERE, Cost
-from journey.stages.run import Run, metric, stage
+from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
 
 if TYPE_CHECKING:

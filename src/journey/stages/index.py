@@ -6,10 +6,11 @@ from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
+from journey.metrics import metric
 from journey.pair import open_pair
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, metric, stage
+from journey.stages.run import Run, stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

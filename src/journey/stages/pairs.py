@@ -17,11 +17,12 @@ from journey import chat
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_json
+from journey.metrics import metric
 from journey.pair import open_pair
 from journey.report.blocks import Cell, Sample, Samples, Shown, Table
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, metric, stage
+from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Pairs:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Prompted:
     """A question in the chat format, and the answer that others are compared with."""
 
     id: str
@@ -157,9 +158,9 @@ def _ask(messages: Messages) -> tuple[Messages, str]:
 
 def _fitting(
     questions: Sequence[tuple[str, Messages, str]], tokenizer: "Tokenizer", limit: int, run: Run, name: str
-) -> list[Asked]:
+) -> list[Prompted]:
     """The questions of at most `limit` tokens, each once, short ones first; what is left out is said."""
-    found: dict[str, Asked] = {}
+    found: dict[str, Prompted] = {}
     too_long = unasked = 0
     for id, prompt, reference in questions:
         if not prompt or prompt[-1]["role"] == "assistant":
@@ -167,7 +168,7 @@ def _fitting(
             continue
         ids = chat.encode_prompt(prompt, tokenizer)
         if len(ids) <= limit:
-            found.setdefault(digest(prompt), Asked(id, prompt, reference, ids))
+            found.setdefault(digest(prompt), Prompted(id, prompt, reference, ids))
         else:
             too_long += 1
     if too_long:
@@ -180,7 +181,7 @@ def _fitting(
 
 
 def _answer(
-    model: Any, asked: dict[str, list[Asked]], tokenizer: "Tokenizer", config: Pairs, run: Run
+    model: Any, asked: dict[str, list[Prompted]], tokenizer: "Tokenizer", config: Pairs, run: Run
 ) -> dict[str, list[list[tuple[list[int], bool]]]]:
     """Every question's samples as (ids, whether the model ended by itself). A chunk draws from its own seed and is kept
     in run.scratch, so that what a kill interrupts goes on to the same answers."""
@@ -210,7 +211,7 @@ def _answer(
     return answers
 
 
-def _chunks(asked: dict[str, list[Asked]]) -> Iterator[tuple[int, str, list[Asked]]]:
+def _chunks(asked: dict[str, list[Prompted]]) -> Iterator[tuple[int, str, list[Prompted]]]:
     number = 0
     for name, questions in asked.items():
         for start in range(0, len(questions), _CHUNK):
@@ -219,7 +220,7 @@ def _chunks(asked: dict[str, list[Asked]]) -> Iterator[tuple[int, str, list[Aske
 
 
 def rank(
-    asked: Sequence[Asked],
+    asked: Sequence[Prompted],
     answers: Sequence[Sequence[tuple[list[int], bool]]],
     tokenizer: "Tokenizer",
     margin: float,
@@ -278,7 +279,7 @@ def _shares(counts: Counter[str]) -> dict[str, Any]:
 
     def share(part: str, whole: str, convention: str) -> dict[str, Any]:
         hits = np.arange(counts[whole]) < counts[part]
-        return metric(**dataclasses.asdict(proportion(hits, convention=convention)))
+        return proportion(hits, convention=convention).metric()
 
     return {
         "not_ended": share("not_ended", "answers", "share of the answers cut off by max_new_tokens: left out"),
@@ -307,7 +308,7 @@ def _lengths(found: Sequence["Pair"], tokenizer: "Tokenizer") -> dict[str, Any]:
         "chosen_f1": statistics.mean(scores[:, 0], "", "training pairs"),
         "rejected_f1": statistics.mean(scores[:, 1], "", "training pairs"),
     }
-    return {name: metric(**dataclasses.asdict(estimate)) for name, estimate in estimates.items()}
+    return {name: estimate.metric() for name, estimate in estimates.items()}
 
 
 @pairs.tells

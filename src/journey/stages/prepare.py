@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from journey.checkpoint import LINEAGE, Node, open_tokenizer
+from journey.metrics import metric
 from journey.report.format import big
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, metric, stage
+from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
 
 

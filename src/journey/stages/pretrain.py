@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
+from journey.metrics import metric
 from journey.model.families import FamilyName
 from journey.stages import kind_of
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, Stopped, metric, stage
+from journey.stages.run import Run, Stopped, stage
 
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus

@@ -7,9 +7,10 @@ from typing import Any
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import read_json, write_json
+from journey.metrics import metric
 from journey.pair import open_pair
 from journey.stages.cost import ELSEWHERE, Cost, parameters
-from journey.stages.run import Run, metric, stage
+from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
 
 

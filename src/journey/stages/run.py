@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console
 from journey.errors import JourneyError
+from journey.fields import chosen
 from journey.files import publish, read_json, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
 from journey.stages import a, goes_on_from, kind_of
@@ -120,18 +121,6 @@ class Run:
         return Node(self.out)
 
 
-def metric(
-    value: float,
-    unit: str = "",
-    convention: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    n: int | None = None,
-) -> dict[str, Any]:
-    """One number in the shape that `--json`, the lineage and the report share."""
-    return {"value": value, "low": low, "high": high, "n": n, "unit": unit, "convention": convention}
-
-
 Body = Callable[[Any, Any, Run], dict[str, Any]]
 Tell = TypeVar("Tell", bound=Callable[..., Any])
 
@@ -168,6 +157,10 @@ class Stage:
     def source(self) -> str:
         """Hash of its code."""
         return source_version(self.body.__module__)
+
+    def id(self, config: Any, parents: list[str], inputs: dict[str, str], seed: int) -> str:
+        """The id of what it makes of these; `inputs` is what the config's data stands for."""
+        return node_id(self.name, self.version, chosen(config), parents, inputs, seed)
 
     def tells(self, tell: Tell) -> Tell:
         """Decorate the function that tells this stage's part of the page; it stays what it is, and stands in `tell`."""
@@ -256,7 +249,7 @@ def stage(
 
 def identify(stage: Stage, config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
     """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
-    return node_id(stage.name, stage.version, dataclasses.asdict(config), parents, inputs_of(config, given), seed)
+    return stage.id(config, parents, inputs_of(config, given), seed)
 
 
 def _origin(node: Node) -> dict[str, Any]:

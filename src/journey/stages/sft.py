@@ -14,9 +14,10 @@ import numpy as np
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.files import write_json
+from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, Stopped, metric, stage
+from journey.stages.run import Run, Stopped, stage
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
 if TYPE_CHECKING:

@@ -6,14 +6,16 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from journey.data.sources import SOURCES
 from journey.errors import JourneyError
 from journey.files import read_json
+from journey.metrics import metric
 from journey.report.blocks import Cell, Shares, Table, TableRow
 from journey.report.blocks import Text as Paragraph
 from journey.report.format import MISSING, bytes_, number
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, metric, stage
+from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told
 
 
@@ -24,7 +26,7 @@ class Text:
     source: str = names(
         "installed-docs",
         Input(files="text"),
-        "installed-docs, stdlib-code, or a file or folder of .txt, .md, .jsonl, .jsonl.gz or .parquet",
+        f"{', '.join(SOURCES)}, or a file or folder of .txt, .md, .jsonl, .jsonl.gz or .parquet",
     )
     dev: float = 0.02
     """Share of the documents set aside for choosing settings."""
@@ -37,7 +39,7 @@ class Text:
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Measured for what is on the machine; else by the size of the user's own files (docs/measurements.md)."""
-        from journey.data.sources import SOURCES, files
+        from journey.data.sources import files
 
         if self.source in SOURCES:
             return Cost(25, 30e6)

@@ -7,12 +7,13 @@ from typing import Any, Literal
 from journey.chat import SPECIALS
 from journey.errors import JourneyError
 from journey.files import digest
+from journey.metrics import metric
 from journey.report.blocks import Cell, Pieces, Table
 from journey.report.format import interval, number
 from journey.scores import estimates
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
-from journey.stages.run import Run, metric, stage
+from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told
 from journey.tokenizer.codec import check_size
 

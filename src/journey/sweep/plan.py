@@ -158,7 +158,7 @@ class Plan:
 
 def plan(sweep: Sweep, workspace: Path) -> Plan:
     """Every node that some point needs, once. Errors: JourneyError when points would be measured on different texts."""
-    memo: dict[str, str] = {}
+    memo: dict[str, dict[str, str]] = {}
     found: dict[str, tuple[Planned, dict[str, Planned]]] = {}  # id -> the node, and those of its recipe by name
     users: dict[str, list[dict[str, Any]]] = {}  # id -> the values and the seed of each training that needs it
     measured = []

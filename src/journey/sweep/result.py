@@ -10,7 +10,7 @@ from journey.evaluate import statistics
 from journey.evaluate.statistics import Estimate
 from journey.lineage import surroundings
 from journey.runner import Planned
-from journey.scores import Score, metric
+from journey.scores import Score
 from journey.sweep.numbers import SPLITS, Asked, Found, measure
 from journey.sweep.plan import Point, Sweep
 
@@ -102,7 +102,7 @@ def _items(runs: list[dict[str, Any]], name: str, split: str) -> list[tuple[list
 
 
 def _estimate(e: Estimate) -> dict[str, Any]:
-    return metric(e)
+    return e.metric()
 
 
 def _groups(points: list[dict[str, Any]], x: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import tokenizers
 from tokenizers import models, pre_tokenizers
@@ -58,7 +59,7 @@ def _one_way(ids: dict[str, int], merges: list[Merge]) -> bool:
     return all(len(model.tokenize(token)) == 1 for token in made)
 
 
-def _without_offsets(step: dict | None) -> dict:
+def _without_offsets(step: dict[str, Any] | None) -> dict[str, Any]:
     """A pre-tokenizer's settings but the one that does not change ids."""
     step = {key: value for key, value in (step or {}).items() if key != "trim_offsets"}
     return step | {"pretokenizers": [_without_offsets(inner) for inner in step.get("pretokenizers", ())]}

@@ -46,7 +46,17 @@ def run(
     cost = runner.remaining(planned)
     _print_plan(planned, place, cost)
     if dry_run:
-        ids = [{"name": i.step.name, "stage": i.step.stage, "id": i.id, "done": i.done} for i in planned]
+        ids = [
+            {
+                "name": i.step.name,
+                "stage": i.step.stage,
+                "id": i.id,
+                "done": i.done,
+                "reason": i.reason,
+                "older": i.older,
+            }
+            for i in planned
+        ]
         return Result(path=place, more={"nodes": ids, "seconds": round(cost.seconds), "bytes": round(cost.bytes)})
     nodes = runner.make(read, planned, place, make_console())
     page = place / "report.html"
@@ -59,13 +69,21 @@ def run(
 
 
 def _print_plan(planned: list[runner.Planned], place: Path, cost: runner.Cost) -> None:
+    older = [item.step.name for item in planned if item.older]
+    if len(older) == 1:
+        print(f"{older[0]}: made by older code, kept; `--from {older[0]}` makes it anew", file=sys.stderr)
+    elif older:
+        names = ", ".join(older)
+        print(f"{names}: made by older code, kept; `--from NAME` makes one anew, and what follows", file=sys.stderr)
     waiting = [item for item in planned if item.waits]
     if not waiting:
         return
     print(f"{place}: {len(waiting)} of {len(planned)} stages to make", file=sys.stderr)
     for item in planned:
-        cost_ = f"about {clock(item.cost.seconds)}, {item.cost.bytes / 1e6:,.0f} MB"
-        state = cost_ if item.waits else "done" if item.done else "not asked for"
+        state = "done" if item.done else "not asked for"
+        if item.waits:
+            state = f"about {clock(item.cost.seconds)}, {item.cost.bytes / 1e6:,.0f} MB"
+            state = f"{state:<22}  {item.reason}"
         print(f"  {item.step.name:<14} {item.step.stage:<10} {item.id[:10]}  {state}", file=sys.stderr)
     print(f"in all about {clock(cost.seconds)} and {cost.bytes / 1e6:,.0f} MB", file=sys.stderr)
 

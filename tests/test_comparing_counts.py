@@ -10,10 +10,10 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
+from journey.comparing import counts as vocabularies
 from journey.data import samples
 from journey.data.samples import Sample
 from journey.errors import JourneyError
-from journey.evaluate import vocabularies
 from journey.tokenizer import foreign
 from journey.tokenizer.formats import Tokenizer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from journey.doctor.finding import REPORT, Finding
-from journey.stages.run import metric
+from journey.metrics import metric
 
 if TYPE_CHECKING:
     from torch import Tensor

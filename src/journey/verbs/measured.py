@@ -38,7 +38,7 @@ def eval(
     journey eval path/to/gpt2 --measure bits_per_byte --measure repeats --text installed-docs
     """
     from journey.evaluating import evaluate
-    from journey.scores import estimates, metric
+    from journey.scores import estimates
 
     if not nodes:
         raise JourneyError("name at least one node: `journey eval base`")
@@ -47,7 +47,7 @@ def eval(
         place = home(workspace, must=False)
         found = {name: evaluate(name, measure, text, place, out, console) for name in nodes}
     summaries = {
-        name: {key: metric(e) for each in taken.values() for key, e in estimates(each).items()}
+        name: {key: e.metric() for each in taken.values() for key, e in estimates(each).items()}
         for name, (_, taken) in found.items()
     }
     for name, metrics in summaries.items():
