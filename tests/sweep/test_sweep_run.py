@@ -3,19 +3,26 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from journey import measuring
 from journey.checkpoint import open_node
+from journey.console import Console
 from journey.data.corpus import Corpus
 from journey.evaluate import perplexity, statistics
 from journey.model import huggingface
+from journey.scores import Items, Score, Taken, estimates
+from journey.sweep import numbers
+from journey.sweep.result import _compare
 from journey.tokenizer.formats import Tokenizer
 
 from .conftest import write
@@ -70,6 +77,86 @@ def test_the_numbers_are_those_of_the_nodes(swept):
     assert found["groups"] == [{"values": {}, "points": [0, 1], "best": 1}] and found["x"] == "tokens"
     assert short["metrics"]["bits_per_byte.docs"]["against_best"]["low"] > 0
     assert output.json["metrics"]["tokens=8192.bits_per_byte.docs"] == long["metrics"]["bits_per_byte.docs"]["test"]
+
+
+def test_what_was_measured_stands_where_a_run_keeps_it(swept):
+    """Of both splits, one file a measure; no n-gram models, which no sweep asks for."""
+    _, workspace, output = swept
+    runs = [run for point in output.json["sweep"]["points"] for run in point["runs"]]
+    for run in runs:
+        folder = workspace / "measurements" / run["node"]
+        names = {f"{name}{end}.json" for name in ("bits_per_byte", "costs") for end in ("", "-dev")}
+        assert {path.name for path in folder.iterdir()} == names
+        for split, end in (("test", ""), ("dev", "-dev")):
+            taken = Taken.read(json.loads((folder / f"bits_per_byte{end}.json").read_text()))
+            (e,) = estimates(taken).values()
+            assert run["metrics"]["bits_per_byte.docs"][split] == pytest.approx(e.value, rel=1e-12)
+        assert len(taken.items["docs"]) <= 30
+    facts = output.json["sweep"]["points"][0]["facts"]
+    assert facts["parameters"] > facts["body_parameters"] > 0 and facts["tokens"] == 2048
+    assert json.loads((workspace / "sweep.json").read_text())["metrics"][0]["better"] == "lower"
+
+
+@pytest.fixture
+def copied(swept, tmp_path):
+    """The finished sweep in a workspace of the test's own."""
+    shutil.copytree(swept[1], tmp_path / "copied")
+    return swept[0], tmp_path / "copied"
+
+
+def test_any_score_that_is_better_or_worse_can_be_swept(copied, journey):
+    """A second one is shown beside the first."""
+    recipe, workspace = copied
+    metrics = ["--set", "sweep.metrics=[repeat.second, bits_per_byte]", "--seeds", 1]
+    output = journey("sweep", recipe, "--workspace", workspace, *metrics, "--json")
+    assert output.code == 0, output.err
+    found = output.json["sweep"]
+    assert [metric["name"] for metric in found["metrics"]] == ["repeat.second", "bits_per_byte.docs"]
+    assert found["metrics"][0]["label"] == "loss of the second copy" and found["metrics"][0]["unit"] == "nats/token"
+    for point in found["points"]:
+        (run,) = point["runs"]
+        path = workspace / "measurements" / run["node"] / "repeats.json"
+        e = estimates(Taken.read(json.loads(path.read_text())))["repeat.second"]
+        assert run["metrics"]["repeat.second"]["test"] == pytest.approx(e.value)
+    dev = [point["metrics"]["repeat.second"]["dev"]["value"] for point in found["points"]]
+    assert found["groups"][0]["best"] == dev.index(min(dev))
+
+
+def test_what_is_neither_better_nor_worse_chooses_nothing(copied, journey):
+    """The second time too, when it is measured and nothing is left to do."""
+    recipe, workspace = copied
+    for _ in range(2):
+        output = journey("sweep", recipe, "--workspace", workspace, "--set", "sweep.metrics=[repeat.first]", "--json")
+        errors = {point["error"] for point in output.json["sweep"]["points"]}
+        assert output.code == 1 and all("repeat.first" in e and "neither better nor worse" in e for e in errors)
+
+
+@pytest.mark.parametrize(("better", "best"), [("lower", 0), ("higher", 2)])
+def test_the_best_has_the_lowest_or_the_highest_number_on_dev(better, best):
+    score = Score("right", "answered right", "right", share=True, unit="%", better=better)
+    points = []
+    for dev, test in ((10.0, 99.0), (20.0, 50.0), (30.0, 1.0)):  # on test they stand the other way round
+        items = {"right": {"dev": ([dev] * 4, [1.0] * 4), "test": ([test] * 4, [1.0] * 4)}}
+        metrics = {"right": {split: {"value": value} for split, value in (("dev", dev), ("test", test))}}
+        points.append({"runs": [{"items": items}], "metrics": metrics, "best": False, "level": False})
+    group = {"values": {}, "points": [0, 1, 2], "best": None}
+    _compare(points, group, {"right": score}, SimpleNamespace(metrics=("right",)))
+    assert group["best"] == best and [point["best"] for point in points] == [i == best for i in range(3)]
+    assert points[1]["metrics"]["right"]["against_best"]["value"] == 50.0 - (99.0 if best == 0 else 1.0)
+
+
+def test_a_share_is_swept_in_percent(life, tmp_path, monkeypatch):
+    """As everywhere else it is shown."""
+    score = Score("right", "", "right", share=True, unit="%", better="higher")
+    taken = {
+        "toy": Taken({"items": Items(["a", "b"], {"right": [True, False]})}, [score]),
+        "costs": Taken(facts={"parameters": 7, "note": "no number"}),
+    }
+    monkeypatch.setattr(measuring, "take", lambda *given, **more: SimpleNamespace(taken=taken))
+    asked = numbers.Asked(("right",), {}, measuring.Measuring(), 0, tmp_path)
+    found = numbers.measure(life.node("base"), asked, Console())
+    assert found.sums == {"right": {split: ([100.0, 0.0], [1.0, 1.0]) for split in ("dev", "test")}}
+    assert found.facts == {"parameters": 7.0}
 
 
 def _drawn(documents):
@@ -172,6 +259,8 @@ def _workers(workspace: Path) -> list[int]:
     [
         (["--set", "sweep.metrics=[bits]"], 'sweep: no score "bits"'),
         (["--set", "sweep.metrics=[bits_per_byte.dosc]"], 'did you mean "bits_per_byte.docs"'),
+        (["--set", "sweep.metrics=[recall_at_5]"], "recall_at_5 is measured of an index, a sweep compares models"),
+        (["--set", "sweep.metrics=[bits_per_byte.f16]"], "bits_per_byte.f16 is measured of a gguf, a sweep compares"),
         (["--jobs", "0"], "--jobs 0: at least 1"),
         (["--vary", "stages.docs.dev=0.1,0.2"], 'the text "docs" differs between points'),
     ],
@@ -185,4 +274,6 @@ def test_answers_need_questions(swept, journey, tmp_path):
     recipe, workspace, _ = swept
     asked = ["--set", "sweep.metrics=[answer_loss.none]", "--vary", "stages.base.tokens=2_048", "--seeds", 1]
     output = journey("sweep", recipe, "--workspace", workspace, *asked, "--json")
-    assert output.code == 1 and "hold no questions" in output.json["sweep"]["points"][0]["error"]
+    error = output.json["sweep"]["points"][0]["error"]
+    assert output.code == 1 and error.startswith("answer_loss.none cannot be measured on dev")
+    assert "needs questions, which only documentation has" in error

@@ -5,6 +5,7 @@ from typing import Any
 
 from journey.checkpoint import open_node
 from journey.console import Console
+from journey.errors import JourneyError
 from journey.evaluate import statistics
 from journey.evaluate.statistics import Estimate
 from journey.lineage import surroundings
@@ -15,13 +16,14 @@ from journey.sweep.plan import Point, Sweep
 
 
 def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed: dict[str, str]) -> dict[str, Any]:
-    """The content of sweep.json. `made` maps a point's number to its measured nodes, one a seed."""
-    found = {
-        item.id: measure(open_node(item.path), asked, Console())  # all of it stands by now
-        for nodes in made
-        for item in nodes
-        if item.id not in failed
-    }
+    """The content of sweep.json. `made` maps a point's number to its measured nodes, one a seed; `failed` gets those
+    that have no such score."""
+    found: dict[str, Found] = {}
+    for item in {item.id: item for nodes in made for item in nodes if item.id not in failed}.values():
+        try:
+            found[item.id] = measure(open_node(item.path), asked, Console())  # all of it stands by now
+        except JourneyError as error:
+            failed[item.id] = str(error)
     scores = next((each.scores for each in found.values()), {})
     points = [_point(point, made[i], sweep, asked, failed, found) for i, point in enumerate(sweep.points)]
     x = next((axis.name for axis in sweep.axes if all(_is_number(v) for v in axis.choices)), sweep.axes[0].name)
