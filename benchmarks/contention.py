@@ -1,6 +1,6 @@
 """Training speed beside other programs, by how torch's threads wait for each other.
 
-    python benchmarks/contention.py [--seconds 3] [--rounds 4] [--spins 1000 300]
+    python benchmarks/contention.py [--seconds 2.5] [--rounds 4] [--spins 1000 300]
 
 Each setting has a process of its own that trains the pocket recipe's model. One at a time trains, alone and beside one
 and two processes that only count; the settings take turns and begin each round with another, so that whatever else the
@@ -109,7 +109,7 @@ def measure(settings: list[str], seconds: float, rounds: int) -> dict[str, dict[
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=3, help="of each training")
+    parser.add_argument("--seconds", type=float, default=2.5, help="of each training")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--spins", type=int, nargs="*", default=SPINS, help="beside libgomp's default and Journey's")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

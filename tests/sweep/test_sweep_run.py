@@ -27,6 +27,8 @@ from journey.tokenizer.formats import Tokenizer
 
 from .conftest import write
 
+pytestmark = pytest.mark.slow  # a process a node, and each imports torch
+
 SWEEP = """\
 measure: {documents: 30}
 sweep:
@@ -200,7 +202,6 @@ def test_one_point_fails_and_the_others_go_on(swept, life, journey, tmp_path):
     assert "base lr=1e+30: the loss is not a number" in output.err
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_to_the_same_result(swept, tmp_path):
     """kill -9 of the sweep alone: its processes end by themselves, and the same command ends as if nothing happened."""
     recipe, reference, _ = swept
@@ -218,7 +219,6 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_result(swept, tmp_path):
     assert [p["runs"] for p in ours["points"]] == [p["runs"][:1] for p in theirs["points"]]
 
 
-@pytest.mark.slow
 def test_ctrl_c_saves_and_leaves_no_process(swept, tmp_path):
     recipe, _, _ = swept
     workspace = tmp_path / "w"
