@@ -236,7 +236,7 @@ def test_a_measurement_that_is_lost_is_made_again_and_no_other_and_no_stage_is(c
 
 def files(workspace):
     """When each measurement was written."""
-    return {path: path.stat().st_ino for path in workspace.glob("measurements/*/*.json")}
+    return {path: path.stat().st_mtime_ns for path in workspace.glob("measurements/*/*.json")}
 
 
 def test_a_measure_that_a_recipe_takes_or_leaves_is_all_that_changes(copy, journey):
@@ -245,7 +245,7 @@ def test_a_measure_that_a_recipe_takes_or_leaves_is_all_that_changes(copy, journ
     run = ("run", copy.recipe, "--workspace", copy.workspace, "--json")
     output = journey(*run, "--set", "measure.costs=true", "--set", "measure.repeats.sequences=4")
     assert output.code == 0 and output.json["made"] == []
-    new = {path for path, inode in files(copy.workspace).items() if before.get(path) != inode}
+    new = {path for path, written in files(copy.workspace).items() if before.get(path) != written}
     models = [copy.node(name) for name in ("base", "coder", "chat", "preferred")]
     assert new == {measuring.place(node, copy.workspace, name) for node in models for name in ("costs", "repeats")}
     assert len(measuring.read(models[0], copy.workspace)["repeats"].items["items"]) == 4

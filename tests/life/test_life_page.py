@@ -18,7 +18,7 @@ from journey.scores import SIZE, Effect, estimates
 
 from ..conftest import call
 from ..report.test_blocks import Html
-from .scorers import MODELS
+from .scorers import MODELS, NASTY
 
 Make = Callable[..., Path]
 
@@ -142,6 +142,32 @@ def test_every_effect_stands_in_the_section_of_its_stage(whole: tuple[str, Html]
             about = " ".join(f"{e.verdict} {e.compare} · n\u00a0=\u00a0{e.size.n:,}".split())
             assert about in asked, (name, e.key)
             assert " ".join(e.size.convention.split()) in notes, (name, e.key)
+
+
+def test_what_a_stage_is_for_comes_first(whole: tuple[str, Html], workspace: Path) -> None:
+    """Then the rest of what changed; what every model is measured by is folded."""
+    for stage, first, folded in (
+        ("coder", "bits_per_byte.docs", "repeat.second vs first"),
+        ("chat", "answer_loss.right", "choices.acc_norm vs chance"),
+        ("preferred", "preference_accuracy vs chance", "repeat.second vs first"),
+    ):
+        own = section(whole[0], f"stage-{stage}")
+        changed = words(own[own.index("What it changed") :])
+        questions = {e.key: e.question for e in Life.read(workspace).effects[stage]}
+        assert changed.startswith(f"What it changed {questions[first]}"), stage
+        by_itself = own.index("And by itself, as every model is measured")
+        assert questions[folded] in own[by_itself:] and questions[folded] not in own[:by_itself]
+
+
+def test_names_are_text(make_workspace: Make) -> None:
+    workspace = make_workspace(planned="coder")
+    plan = json.loads((workspace / "plan.json").read_text().replace('"base"', json.dumps('b<i>"&*_`')))
+    (workspace / "plan.json").write_text(json.dumps(plan | {"recipe": NASTY}))
+    text, page = read(workspace)
+    assert "<script" not in text and "<i>&quot;" not in text and 'b<i>"&*_`' in page.text
+    assert [
+        link for _, found in page.tags if "href" in found and (link := str(found["href"]))[1:] not in ids(page)
+    ] == []
 
 
 def test_every_number_that_was_measured_is_shown(whole: tuple[str, Html], workspace: Path) -> None:
