@@ -10,15 +10,20 @@ from tyro.conf import Positional, UseAppendAction
 from journey import runner
 from journey.console import make_console
 from journey.errors import JourneyError
+from journey.measures import MEASURES
 from journey.verbs.common import Result, Workspace, home
+
+_NAMES = " or ".join([", ".join(list(MEASURES)[:-1]), list(MEASURES)[-1]])
 
 
 def eval(
-    nodes: Annotated[Positional[list[str]], tyro.conf.arg(metavar="NODE")],
+    nodes: Annotated[
+        Positional[list[str]], tyro.conf.arg(metavar="NODE", help="stages' names, beginnings of ids, or folders")
+    ],
     /,
     measure: Annotated[
         UseAppendAction[list[str]],
-        tyro.conf.arg(metavar="NAME", help="take this measure (default: those of a journey)"),
+        tyro.conf.arg(metavar="NAME", help=f"take {_NAMES} (default: what a journey takes)"),
     ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
     text: Annotated[
         UseAppendAction[list[str]],
