@@ -122,7 +122,7 @@ def take(
     keys = {name: _key(measure, bench, parent, measuring.configs[name]) for name, measure in measures.items()}
     paths = {name: place(node, workspace, name, split) for name in measures}
     found = {name: read_json(path) for name, path in paths.items() if path.exists()}
-    stands = {name: Taken.read(f) for name, f in found.items() if f["key"] == keys[name]}
+    stands = {name: Taken.read(f) for name, f in found.items() if f.get("key") == keys[name]}
     todo = [name for name in measures if name not in stands]
     if todo:
         console.begin(node.name, "measuring")
@@ -157,7 +157,7 @@ def is_taken(
     bench = Bench(node, parent, texts, drawn=measuring.drawn, seed=seed, split=split, scratch=workspace)
     return all(
         (path := place(node, workspace, name, split)).exists()
-        and read_json(path)["key"] == _key(measure, bench, parent, measuring.configs[name])
+        and read_json(path).get("key") == _key(measure, bench, parent, measuring.configs[name])
         for name, measure in wanted(node, measuring).items()
     )
 

@@ -151,7 +151,9 @@ class Taken:
         }
         made = []
         for score in cast(list[dict[str, Any]], found["scores"]):
-            made.append(Score(**score | {"against": tuple(Against(**against) for against in score["against"])}))
+            against = tuple(Against(**each) for each in score["against"])
+            known = {name: score[name] for name in Score.__dataclass_fields__ if name in score}
+            made.append(Score(**known | {"against": against}))
         facts = cast(dict[str, JSON], found["facts"])
         return cls(items, made, facts, cast(float, found.get("seconds") or 0.0))
 

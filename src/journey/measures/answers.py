@@ -1,12 +1,12 @@
 """How surprised a model is by the documented answers, by the passage that stands before the question."""
 
+from journey.evaluate.conventions import ANSWER_LOSS
 from journey.evaluate.statistics import Estimate
 from journey.measure import Bench, NoSettings, Seen, measure
 from journey.report.blocks import Block, Cell, Fold, Table
 from journey.scores import Against, Items, Score, Taken, estimate, estimates
 
 PASSAGES = {"right": "the right passage", "shuffled": "another one's passage", "none": "no passage"}
-COUNTED = "nats per token of the documented answer, its <|end|> included, in the chat format"
 
 
 @measure(
@@ -44,7 +44,7 @@ def answers(bench: Bench, config: NoSettings) -> Taken:
             against=against if kind == "right" else (),
             question=f"Are the documented answers easier for it than for {{parent}}, with {said}?",
             item="questions",
-            convention=COUNTED,
+            convention=ANSWER_LOSS,
             full=2.0 if kind == "right" else None,
         )
         for kind, said in PASSAGES.items()

@@ -1,11 +1,11 @@
 """What a model answers by itself: whether it ends, how long it is, and what it shares with the documented answer."""
 
+from journey.evaluate.conventions import WILSON, WORD_F1
 from journey.measure import Bench, NoSettings, Seen, dots, measure, score_keys
 from journey.report.blocks import Block, Mark, Row
 from journey.scores import Items, Score, Taken
 
-SHARES = "number ended of number asked, Wilson's 95 % interval"
-WORD_F1 = "F1 of the words that the greedy answer shares with the documented one, mean over questions"
+SHARES = f"number ended of number asked, {WILSON}"
 CAPTIONS = {
     "ends_by_itself": "An answer should end. The share of answers in which the model itself writes a stop token within "
     "the limit, instead of running on. Limit here: {limit} tokens.",

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from journey.evaluate.conventions import WILSON
 from journey.measure import Bench, Seen, dots, measure
 from journey.report.blocks import Block, Cell, Row, Table
 from journey.report.format import number
 from journey.scores import Against, Items, Score, Taken, estimates
 
-SHARES = "number right of number asked, Wilson's 95 % interval"
+SHARES = f"number right of number asked, {WILSON}"
 NORM = "acc_norm (log-probability by characters)"
 
 

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from journey.evaluate.conventions import WILSON
 from journey.measure import Bench, NoSettings, Seen, dots, measure
 from journey.report.blocks import Block, Cell, Curves, Line, Mark, Row, Table, TableRow
 from journey.scores import Against, Items, Score, Taken, estimate, estimates
 
 ACCURACY = (
     "held-out pairs whose chosen answer has the larger implicit reward, log p(model) - log p(reference); ties count "
-    "half; Wilson's 95 % interval"
+    f"half; {WILSON}"
 )
 GROUPS = {None: "all", "longer": "chosen is longer", "as_long": "as long", "shorter": "chosen is shorter"}
 HELD_OUT = "pairs-test.jsonl"  # where a stage that trains on preferences leaves those that it did not

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import log
 
 from journey.errors import JourneyError
+from journey.evaluate.conventions import WILSON
 from journey.measure import Bench, Seen, measure
 from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Points, Row, Table, TableRow
 from journey.report.format import bytes_, number, power
@@ -83,7 +84,7 @@ def quantized(bench: Bench, config: Quantized) -> Taken:
                 stated=f"{equal:,} of {n:,}; 100 % where the file's tokenizer is ours",
                 question=f"How many {said} does llama.cpp cut into exactly our ids?",
                 item=said,
-                convention="of those that spell no special token; Wilson's 95 % interval",
+                convention=f"of those that spell no special token; {WILSON}",
             )
         )
     facts = {

@@ -1,5 +1,6 @@
 """What an index finds, and what a found passage does to the answer."""
 
+from journey.evaluate.conventions import ANSWER_LOSS, WILSON, WORD_F1
 from journey.measure import Bench, NoSettings, Seen, measure
 from journey.report.blocks import Block, Cell, Dot, Dots, Row, Table, Text
 from journey.scores import Against, Items, Score, Taken, estimate, estimates
@@ -11,9 +12,7 @@ FOUND = {"named": "named functions", "not_named": "functions not named"}
 HANDED = {"retrieved": "found", "right": "right", "shuffled": "shuffled", "none": "none"}
 OTHERS = {"none": "no passage", "shuffled": "the passage of another question", "right": "the right one"}
 COLOURS = {"bm25": 4, "vectors": 5, "hybrid": 0}
-SHARES = "number right of number asked, Wilson's 95 % interval"
-COUNTED = "nats per token of the documented answer, its <|end|> included, in the chat format"
-WORD_F1 = "F1 of the words that the greedy answer shares with the documented one, mean over questions"
+SHARES = f"number right of number asked, {WILSON}"
 HELPS = (
     "And what does it help? The loss of the documented answer when the model is handed the passage that was found, the "
     "right one, another question's, or none; and the words its own answer then shares with the documented one."
@@ -120,7 +119,7 @@ def _loss(handed: str) -> Score:
         better="lower",
         against=tuple(against) if handed == "retrieved" else (),
         item="questions",
-        convention=COUNTED,
+        convention=ANSWER_LOSS,
     )
 
 
