@@ -10,7 +10,6 @@ from journey.files import digest
 from journey.metrics import metric
 from journey.report.blocks import Cell, Pieces, Table
 from journey.report.format import interval, number
-from journey.scores import estimates
 from journey.stages.cost import Cost
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, stage
@@ -98,6 +97,7 @@ def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]
 @tokenizer.tells
 def tell(told: Told) -> Story:
     """How long its tokens are on each text, and one sentence cut by it, so that the eye sees what a token is."""
+    from journey.scores import estimates
     from journey.tokenizer.formats import Tokenizer
 
     made = Tokenizer.load(told.node.path)
