@@ -3,7 +3,7 @@ PYTHON ?= .venv/bin/python
 
 .PHONY: fast check lock bench
 
-# All but the slow tests: two minutes on two cores.
+# All but the slow tests: about two minutes on two cores.
 fast:
 	./journey test -m "not slow"
 

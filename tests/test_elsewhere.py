@@ -16,6 +16,8 @@ from journey import chat
 from journey.model import huggingface
 from journey.tokenizer.formats import Tokenizer
 
+pytestmark = pytest.mark.slow  # each node is opened in a process that imports transformers anew
+
 MODELS = ("base", "coder", "chat", "preferred")
 MESSAGES = [{"role": "user", "content": "What does the array do?"}, {"role": "assistant", "content": "It sorts."}]
 TEXT = "The small array"
