@@ -11,9 +11,7 @@ from journey.measures import load
 from journey.scores import Taken
 from journey.stages import a, kind_of
 from journey.stages.inputs import source_of
-from journey.stages.run import Run, identify
-from journey.stages.text import Text
-from journey.stages.text import text as read_text
+from journey.stages.run import text_of
 
 
 def evaluate(
@@ -72,9 +70,4 @@ def _text(name: str, journey: Path, out: Path, seed: int, console: Console) -> N
         found = open_node(name)
     if found and kind_of(found) != "text":
         raise JourneyError(f"{name} is a {found.stage} node: --text wants a text")
-    if found:
-        return found
-    config = Text(source=source_of(name))
-    label = Path(config.source).stem or "text"
-    id = identify(read_text, config, [], {}, seed)
-    return read_text(None, config, Run(out / "texts" / f"{label}-{id[:10]}", seed, label, console))
+    return found or text_of(source_of(name), out / "texts", seed, console)

@@ -116,6 +116,11 @@ class Score:
         """Percent are counted as fractions."""
         return 100.0 if self.unit == "%" else 1.0
 
+    @property
+    def change_unit(self) -> str:
+        """Of its changes."""
+        return "%" if self.change == "percent" else "points" if self.unit == "%" else self.unit
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -282,7 +287,7 @@ def comparisons(taken: Taken, node: str) -> list[Effect]:
             if other.value is not None:
                 there = Estimate(other.value, other.value, other.value, here.n, score.unit)
                 less = {end: getattr(here, end) - other.value for end in ("value", "low", "high")}
-                size = replace(here, unit=_unit(score), **less)
+                size = replace(here, unit=score.change_unit, **less)
             else:
                 there = _estimate(score, items, other.num)
                 size = _difference(score, items, items.numbers(score.num), items.numbers(other.num))
@@ -301,12 +306,8 @@ def _difference(score: Score, items: Items, ours: np.ndarray, theirs: np.ndarray
         found = statistics.difference(ours, theirs, None if score.den is None else items.numbers(score.den))
     paired = f"paired bootstrap over {score.item}, {RESAMPLES:,} resamples"
     said = "; ".join(filter(None, [score.compared or score.convention, paired]))
-    return replace(scaled(found, 100.0 if score.change == "percent" else score.times, _unit(score)), convention=said)
-
-
-def _unit(score: Score) -> str:
-    """Of a score's changes."""
-    return "%" if score.change == "percent" else "points" if score.unit == "%" else score.unit
+    times = 100.0 if score.change == "percent" else score.times
+    return replace(scaled(found, times, score.change_unit), convention=said)
 
 
 def _effect(

@@ -123,8 +123,7 @@ def _changed(life: Life) -> Section:
 
 
 def _column(score: Score) -> str:
-    unit = "%" if score.change == "percent" else "points" if score.unit == "%" else score.unit
-    return f"{score.label}, {unit}"
+    return f"{score.label}, {score.change_unit}"
 
 
 def _cell(effect: Effect | None, score: Score) -> Cell | None:

@@ -263,8 +263,6 @@ def _origin(node: Node) -> dict[str, Any]:
 def _find_given(config: Any, run: Run) -> None:
     """Called straight from Python or the command line, a stage opens the nodes that its config names; texts that are
     not there yet are made."""
-    from journey.stages.text import Text, text
-
     for field, input, value in named(config):
         if field in run.given:
             continue
@@ -276,11 +274,17 @@ def _find_given(config: Any, run: Run) -> None:
             if found.kind not in input.kinds:
                 raise JourneyError(f"{value} is a {run.given[field].stage} node: {field} must be a {kinds} node")
         if found.what == "source":
-            wanted = Text(source=found.value)
-            id = identify(text, wanted, [], {}, run.seed)
-            name = Path(wanted.source).stem or "text"
-            place = run.out.parent / f"{name}-{id[:10]}"
-            run.given[field] = text(None, wanted, Run(place, seed=run.seed, name=name, console=run.console))
+            run.given[field] = text_of(found.value, run.out.parent, run.seed, run.console)
+
+
+def text_of(source: str, folder: Path, seed: int, console: Console) -> Node:
+    """The text node of a built-in source or of files, made in `folder` if it is not there yet."""
+    from journey.stages.text import Text, text
+
+    config = Text(source=source)
+    name = Path(config.source).stem or "text"
+    place = folder / f"{name}-{identify(text, config, [], {}, seed)[:10]}"
+    return text(None, config, Run(place, seed=seed, name=name, console=console))
 
 
 def _tokenizer_hash(folder: Path) -> str | None:
