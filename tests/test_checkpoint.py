@@ -59,7 +59,7 @@ def test_a_cut_off_weights_file_is_named(copy):
 def test_a_damaged_lineage_is_named(copy):
     path = copy.node("base").path / "lineage.json"
     path.write_text(path.read_text()[:50])
-    with pytest.raises(JourneyError, match=r"lineage\.json is not JSON"):
+    with pytest.raises(JourneyError, match=r"lineage\.json, line \d+: not JSON"):
         _ = open_node(path.parent).id
 
 

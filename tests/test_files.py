@@ -105,10 +105,10 @@ def test_read_json_says_which_file(tmp_path):
     with pytest.raises(JourneyError, match=r"missing\.json does not exist"):
         read_json(tmp_path / "missing.json")
     (tmp_path / "half.json").write_text('{"a": ')
-    with pytest.raises(JourneyError, match=r"half\.json is not JSON"):
+    with pytest.raises(JourneyError, match=r"half\.json, line 1: not JSON"):
         read_json(tmp_path / "half.json")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(JourneyError, match=r"bytes\.json is not JSON"):
+    with pytest.raises(JourneyError, match=r"bytes\.json: not JSON"):
         read_json(tmp_path / "bytes.json")
 
 
@@ -159,3 +159,37 @@ def test_a_kill_between_the_renames_of_publish_loses_neither_folder(tmp_path, mo
 def test_nearest_names_what_was_meant_and_only_that():
     assert nearest("vocab_siz", ["tokens", "vocab_size"]) == ', did you mean "vocab_size"?'
     assert nearest("zzz", ["tokens", "vocab_size"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'{"a": }', "line 1: not JSON"),
+        (b"[1,\n2,\n\xff]", "not JSON \\(byte 7 is not UTF-8"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+        (b"[" + b"7" * 5000 + b"]", "an integer of thousands of digits"),
+    ],
+)
+def test_json_that_cannot_be_read_is_told_in_a_line(tmp_path, text, said):
+    (tmp_path / "a.json").write_bytes(text)
+    with pytest.raises(JourneyError, match=rf"a\.json.*{said}.*restore or delete it$"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_a_name_that_is_not_utf8_comes_back(tmp_path):
+    write_json(tmp_path / "a.json", {"name": "caf\udce9.txt"})
+    assert read_json(tmp_path / "a.json") == {"name": "caf\udce9.txt"}
+    assert digest("caf\udce9") != digest("caf\udcea")
+
+
+def test_whom_the_umask_lets_read_may_read_what_is_published(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "model.safetensors").touch(mode=0o600)
+    publish(tmp_path / "work", tmp_path / "node")
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "node" / "model.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode

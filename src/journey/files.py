@@ -10,6 +10,10 @@ from typing import Any
 
 from journey.errors import JourneyError
 
+_UMASK = os.umask(0o077)  # it can be read only by setting it: once, before there are threads
+os.umask(_UMASK)
+_HALVES = "backslashreplace"  # the name of a file that is not UTF-8 reaches Python with such halves of characters
+
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
@@ -20,7 +24,7 @@ def sha256_file(path: Path) -> str:
 def digest(value: Any) -> str:
     """Hex SHA-256 of a JSON-able value, the same for the same value whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", _HALVES)).hexdigest()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -38,8 +42,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of UTF-8 text."""
-    write_bytes(path, text.encode("utf-8"))
+    """`write_bytes` of UTF-8 text; half a character, which has no bytes, is spelled out as JSON spells it."""
+    write_bytes(path, text.encode("utf-8", _HALVES))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -47,18 +51,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes, where: str, of: str = "line") -> Any:
+    """The JSON value of a text, whose byte order mark is no part of it.
+
+    `where` opens the message of a JourneyError for what is no JSON, is no UTF-8, or is nested or written out beyond
+    what Python reads; `of` is what the text is: a "line", or a "file", whose line is then named too.
+    """
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f", line {error.lineno}" if of == "file" else ""
+        raise JourneyError(f"{where}{line}: not JSON ({error.msg} at column {error.colno})") from None
+    except UnicodeDecodeError as error:
+        raise JourneyError(f"{where}: not JSON (byte {error.start} is not UTF-8)") from None
+    except RecursionError:
+        raise JourneyError(f"{where}: JSON that is nested too deeply to be read") from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits: the time grows with their square
+        raise JourneyError(f"{where}: JSON with an integer of thousands of digits") from None
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in a file. Errors: JourneyError naming the file, when it is missing or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes(), str(path), "file")
     except FileNotFoundError:
         raise JourneyError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise JourneyError(f"{path} is not JSON ({error}): it is damaged, restore or delete it") from None
+    except JourneyError as error:
+        raise JourneyError(f"{error}: it is damaged, restore or delete it") from None
 
 
 def publish(folder: Path, final: Path) -> None:
-    """Make a finished folder appear at `final` in one step: fsync every file, then rename.
+    """Make a finished folder appear at `final` in one step: fsync every file, then rename. Its files may be read by
+    whom the umask lets read.
 
     What stood at `final` is moved aside first and deleted last, so that no kill can lose both.
     """
@@ -66,6 +91,7 @@ def publish(folder: Path, final: Path) -> None:
         if path.is_dir():
             _sync_folder(path)
         else:
+            path.chmod(0o666 & ~_UMASK)  # safetensors gives its files to their owner alone
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
     old = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")

@@ -291,5 +291,5 @@ def test_a_description_that_does_not_fit_its_ranks_is_named(tokenizer: Tokenizer
         with pytest.raises(JourneyError, match=r"mine\.tiktoken\.json does not fit mine\.tiktoken"):
             Tokenizer.load(tmp_path / "mine.tiktoken")
     beside.write_text("{")
-    with pytest.raises(JourneyError, match=r"mine\.tiktoken\.json is not JSON"):
+    with pytest.raises(JourneyError, match=r"mine\.tiktoken\.json, line \d+: not JSON"):
         Tokenizer.load(tmp_path / "mine.tiktoken")

@@ -102,7 +102,7 @@ def test_counts_of_another_input_are_not_taken(tmp_path: Path) -> None:
 
 def test_saved_counts_that_are_damaged_are_named(tmp_path: Path) -> None:
     (tmp_path / "counts.json").write_text('{"input": "x", "wor')
-    with pytest.raises(JourneyError, match=r"counts\.json is not JSON"):
+    with pytest.raises(JourneyError, match=r"counts\.json, line \d+: not JSON"):
         count_words(["one"], saved=Saved(tmp_path / "counts.json", "x"))
 
 
