@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -224,23 +225,25 @@ def test_a_cut_off_weights_file_is_told_and_not_touched(copy, journey):
 BAD_RUNS = {
     "vocabulary": (["--set", "stages.tokenizer.vocab_size=100_000"], "is too large for this corpus: at most"),
     "small vocabulary": (["--set", "stages.tokenizer.vocab_size=5"], "is too small"),
-    "empty": (["--set", "stages.prose.max_bytes=0"], ": 0 documents"),
+    "empty": (["--set", "stages.prose.max_bytes=0"], "max_bytes: must be at least 1, not 0"),
     "shares": (["--set", "stages.prose.test=0.9"], "are shares of the documents"),
+    "no clipping": (["--set", "stages.base.clip=-1"], "clip: must be at least 0, not -1.0"),
+    "no number": (["--set", "stages.coder.lr=.nan"], "lr: must be at least 0, not nan"),
     "no text": (["--set", "stages.prose.source=nowhere"], "no such text: nowhere"),
     "tokens": (["--set", "stages.base.tokens=5"], "is less than one step"),
     "accumulate": (["--set", "stages.base.accumulate=3"], "is not a multiple of accumulate 3"),
-    "no batch": (["--set", "stages.base.batch_size=0"], "batch_size is 0: it must be at least 1"),
-    "no evaluation": (["--set", "stages.base.evaluations=0"], "evaluations is 0: it must be at least 1"),
-    "heads": (["--set", "stages.base.n_head=5"], "n_embd 32 is no multiple of n_head 5"),
+    "no batch": (["--set", "stages.base.batch_size=0"], "batch_size: must be at least 1, not 0"),
+    "no evaluation": (["--set", "stages.base.evaluations=0"], "evaluations: must be at least 1, not 0"),
+    "heads": (["--set", "stages.base.n_head=5"], "n_embd 32 is not a multiple of n_head 5"),
     "context": (["--set", "stages.base.n_ctx=1_000_000"], "too few for one row"),
-    "replay": (["--set", "stages.coder.replay=1.5"], "replay is 1.5: it is a share"),
+    "replay": (["--set", "stages.coder.replay=1.5"], "replay: must be at least 0 and below 1, not 1.5"),
     "nothing to replay": (["--set", "stages.coder.replay_data="], "replay"),
     "rate": (["--set", "stages.base.lr=1e30"], "the loss is not a number"),
-    "ranks nothing": (["--set", "stages.pairs.margin=1.1"], "the rule ranks nothing in the train split"),
-    "one sample": (["--set", "stages.pairs.samples=1"], "samples must be 2 or more"),
-    "always the same": (["--set", "stages.pairs.temperature=0"], "temperature above 0"),
+    "ranks nothing": (["--set", "stages.pairs.margin=1.1"], "margin: must be at least 0 and at most 1, not 1.1"),
+    "one sample": (["--set", "stages.pairs.samples=1"], "samples: must be at least 2, not 1"),
+    "always the same": (["--set", "stages.pairs.temperature=0"], "temperature: must be above 0, not 0.0"),
     "no room": (["--set", "stages.pairs.max_new_tokens=64"], "leaves no room in a context of 64"),
-    "beta": (["--set", "stages.preferred.beta=0"], "beta is 0.0: it must be above 0"),
+    "beta": (["--set", "stages.preferred.beta=0"], "beta: must be above 0, not 0.0"),
     "no preferences": (["--set", "stages.preferred.data=''"], "dpo needs preferences"),
     "other preferences": (["--set", "stages.preferred.data=prose"], 'did you mean "pairs"?'),
     "dpo's rate": (["--set", "stages.preferred.lr=1e30"], "is not a number at step 3: choose a smaller lr"),
@@ -296,16 +299,18 @@ def test_special_spellings_in_a_text_are_counted_and_stay_text(copy, journey, tm
         assert tokenizer.decode(ids) == text
 
 
-def test_a_mistake_of_ours_is_a_traceback_and_still_json(journey, monkeypatch):
+def test_a_mistake_of_ours_is_a_line_too_and_names_the_file_that_says_where(journey, monkeypatch):
     def fail(*arguments, **more):
         raise RuntimeError("first line\nsecond line")
 
     monkeypatch.setattr(life_verbs, "home", fail)
-    with pytest.raises(RuntimeError):
-        journey("tree")
     output = journey("tree", "--json")
-    assert output.code == 1 and "Traceback" in output.err
-    assert whole(output.json, "tree", ok=False)["error"] == "RuntimeError: first line"
+    assert output.code == 1 and len(output.err.splitlines()) == 1
+    said = whole(output.json, "tree", ok=False)["error"]
+    assert said.startswith("a fault of Journey's own (RuntimeError: first line): please report it with ")
+    where = Path(said.rpartition(" ")[2])
+    assert "Traceback" in where.read_text() and "second line" in where.read_text()
+    where.unlink()
 
 
 @pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt, 1), (JourneyError, 2)])
@@ -612,8 +617,8 @@ NOT_ASKED = {
     "half a character": (["what \udcff is it"], "surrogate"),
     "too long": (["word " * 200], "tokens too long"),
     "no room": (["What is it?", "--max-new-tokens", 64], "the question is"),
-    "fewer than none": (["What is it?", "--passages", -1], "passages -1"),
-    "cold": (["What is it?", "--temperature", -1], "temperature is -1.0"),
+    "fewer than none": (["What is it?", "--passages", -1], "passages: must be at least 0, not -1"),
+    "cold": (["What is it?", "--temperature", -1], "temperature: must be at least 0, not -1.0"),
     "no index": (
         ["What is it?", "--index", "chat"],
         '"chat" is a sft node: --index wants one that `journey index` made',

@@ -86,7 +86,7 @@ def test_a_smoke_run_changes_what_the_recipe_lists_and_set_has_the_last_word(tmp
     with pytest.raises(JourneyError, match=r'small.yaml:\d+: stages.bse.tokens: no stage "bse", did you mean "base"'):
         recipes.read(path, smoke=True)
     path.write_text(GOOD + "measure: {documents: 1}\n")
-    with pytest.raises(JourneyError, match=r"small.yaml:\d+: documents is 1: an interval needs at least 2"):
+    with pytest.raises(JourneyError, match=r"small.yaml:\d+: documents: must be at least 2, not 1"):
         recipes.read(path)
     path.write_text(GOOD)
     with pytest.raises(JourneyError, match="has no smoke settings"):
@@ -121,9 +121,9 @@ def test_a_measure_is_set_on_the_command_line(read):
         ("repeat: {sequences: 8}", 'unknown key "repeat", did you mean "repeats"? (there are: documents, choices,'),
         ("repeats: {sequnces: 8}", 'unknown key "sequnces", did you mean "sequences"?'),
         ("repeats: {sequences: many}", "sequences: must be a whole number, not 'many'"),
-        ("repeats: {sequences: 1}", "sequences is 1: an interval needs at least 2"),
-        ("against_parent: {documents: 0}", "documents is 0: an interval needs at least 2"),
-        ("choices: 1", "choices is 1: an interval needs at least 2"),
+        ("repeats: {sequences: 1}", "sequences: must be at least 2, not 1"),
+        ("against_parent: {documents: 0}", "documents: must be at least 2, not 0"),
+        ("choices: 1", "choices: must be at least 2, not 1"),
         ("questions: few", "questions: must be a whole number, not 'few'"),
         ("repeats: 8", "repeats must be a mapping of settings, true or false"),
         ("repeats: [8]", "repeats must be a mapping of settings, true or false"),

@@ -4,14 +4,20 @@ The verbs are in `verbs/`, imported only when one is called: `journey --help` an
 """
 
 import errno
+import functools
 import importlib
+import inspect
+import io
 import os
+import shlex
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from journey import fields
 from journey.errors import JourneyError, nearest
 from journey.stages import STAGES
 
@@ -31,6 +37,7 @@ VERBS = {
     "ask": ("talk", "answer a question from an index, and show the sources"),
     "doctor": ("measured", "versions, machine, a numerical self-check, what is missing"),
 }
+_LONGEST_PATH = 100  # characters of a path that an error shows
 # Verbs of two words: the second -> the stage that it is, or nothing where it is a function.
 SECOND = {"tokenizer": {"train": "tokenizer", "explain": "", "compare": ""}, "data": {"prepare": "prepare"}}
 
@@ -51,7 +58,16 @@ VERBS |= dict(_verb_of(*stage) for stage in STAGES.items())
 
 def entry() -> None:
     """The installed command."""
-    sys.exit(main(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal, and the name of a file that is not UTF-8
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `journey --help | head -1`: what is left to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
 def main(arguments: list[str]) -> int:
@@ -72,7 +88,7 @@ def main(arguments: list[str]) -> int:
     if result.error:
         print(f"journey {verb}: {result.error}", file=sys.stderr)
     if as_json:
-        print(result.json(verb))
+        print(result.json(verb, sys.stdout.encoding or "utf-8"))
     if result.ok:
         return 0
     return 2 if result.bad_input else 1
@@ -97,24 +113,41 @@ def _call(verb: str, rest: list[str], as_json: bool) -> "Result | int":
     except JourneyError as error:
         return failed(str(error), bad_input=True)
     except Stopped:
-        return failed(f"stopped, and all work is saved: `journey {' '.join([verb, *rest])}` goes on from here")
+        return failed(f"stopped, and all work is saved: `{shlex.join(['journey', verb, *rest])}` goes on from here")
     except KeyboardInterrupt:
         return failed("stopped at once: the same command goes on from the last saved state")
-    except BrokenPipeError:  # `journey tree | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
         if _is_full_disk(error):
             return failed("the disk is full: free some space, and the same command goes on", bad_input=True)
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            return failed(f"not allowed to write {error.filename or ''}: choose another place", bad_input=True)
-        if not as_json:
-            raise
-        traceback.print_exc()  # a mistake of ours: programs still get their object
-        return failed(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            return failed("there is not enough memory for this: ask for less, or free some", bad_input=True)
+        if isinstance(error, OSError) and error.errno:
+            return failed(_refused_by_system(error), bad_input=True)
+        return failed(_our_fault(error))
 
 
-def _is_full_disk(error: Exception) -> bool:
+def _refused_by_system(error: OSError) -> str:
+    """A path that the system does not take, in a line."""
+    path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    named = f"{path[:_LONGEST_PATH]}…" if len(path) > _LONGEST_PATH else path
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"not allowed to read or write {named}: choose another place"
+    return f"{named or 'a file'}: {os.strerror(error.errno or 0).lower()}: give another path"
+
+
+def _our_fault(error: BaseException) -> str:
+    """A mistake of ours, in a line too; where it happened is kept in a file, to be reported with it."""
+    with tempfile.NamedTemporaryFile("w", prefix="journey-fault-", suffix=".txt", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    said = str(error).partition("\n")[0]
+    return f"a fault of Journey's own ({type(error).__name__}: {said[:200]}): please report it with {file.name}"
+
+
+def _is_full_disk(error: BaseException) -> bool:
     """Also where a library written in Rust met it: safetensors' error has no number, it says `(os error 28)`."""
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return getattr(error, "errno", None) in numbers or any(f"(os error {n})" in str(error) for n in numbers)
@@ -171,7 +204,41 @@ def _parse(verb: str, rest: list[str]) -> "Result":
     function, stage = function_of(*words)
     if stage and rest and not rest[0].startswith("-"):
         rest = ["--path" if verb == "import" else "--parent", *rest]  # `journey quantize NODE`, `journey import PATH`
-    return tyro.cli(function, prog=" ".join(["journey", *words]), args=rest, description=_manual(function))
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_number)
+    return tyro.cli(
+        _checked(function),
+        prog=" ".join(["journey", *words]),
+        args=rest,
+        description=_manual(function),
+        registry=registry,
+    )
+
+
+def _number(info: Any) -> Any:
+    """How tyro reads a number: as a recipe does, so that 1e6 is a million tokens here too."""
+    import tyro
+
+    if info.type not in (int, float):
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=info.type.__name__.upper(),
+        instance_from_str=lambda texts: fields.fit(texts[0], info.type),
+        is_instance=lambda value: isinstance(value, info.type),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _checked(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
+    """The function of a verb, which refuses numbers outside the ranges that it declares."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> "Result":
+        fields.check(inspect.signature(function).bind(*arguments, **named).arguments, function)
+        return function(*arguments, **named)
+
+    return call
 
 
 def function_of(verb: str, second: str = "") -> tuple[Callable[..., "Result"], str]:
@@ -186,8 +253,6 @@ def function_of(verb: str, second: str = "") -> tuple[Callable[..., "Result"], s
 
 def _manual(function: Callable[..., Any]) -> str:
     """The docstring, each line a paragraph: else its examples would be filled into one."""
-    import inspect
-
     lines = (inspect.getdoc(function) or "").splitlines()
     lines.append("--json: the result as one JSON object, on the last line of stdout.")
     return "\n\n".join(line for line in lines if line)

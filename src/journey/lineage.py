@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from journey.files import digest, sha256_file
+from journey.machine import memory
 
 PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "datasets", "lm_eval", "numpy", "safetensors")
 # Modules that move bytes, show progress, or draw: they cannot change what a stage or a measure finds.
@@ -154,7 +155,7 @@ def surroundings() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
         "journey": importlib.metadata.version("journey-gpt") if _installed("journey-gpt") else "source",
         "python": platform.python_version(),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "memory": _memory(), "system": platform.platform()},
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "memory": memory(), "system": platform.platform()},
         "git_commit": _git_commit(),
     }
 
@@ -173,14 +174,6 @@ def _cpu() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _memory() -> int | None:
-    """Bytes of memory in the machine."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
 
 
 def _git_commit() -> str | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from journey.checkpoint import Node
+from journey.fields import Several
 from journey.pair import open_pair
 from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Row, Table
 from journey.scores import Taken, estimate
@@ -41,9 +42,9 @@ class NoSettings:
 class Drawn:
     """How many items of a split every node is measured on, drawn at random by the recipe's seed."""
 
-    documents: int = 400  # of each text
-    choices: int = 400
-    questions: int = 200
+    documents: Several = 400  # of each text
+    choices: Several = 400
+    questions: Several = 200
 
 
 @dataclasses.dataclass(frozen=True)

@@ -237,7 +237,7 @@ class Document:
         """What is measured: how many items, and each measure's settings; `false` leaves one out."""
         section, drawn = self.value["measure"], [field.name for field in dataclasses.fields(Drawn)]
         self.only(section, (*drawn, *MEASURES), ("measure",))
-        counts = self._counted({key: n for key, n in section.items() if key in drawn}, Drawn, ("measure",))
+        counts = self._fields({key: n for key, n in section.items() if key in drawn}, Drawn, ("measure",))
         configs = default_configs()
         for name, settings in section.items():
             if name in drawn:
@@ -248,16 +248,8 @@ class Document:
             settings = {} if settings in (True, None) else settings
             if not isinstance(settings, dict):
                 raise JourneyError(f"{self.at(('measure', name))}: {name} must be a mapping of settings, true or false")
-            configs[name] = self._counted(settings, load_measure(name).config, ("measure", name))
+            configs[name] = self._fields(settings, load_measure(name).config, ("measure", name))
         return Measuring(counts, configs)
-
-    def _counted(self, mapping: dict[str, Any], kind: type, at: tuple[Any, ...]) -> Any:
-        """A dataclass of these values; what is a number in it counts items."""
-        made = self._fields(mapping, kind, at)
-        for key, n in dataclasses.asdict(made).items():
-            if type(n) is int and n < 2:
-                raise JourneyError(f"{self.at((*at, key))}: {key} is {n}: an interval needs at least 2")
-        return made
 
     def _expected(self, steps: tuple[Step, ...]) -> dict[str, tuple[Expected, ...]]:
         """What is expected of each stage, every key checked against what measures can find."""
@@ -314,7 +306,7 @@ class Document:
 
     def _fields(self, mapping: dict[str, Any], kind: type, at: tuple[Any, ...]) -> Any:
         """A dataclass of these values, each of the type that its field wants."""
-        hints = typing.get_type_hints(kind)
+        hints = typing.get_type_hints(kind, include_extras=True)
         self.only(mapping, tuple(hints), at)
         values = {}
         for key, value in mapping.items():

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from journey.checkpoint import Node
 from journey.data.preferences import Pair, encode, load, save
 from journey.errors import JourneyError
+from journey.fields import check_config
 from journey.stages import dpo as stage
 from journey.stages.dpo import (
     DPO,
@@ -363,8 +364,8 @@ def test_pairs_that_do_not_fit_are_left_out_and_said(tokenizer):
 def test_bad_settings(parents, data, tmp_path):
     with pytest.raises(JourneyError, match="dpo needs preferences: set data to"):
         stage.dpo.body(Node(parents["qwen3"]), DPO(), new_run(tmp_path))
-    with pytest.raises(JourneyError, match=r"beta is 0\.0: it must be above 0"):
-        train(parents, data, tmp_path, beta=0.0)
+    with pytest.raises(JourneyError, match=r"beta: must be above 0, not 0\.0"):
+        check_config(DPO(beta=0.0))
     with pytest.raises(JourneyError, match="max_length 97 is more than the model's context of 96"):
         train(parents, data, tmp_path, max_length=97)
     with pytest.raises(JourneyError, match=r"the .* is not a number at step \d: choose a smaller lr than 1e\+30"):

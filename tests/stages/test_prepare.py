@@ -278,6 +278,6 @@ def test_no_baseline_is_counted_of_more_than_fits(life, tmp_path, monkeypatch):
 
 
 def test_an_empty_shard_is_told(life, tmp_path):
-    with pytest.raises(JourneyError, match="shard_tokens is 0"):
+    with pytest.raises(JourneyError, match="shard_tokens: must be at least 1, not 0"):
         make(life, tmp_path / "tokens", config=Prepare(shard_tokens=0))
     assert not list(tmp_path.iterdir())

@@ -59,10 +59,9 @@ def test_how_long_is_also_said_in_epochs_and_in_arithmetic(life, tmp_path, asked
         assert node.lineage["flops"] == pytest.approx(2e9, rel=0.1)
 
 
-def test_two_ways_to_say_how_long_are_refused(life, tmp_path):
-    both = dataclasses.replace(SMALL, epochs=1.0, flops=1e9)
+def test_two_ways_to_say_how_long_are_refused():
     with pytest.raises(JourneyError, match="epochs and flops both say how long"):
-        pretrain(life.node("tokenizer"), both, run(life, tmp_path / "base"))
+        dataclasses.replace(SMALL, epochs=1.0, flops=1e9)
 
 
 def test_another_seed_is_another_model(life, tmp_path):
@@ -144,11 +143,12 @@ def test_a_stopped_stage_leaves_no_node_and_goes_on_to_the_same_one(life, tmp_pa
     [
         ({"tokens": 255}, "tokens 255 is less than one step of 256"),
         ({"batch_size": 4, "accumulate": 3}, "batch_size 4 is not a multiple of accumulate 3"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"evaluations": 0}, "evaluations is 0"),
-        ({"n_layer": 0}, "n_layer is 0"),
+        ({"batch_size": 0}, "batch_size: must be at least 1, not 0"),
+        ({"evaluations": 0}, "evaluations: must be at least 1, not 0"),
+        ({"n_layer": 0}, "n_layer: must be at least 1, not 0"),
         ({"n_ctx": 100_000}, "too few for one row of 100000"),
-        ({"n_head": 5}, "n_embd 32 is no multiple of n_head 5"),
+        ({"n_head": 5}, "n_embd 32 is not a multiple of n_head 5"),
+        ({"n_embd": 1_000_000, "n_layer": 1000}, "takes 192,001,062 GB to train, this machine has"),
     ],
 )
 def test_settings_that_cannot_work_are_told(life, tmp_path, change, said):

@@ -374,7 +374,7 @@ def test_conversations_from_a_file(parents, tokenizer, tmp_path):
 
 def test_bad_settings(parents, tokenizer, tmp_path):
     with pytest.raises(JourneyError, match="batch_size 8 is not a multiple of accumulate 3"):
-        trainer_for(parents, tokenizer, tmp_path, batch_size=8, accumulate=3)
+        SFT(batch_size=8, accumulate=3)
     with pytest.raises(JourneyError, match="max_length 97 is more than the model's context of 96"):
         train(parents, tmp_path, max_length=97)
 

@@ -126,9 +126,9 @@ def test_a_killed_stage_goes_on_from_its_first_pass(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".work-*"))
 
 
-@pytest.mark.parametrize("share", [-0.1, 0.9])
-def test_shares_that_are_none_are_told(life, tmp_path, share):
-    with pytest.raises(JourneyError, match="are shares of the documents"):
+@pytest.mark.parametrize(("share", "said"), [(-0.1, "test: must be at least 0"), (0.9, "are shares of the documents")])
+def test_shares_that_are_none_are_told(life, tmp_path, share, said):
+    with pytest.raises(JourneyError, match=said):
         text(None, Text(source=str(life.texts / "prose.jsonl"), test=share), Run(tmp_path / "text"))
 
 

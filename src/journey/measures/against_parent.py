@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from journey.fields import Several
 from journey.measure import Bench, Seen, Subject, dots, measure, score_keys
 from journey.report.blocks import Block, Cell, Curves, Fold, Heading, Line, Mark, Prose, Row, Table, Text
 from journey.report.format import number
@@ -26,7 +27,7 @@ CKA = (
 class AgainstParent:
     """Settings of the measure."""
 
-    documents: int = 100
+    documents: Several = 100
     """Of each text; two models are run over whole distributions, which took most of the time of measuring."""
 
 

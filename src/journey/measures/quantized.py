@@ -6,6 +6,7 @@ from math import log
 
 from journey.errors import JourneyError
 from journey.evaluate.conventions import WILSON
+from journey.fields import Several
 from journey.measure import Bench, Seen, measure
 from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Points, Row, Table, TableRow
 from journey.report.format import bytes_, number, power
@@ -19,7 +20,7 @@ FP32 = "fp32"
 class Quantized:
     """Settings of the measure."""
 
-    documents: int = 40
+    documents: Several = 40
     """Of each text; what a file costs is a difference on the same documents, so few are enough."""
 
 

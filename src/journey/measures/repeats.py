@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from journey.fields import Several
 from journey.measure import Bench, Seen, measure
 from journey.report.blocks import Block, Cell, Dot, Dots, Fold, Heading, Points, Prose, Row, Table, Text, plain
 from journey.report.format import interval, number
@@ -20,7 +21,7 @@ HEADS = Prose(
 class Repeats:
     """Settings of the measure."""
 
-    sequences: int = 32
+    sequences: Several = 32
     """How many repeated sequences are read."""
 
 

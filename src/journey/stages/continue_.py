@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
+from journey.fields import Count, NonNegative, Within
 from journey.pair import open_pair
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
-from journey.stages.pretrain import Training, check, fit, stream
+from journey.stages.pretrain import Training, fit, stream
 from journey.stages.run import Run, stage
 
 
@@ -21,14 +22,19 @@ class Continue(Training):
     replay_data: str = names(
         "installed-docs", Input(("text", "tokens")), "the text that the parent knows, or its tokens"
     )
-    replay: float = 0.25
+    replay: Annotated[float, Within(least=0, below=1)] = 0.25
     """Share of the rows that come from replay_data."""
-    tokens: int = 300_000
+    tokens: Count = 300_000
     """How many tokens to train on, replayed ones included."""
-    lr: float = 0.003
+    lr: NonNegative = 0.003
     """AdamW's peak learning rate: a fraction of pre-training's, for more overwrites more of what is known."""
-    muon_lr: float = 0.001
+    muon_lr: NonNegative = 0.001
     """Muon's peak learning rate, lower likewise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.replay and not self.replay_data:
+            raise JourneyError("replay needs replay_data: name the text to repeat, or set replay to 0")
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """By tokens, on this machine."""
@@ -50,11 +56,6 @@ def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
     """Train the parent on a mixture of a new text and an old one."""
     from journey.data.stream import Mixture
 
-    if not 0 <= config.replay < 1:
-        raise JourneyError(f"replay is {config.replay}: it is a share of the rows, from 0 to below 1")
-    if config.replay and not config.replay_data:
-        raise JourneyError("replay needs replay_data: name the text to repeat, or set replay to 0")
-    check(config)
     model, tokenizer = open_pair(parent.path)
     T = model.config.n_ctx
     rows: Any = stream("data", tokenizer, T, run)

@@ -16,6 +16,7 @@ import numpy as np
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
+from journey.fields import Count, NonNegative, Positive, Share
 from journey.files import write_json
 from journey.metrics import metric
 from journey.stages.cost import Cost, training
@@ -53,25 +54,25 @@ class DPO:
         Input(("pairs",), files="conversations"),
         "a pairs node, or a .jsonl, .jsonl.gz, .json or .parquet file of preferences",
     )
-    max_pairs: int | None = None
+    max_pairs: Count | None = None
     """Train on no more pairs than this, chosen at random."""
-    beta: float = 0.1
+    beta: Positive = 0.1
     """How dear it is to move away from the parent: the higher, the closer the model stays."""
-    epochs: int = 1
+    epochs: Count = 1
     """How often each pair is seen."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Pairs a step."""
-    lr: float = 1e-4
+    lr: NonNegative = 1e-4
     """Peak learning rate of AdamW; for models of 100 M parameters and more rather 1e-6 to 1e-5."""
-    warmup: float = 0.1
+    warmup: Share = 0.1
     """Share of the steps in which the learning rate rises; after it, it falls to zero."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     """AdamW's."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    max_length: int | None = None
+    clip: NonNegative = 1.0
+    """Largest norm of the gradient (0: any)."""
+    max_length: Count | None = None
     """Longest prompt and answer in tokens (none: the model's context)."""
-    evaluations: int = 5
+    evaluations: Count = 5
     """How often the dev split is scored through training."""
 
     def cost(self, before: Sequence[Any]) -> Cost:
@@ -101,8 +102,6 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     tokenizer = open_tokenizer(parent.path)
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
-    if not config.beta > 0:
-        raise JourneyError(f"beta is {config.beta}: it must be above 0")
     parts = _read(config, run)
     train, dev = (encode_pairs(parts[name], tokenizer, limit, run, name) for name in ("train", "dev"))
     trainer = make_trainer(PreferenceTrainer, parent.path, train, dev, config, run, beta=config.beta, max_length=None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
+from journey.fields import Count, Positive
 from journey.files import digest, read_json, sha256_file, write_json
 from journey.metrics import metric
 from journey.report.blocks import Text
@@ -37,11 +38,11 @@ class Import:
     bare state dict (.pt, .pth, .bin, .safetensors), or random-gpt2: fresh weights, to try a recipe"""
     family: str = ""
     """gpt2, llama or qwen3, for a bare state dict, which does not say."""
-    n_head: int | None = None
+    n_head: Count | None = None
     """Attention heads, for a bare state dict of another width than GPT-2's."""
-    n_ctx: int | None = None
+    n_ctx: Count | None = None
     """Keep no more positions than this; for a bare state dict of llama or qwen3, how many it has."""
-    rope_theta: float | None = None
+    rope_theta: Positive | None = None
     """Base of the rotary positions, for a bare state dict of llama or qwen3."""
     tokenizer: str = "auto"
     """Its tokenizer's folder or file; auto: beside the checkpoint or, for a gpt2, GPT-2's own, wherever it is."""

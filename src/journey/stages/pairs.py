@@ -16,6 +16,7 @@ import numpy as np
 from journey import chat
 from journey.checkpoint import Node
 from journey.errors import JourneyError
+from journey.fields import Count, Positive, Several, Share
 from journey.files import digest, read_json, write_json
 from journey.metrics import metric
 from journey.pair import open_pair
@@ -44,17 +45,17 @@ class Pairs:
         "documentation whose questions are asked, or a .jsonl, .jsonl.gz, .json or .parquet file of conversations, "
         "whose last answers are the references",
     )
-    max_questions: int | None = 1500
+    max_questions: Count | None = 1500
     """Ask no more questions of the training split than this, chosen at random."""
-    held_out: int = 256
+    held_out: Count = 256
     """Ask no more questions of the test split than this, and half as many of the dev split."""
-    samples: int = 4
+    samples: Several = 4
     """Answers to each question."""
-    temperature: float = 0.7
+    temperature: Positive = 0.7
     """How freely the answers are drawn: at 1 a small model's differ most by their slips, at 0 not at all."""
-    max_new_tokens: int = 64
+    max_new_tokens: Count = 64
     """Longest answer in tokens, <|end|> included."""
-    margin: float = 0.1
+    margin: Share = 0.1
     """A question's best and worst answer make a pair when their F1 differs by at least this."""
 
     def cost(self, before: Sequence[Any]) -> Cost:
@@ -91,8 +92,6 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     from journey.data.preferences import save
     from journey.evaluate.agreement import CONVENTION
 
-    if config.samples < 2 or not config.temperature > 0:
-        raise JourneyError("pairs are made of different answers: samples must be 2 or more, temperature above 0")
     model, tokenizer = open_pair(parent.path)
     shape = model.config
     limit = shape.n_ctx - config.max_new_tokens

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from journey.checkpoint import LINEAGE, Node, open_tokenizer
+from journey.fields import Count
 from journey.metrics import metric
 from journey.report.format import big
 from journey.stages.cost import Cost
@@ -21,7 +22,7 @@ class Prepare:
     """Settings of the prepare stage."""
 
     data: str = names("installed-docs", Input(("text",)), "the text to encode")
-    shard_tokens: int = 100_000_000
+    shard_tokens: Count = 100_000_000
     """Tokens after which a shard is full (the default: 200 MB, or 400 MB for a vocabulary above 65,536)."""
 
     def cost(self, before: Sequence[Any]) -> Cost:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
+from journey.fields import Count, NonNegative, Positive, Share, check_multiple
 from journey.files import write_json
+from journey.machine import memory
 from journey.metrics import metric
 from journey.model.families import FamilyName
 from journey.stages import kind_of
@@ -28,30 +30,33 @@ if TYPE_CHECKING:
 class Training:
     """Settings that pre-training and continuing share."""
 
-    tokens: int = 1_000_000
+    tokens: Count = 1_000_000
     """How many tokens to train on, repeats included."""
-    batch_size: int = 4
+    batch_size: Count = 4
     """Sequences a step."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Work a step's sequences through in this many equal parts (same result, less memory)."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon for the matrices of the blocks with AdamW for the rest, or AdamW for all."""
-    lr: float = 0.02
+    lr: NonNegative = 0.02
     """AdamW's peak learning rate (beside Muon it moves embeddings and norms alone; for everything, take 3e-3)."""
-    muon_lr: float = 0.006
+    muon_lr: NonNegative = 0.006
     """Muon's peak learning rate."""
-    weight_decay: float = 0.1
+    weight_decay: NonNegative = 0.1
     """AdamW's, on matrices only."""
-    warmup: float = 0.02
+    warmup: Share = 0.02
     """Share of the steps in which the learning rate rises."""
-    decay: float = 0.5
+    decay: Share = 0.5
     """Share of the steps, at the end, in which it falls to zero."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    evaluations: int = 10
+    clip: NonNegative = 1.0
+    """Largest norm of the gradient (0: any)."""
+    evaluations: Count = 10
     """How often the dev split is scored through training."""
-    dev_documents: int = 96
+    dev_documents: Count = 96
     """On how many of its documents."""
+
+    def __post_init__(self) -> None:
+        check_multiple(self, "batch_size", "accumulate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,20 +66,29 @@ class Pretrain(Training):
     data: str = names("installed-docs", Input(("text", "tokens")), "the text to train on, or its tokens")
     family: FamilyName = "qwen3"
     """Architecture, saved under its standard Hugging Face name."""
-    n_layer: int = 4
+    n_layer: Count = 4
     """Blocks."""
-    n_embd: int = 128
+    n_embd: Count = 128
     """Width of the residual stream."""
-    n_head: int | None = None
+    n_head: Count | None = None
     """Attention heads (none: the family's usual number for this width)."""
-    n_kv_head: int | None = None
+    n_kv_head: Count | None = None
     """Heads of keys and values (none: as many as n_head)."""
-    n_ctx: int = 256
+    n_ctx: Count = 256
     """Longest sequence, and the length of a training row."""
-    epochs: float | None = None
+    epochs: Positive | None = None
     """Read the text this many times, instead of a number of tokens."""
-    flops: float | None = None
+    flops: Positive | None = None
     """Train for this much arithmetic, instead of a number of tokens."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs is not None and self.flops is not None:
+            raise JourneyError("epochs and flops both say how long to train: leave one of them out")
+        if self.n_head:
+            check_multiple(self, "n_embd", "n_head")
+        if self.n_kv_head:
+            check_multiple(self, "n_head", "n_kv_head")
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """By tokens or FLOPs, on this machine."""
@@ -101,24 +115,31 @@ def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
     from journey.model.gpt import GPT
 
     tokenizer = open_tokenizer(parent.path)
-    torch.manual_seed(run.seed)
-    model = GPT(
-        GPTConfig.make(
-            config.family,
-            tokenizer.n_ids,
-            config.n_ctx,
-            config.n_layer,
-            config.n_embd,
-            n_head=config.n_head,
-            n_kv_head=config.n_kv_head,
-        )
+    shape = GPTConfig.make(
+        config.family,
+        tokenizer.n_ids,
+        config.n_ctx,
+        config.n_layer,
+        config.n_embd,
+        n_head=config.n_head,
+        n_kv_head=config.n_kv_head,
     )
-    check(config)
-    if config.epochs is not None and config.flops is not None:
-        raise JourneyError("epochs and flops both say how long to train: leave one of them out")
+    check_memory(shape.n_params)
+    torch.manual_seed(run.seed)
+    model = GPT(shape)
     rows = stream("data", tokenizer, config.n_ctx, run)
     tokens = budget(config, len(rows), model.config.flops_per_token(config.n_ctx))
     return fit(model, tokenizer, rows, {"": run.corpora["data"]}, dataclasses.replace(config, tokens=tokens), run)
+
+
+def check_memory(n_params: int) -> None:
+    """JourneyError for a model whose weights, gradients and AdamW's two moments, in fp32, no memory here holds."""
+    needed, there = 16 * n_params, memory()
+    if there is not None and needed > there:
+        raise JourneyError(
+            f"a model of {n_params:,} parameters takes {needed / 1e9:,.0f} GB to train, this machine has "
+            f"{there / 1e9:,.0f} GB: choose fewer or narrower blocks (n_layer, n_embd)"
+        )
 
 
 def budget(config: Pretrain, epoch: int, flops_per_token: float) -> int:
@@ -126,15 +147,6 @@ def budget(config: Pretrain, epoch: int, flops_per_token: float) -> int:
     if config.epochs is not None:
         return round(config.epochs * epoch)
     return round(config.flops / flops_per_token) if config.flops is not None else config.tokens
-
-
-def check(config: Training) -> None:
-    """Settings that cannot be raise JourneyError, before a text is encoded for them."""
-    for name in ("batch_size", "accumulate", "evaluations", "dev_documents"):
-        if getattr(config, name) < 1:
-            raise JourneyError(f"{name} is {getattr(config, name)}: it must be at least 1")
-    if config.batch_size % config.accumulate:
-        raise JourneyError(f"batch_size {config.batch_size} is not a multiple of accumulate {config.accumulate}")
 
 
 def stream(field: str, tokenizer: "Tokenizer", T: int, run: Run) -> "TokenStream":

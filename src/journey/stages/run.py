@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from journey.checkpoint import LINEAGE, Node, open_node
 from journey.console import Console
 from journey.errors import JourneyError
-from journey.fields import chosen
+from journey.fields import check_config, chosen
 from journey.files import publish, read_json, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
 from journey.stages import a, goes_on_from, kind_of
@@ -180,6 +180,7 @@ class Stage:
         """The finished node; `parent` is a Node, a path, or None. Errors: JourneyError for what cannot be."""
         parent = open_node(parent) if isinstance(parent, str | Path) else parent
         self.check(parent)
+        check_config(config)
         _find_given(config, run)
         given = {field: node.id for field, node in run.given.items()}
         parents = [parent.id] if parent else []

@@ -13,6 +13,7 @@ import numpy as np
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
+from journey.fields import Count, NonNegative, Share, check_multiple
 from journey.files import write_json
 from journey.metrics import metric
 from journey.stages.cost import Cost, training
@@ -47,28 +48,31 @@ class SFT:
         Input(("text",), files="conversations"),
         "documentation whose questions are trained on, or a .jsonl, .jsonl.gz, .json or .parquet file of conversations",
     )
-    max_examples: int | None = 5000
+    max_examples: Count | None = 5000
     """Train on no more conversations than this, chosen at random."""
-    epochs: int = 1
+    epochs: Count = 1
     """How often each conversation is seen."""
-    batch_size: int = 8
+    batch_size: Count = 8
     """Conversations a step."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Work a step's conversations through in this many equal parts (same result, less memory)."""
-    lr: float = 2e-3
+    lr: NonNegative = 2e-3
     """Peak learning rate of AdamW."""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """Share of the steps in which the learning rate rises; after it, it falls to zero."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     """AdamW's."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    max_length: int | None = None
+    clip: NonNegative = 1.0
+    """Largest norm of the gradient (0: any)."""
+    max_length: Count | None = None
     """Longest conversation in tokens (none: the model's context)."""
-    evaluations: int = 5
+    evaluations: Count = 5
     """How often the dev split is scored through training."""
-    dev_examples: int = 128
+    dev_examples: Count = 128
     """On how many of its conversations at most."""
+
+    def __post_init__(self) -> None:
+        check_multiple(self, "batch_size", "accumulate")
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Of a pocket life's conversations."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from journey.data.sources import SOURCES
 from journey.errors import JourneyError
+from journey.fields import Count, Share
 from journey.files import read_json
 from journey.metrics import metric
 from journey.report.blocks import Cell, Shares, Table, TableRow
@@ -28,14 +29,19 @@ class Text:
         Input(files="text"),
         f"{', '.join(SOURCES)}, or a file or folder of .txt, .md, .jsonl, .jsonl.gz or .parquet",
     )
-    dev: float = 0.02
+    dev: Share = 0.02
     """Share of the documents set aside for choosing settings."""
-    test: float = 0.04
+    test: Share = 0.04
     """Share of the documents set aside for the report; nothing is ever chosen on them."""
-    max_bytes: int | None = None
+    max_bytes: Count | None = None
     """Read no more than this much text."""
     errors: Literal["strict", "replace"] = "strict"
     """Bytes that are not UTF-8: refuse the file, or replace them by U+FFFD and count them."""
+
+    def __post_init__(self) -> None:
+        if self.dev + self.test > 0.5:
+            both = f"dev {self.dev} and test {self.test}"
+            raise JourneyError(f"{both} are shares of the documents: at most half together")
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Measured for what is on the machine; else by the size of the user's own files (docs/measurements.md)."""

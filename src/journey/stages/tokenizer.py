@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from journey.chat import SPECIALS
 from journey.errors import JourneyError
+from journey.fields import Count
 from journey.files import digest
 from journey.metrics import metric
 from journey.report.blocks import Cell, Pieces, Table
@@ -24,7 +25,7 @@ class TokenizerConfig:
     """Settings of the tokenizer stage."""
 
     data: str = names("installed-docs", Input(("text",)), "the text to learn from")
-    vocab_size: int = 4096
+    vocab_size: Count = 4096
     """Entries in all: 256 bytes, the merges and the special tokens."""
     pattern: Literal["gpt2", "llama3", "qwen2"] = "gpt2"
     """How text is cut into words before any merge; llama.cpp knows these three."""

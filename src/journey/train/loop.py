@@ -41,7 +41,7 @@ class Loop:
     weight_decay: float
     warmup: float
     decay: float
-    clip: float
+    clip: float  # 0: off, as TRL has it
     eval_every: int  # steps
     mark: int  # the document mark: attention stays between two of them
 
@@ -75,7 +75,7 @@ def train(
         loss = accumulate_gradients(model, tokens, loop.accumulate, loop.mark)
         if not math.isfinite(loss):
             raise JourneyError(f"the loss is not a number at step {step + 1}: choose a smaller lr or muon_lr")
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip or math.inf)
         optimizers.step()
         line = {"step": step + 1, "tokens": (step + 1) * loop.batch_size * T, "loss": loss, "lr": loop.lr * share}
         line["grad_norm"] = float(norm)

@@ -203,8 +203,6 @@ def make_trainer(
     from datasets import Dataset
     from transformers import AutoTokenizer, PrinterCallback
 
-    if config.batch_size % accumulate:
-        raise JourneyError(f"batch_size {config.batch_size} is not a multiple of accumulate {accumulate}")
     lengths = [row.tokens for row in train]
     places = order(lengths, config.batch_size, config.epochs, run.seed)
     starts = range(0, len(places), config.batch_size)

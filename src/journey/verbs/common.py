@@ -29,8 +29,8 @@ class Result:
     error: str | None = None
     bad_input: bool = False
 
-    def json(self, verb: str) -> str:
-        """The one shape of every verb."""
+    def json(self, verb: str, encoding: str = "utf-8") -> str:
+        """The one shape of every verb; what an encoding does not have is escaped."""
         shape = {
             "ok": self.ok,
             "verb": verb,
@@ -39,7 +39,12 @@ class Result:
             "metrics": self.metrics,
             "error": self.error,
         }
-        return json.dumps(shape | self.more, ensure_ascii=False)
+        line = json.dumps(shape | self.more, ensure_ascii=False)
+        try:
+            line.encode(encoding)
+        except UnicodeEncodeError:
+            line = json.dumps(shape | self.more)
+        return line
 
 
 def home(workspace: Path | None, must: bool = True) -> Path:

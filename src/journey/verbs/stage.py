@@ -12,6 +12,7 @@ from journey import runner
 from journey.console import make_console
 from journey.data.sources import SOURCES
 from journey.errors import JourneyError
+from journey.fields import Seed, check_config
 from journey.stages import load
 from journey.stages.inputs import named, resolve, source_of
 from journey.stages.run import Run
@@ -23,7 +24,10 @@ def stage_verb(name: str) -> Callable[..., Result]:
     stage = load(name)
     needs = stage.takes
 
-    def verb(config: Any, out: Path, parent: str | None = None, seed: int = 0, workspace: Path | None = None) -> Result:
+    def verb(
+        config: Any, out: Path, parent: str | None = None, seed: Seed = 0, workspace: Path | None = None
+    ) -> Result:
+        check_config(config)
         if needs and not parent:
             raise JourneyError(f"--parent NODE is missing: a {needs} node, or a folder with one")
         found = runner.find_node(parent, home(workspace, must=False)) if parent else None

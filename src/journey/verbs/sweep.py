@@ -11,7 +11,7 @@ from tyro.conf import Positional, UseAppendAction
 from journey import machine, runner
 from journey import recipe as recipes
 from journey.console import clock
-from journey.errors import JourneyError
+from journey.fields import Count
 from journey.verbs.common import Result
 
 RESULT = "sweep.json"
@@ -25,12 +25,14 @@ def sweep(
         UseAppendAction[list[str]],
         tyro.conf.arg(metavar="KEY=A,B,…", help="vary a key of the recipe, beside what it varies itself"),
     ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
-    seeds: Annotated[int | None, tyro.conf.arg(help="trainings of each point (default: the recipe's, else 3)")] = None,
+    seeds: Annotated[
+        Count | None, tyro.conf.arg(help="trainings of each point (default: the recipe's, else 3)")
+    ] = None,
     of: Annotated[
         str | None,
         tyro.conf.arg(metavar="STAGE", help="whose model is measured (default: the recipe's, else the last)"),
     ] = None,
-    jobs: Annotated[int | None, tyro.conf.arg(help="nodes at a time (default: one a core, or one a GPU)")] = None,
+    jobs: Annotated[Count | None, tyro.conf.arg(help="nodes at a time (default: one a core, or one a GPU)")] = None,
     workspace: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help="where (default: ./sweeps/<name>)")] = None,
     smoke: Annotated[
         bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="the small sweep that the recipe lists under `smoke`")
@@ -57,8 +59,6 @@ def sweep(
     from journey.sweep.result import result
 
     n = (len(machine.gpus()) or machine.cores()) if jobs is None else jobs
-    if n < 1:
-        raise JourneyError(f"--jobs {n}: at least 1")
     read = plan.read(recipes.find(recipe), set, smoke, vary, seeds, of)
     place = workspace or Path("sweeps") / read.name
     planned = plan.plan(read, place)

@@ -8,18 +8,21 @@ from tyro.conf import Positional
 
 from journey import runner
 from journey.errors import JourneyError
+from journey.fields import Amount, Count, NonNegative, Seed, Within
 from journey.verbs.common import Result, Workspace, home, open_model
+
+TopP = Annotated[float, Within(above=0, most=1)]
 
 
 def generate(
     node: Annotated[Positional[str], tyro.conf.arg(metavar="NODE")],
     prompt: Annotated[Positional[str], tyro.conf.arg(metavar="TEXT")],
     /,
-    max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens")] = 100,
-    temperature: Annotated[float, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.8,
-    top_k: Annotated[int, tyro.conf.arg(help="only among the k likeliest (0: all)")] = 0,
-    top_p: Annotated[float, tyro.conf.arg(help="only among the likeliest that make up this share")] = 1.0,
-    seed: int = 0,
+    max_new_tokens: Annotated[Count, tyro.conf.arg(help="at most this many tokens")] = 100,
+    temperature: Annotated[NonNegative, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.8,
+    top_k: Annotated[Amount, tyro.conf.arg(help="only among the k likeliest (0: all)")] = 0,
+    top_p: Annotated[TopP, tyro.conf.arg(help="only among the likeliest that make up this share")] = 1.0,
+    seed: Seed = 0,
     workspace: Workspace = None,
 ) -> Result:
     """Continue a text with a node, token by token.
@@ -61,11 +64,11 @@ def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, 
 def chat(
     node: Annotated[Positional[str], tyro.conf.arg(metavar="NODE")],
     /,
-    max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens an answer")] = 64,
-    temperature: float = 0.7,
-    top_k: int = 0,
-    top_p: float = 0.95,
-    seed: int = 0,
+    max_new_tokens: Annotated[Count, tyro.conf.arg(help="at most this many tokens an answer")] = 64,
+    temperature: NonNegative = 0.7,
+    top_k: Amount = 0,
+    top_p: TopP = 0.95,
+    seed: Seed = 0,
     system: Annotated[str | None, tyro.conf.arg(help="a system message that stands before every turn")] = None,
     workspace: Workspace = None,
 ) -> Result:
@@ -92,10 +95,10 @@ def ask(
     node: Annotated[
         str | None, tyro.conf.arg(metavar="NODE", help="who answers (default: the model that the index was made for)")
     ] = None,
-    passages: Annotated[int, tyro.conf.arg(help="passages in the prompt, as far as they fit (0: none)")] = 1,
-    max_new_tokens: Annotated[int, tyro.conf.arg(help="at most this many tokens")] = 64,
-    temperature: Annotated[float, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.0,
-    seed: int = 0,
+    passages: Annotated[Amount, tyro.conf.arg(help="passages in the prompt, as far as they fit (0: none)")] = 1,
+    max_new_tokens: Annotated[Count, tyro.conf.arg(help="at most this many tokens")] = 64,
+    temperature: Annotated[NonNegative, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.0,
+    seed: Seed = 0,
     workspace: Workspace = None,
 ) -> Result:
     """Answer a question from an index: retrieve passages, answer with them in the prompt, and show the sources.
