@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from journey.checkpoint import Node, open_node
+from journey.checkpoint import Node, look_at
 from journey.cli import main
 from journey.console import Console
 from journey.stages.run import Run
@@ -99,9 +99,7 @@ class Life:
     output: Output | None = None
 
     def node(self, name: str) -> Node:
-        return next(
-            open_node(path) for path in (self.workspace / "nodes").iterdir() if path.name.startswith(f"{name}-")
-        )
+        return next(look_at(path) for path in (self.workspace / "nodes").iterdir() if path.name.startswith(f"{name}-"))
 
     def history(self, name: str) -> list[dict]:
         return json.loads((self.node(name).path / "history.json").read_text())

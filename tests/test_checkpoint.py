@@ -1,13 +1,16 @@
 """Opening folders: ours, other people's, and what is none."""
 
 import json
+import os
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from journey.checkpoint import open_node, open_tokenizer
+from journey import checkpoint
+from journey.checkpoint import COMPARED, compare, open_node, open_tokenizer
 from journey.errors import JourneyError
+from journey.files import sha256_file
 from journey.infer.engine import generate
 from journey.infer.sampling import Sampling
 from journey.model import huggingface
@@ -109,8 +112,6 @@ def test_a_tokenizer_that_was_replaced_is_told(journey, copy, tmp_path):
     chat = copy.node("chat").path
     file = chat / "tokenizer.json"
     whole = file.read_text()
-    file.write_text(json.dumps(json.loads(whole)))  # as another tool writes the same
-    assert open_pair(chat)[1].hash == open_node(chat).lineage["tokenizer_hash"]
     state = json.loads(whole)
     vocab = state["model"]["vocab"]
     vocab["x"], vocab["y"] = vocab["y"], vocab["x"]
@@ -121,20 +122,136 @@ def test_a_tokenizer_that_was_replaced_is_told(journey, copy, tmp_path):
         ["dpo", "--parent", chat, "--data", copy.node("pairs").path, "--out", tmp_path / "out2"],
     ):
         said = journey(*arguments)
-        assert said.code == 2 and f"{chat}: tokenizer.json is not the one that this node was made with" in said.err
+        assert said.code == 2 and f"{file} was changed since its node was made" in said.err
         assert "Traceback" not in said.err
     file.write_text(whole)
     assert journey("generate", "chat", "a", "--workspace", copy.workspace).code == 0
-
-
-def test_a_hash_that_another_version_of_the_library_made_is_no_other_tokenizer(copy):
-    chat = copy.node("chat").path
-    lineage = json.loads((chat / "lineage.json").read_text())
-    (chat / "lineage.json").write_text(json.dumps(lineage | {"tokenizer_hash": "0" * 64}))
-    assert open_pair(chat)[1].n_ids == 400  # the file is the one that was written
 
 
 def test_a_tokenizer_alone_is_opened_too(life, tmp_path):
     assert open_tokenizer(life.node("tokenizer").path).n_ids == 400
     with pytest.raises(JourneyError, match=r"tokenizer\.json does not exist"):
         open_tokenizer(tmp_path)
+
+
+def test_what_is_compared_once_is_not_read_again(copy, monkeypatch):
+    """Size and time tell, also right after the stage has finished; `anew` reads all."""
+    read = []
+    monkeypatch.setattr(checkpoint, "sha256_file", lambda path: read.append(path.name) or sha256_file(path))
+    base = copy.node("base")
+    (base.path / COMPARED).unlink()
+    open_node(base.path)
+    assert len(read) == len(base.lineage["files"]) - 1  # the card is for its owner to write on
+    read.clear()
+    open_node(base.path)
+    assert read == []
+    compare(base, anew=True)
+    assert len(read) == len(base.lineage["files"]) - 1
+
+
+def test_a_node_that_a_stage_has_just_made_needs_no_reading(life, monkeypatch):
+    monkeypatch.setattr(checkpoint, "sha256_file", lambda path: pytest.fail(f"{path} was read"))
+    for path in (life.workspace / "nodes").iterdir():
+        open_node(path)
+
+
+def multiply(path):
+    tensors = load_file(path)
+    name = next(name for name in tensors if "embed" in name)
+    save_file(tensors | {name: tensors[name] * 2}, path, metadata={"format": "pt"})
+
+
+def one_bit(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def one_bit_at_the_same_time(path):
+    stat = path.stat()
+    one_bit(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+ALTERED = {
+    "weights": ("base", "model.safetensors", multiply),
+    "one bit": ("base", "model.safetensors", one_bit),
+    "config": ("base", "config.json", lambda p: p.write_text(p.read_text().replace("1e-06", "1e-05"))),
+    "text": ("prose", "train.parquet", one_bit),
+    "gone": ("base", "generation_config.json", lambda p: p.unlink()),
+    "a folder": ("base", "history.json", lambda p: p.unlink() or p.mkdir()),
+    "a pipe": ("base", "history.json", lambda p: p.unlink() or os.mkfifo(p)),
+    "index": ("index", "index.sqlite", one_bit),
+}
+
+
+@pytest.mark.parametrize("case", ALTERED)
+def test_a_node_that_was_altered_is_refused_by_name_and_how_to_go_on_is_said(copy, journey, case):
+    name, file, alter = ALTERED[case]
+    node = copy.node(name)
+    if not (node.path / file).exists():
+        file = next(
+            each for each in node.lineage["files"] if each.endswith((".safetensors", ".npz", ".db", ".parquet"))
+        )
+    open_node(node.path)
+    alter(node.path / file)
+    with pytest.raises(JourneyError, match=f"{file} (was changed|is gone) since its node was made"):
+        open_node(node.path)
+    again = journey("run", copy.recipe, "--workspace", copy.workspace)
+    assert again.code == 2 and file in again.err and f"--from {name}" in again.err
+    assert len(again.err.splitlines()) == 1
+
+
+def test_an_altered_model_can_be_made_anew_or_become_a_node_of_its_own(copy, journey, tmp_path):
+    base = copy.node("base")
+    before = base.lineage["weights_sha256"]
+    multiply(base.path / "model.safetensors")
+    for arguments in (("generate", "base", "x"), ("eval", "base"), ("report",), ("diff", "base", "chat")):
+        said = journey(*arguments, "--workspace", copy.workspace)
+        assert said.code == 2 and "model.safetensors was changed" in said.err, arguments
+    assert "model.safetensors was changed" in journey("tree", "--workspace", copy.workspace).out
+    own = journey("import", base.path, "--out", tmp_path / "own", "--json")
+    assert own.code == 0 and own.json["node"] != base.id
+    assert journey("generate", tmp_path / "own", "x", "--max-new-tokens", 2).code == 0
+    made = journey("run", copy.recipe, "--workspace", copy.workspace, "--from", "base", "--until", "base")
+    assert made.code == 0, made.err
+    assert copy.node("base").lineage["weights_sha256"] == before
+
+
+def test_verify_reads_all_and_says_which(copy, journey):
+    said = journey("verify", "--workspace", copy.workspace, "--json")
+    assert said.code == 0 and len(said.json["nodes"]) == len(list((copy.workspace / "nodes").iterdir()))
+    assert all(node["altered"] is None for node in said.json["nodes"])
+    (copy.node("base").path / "README.md").write_text("my own words")
+    one_bit_at_the_same_time(copy.node("chat").path / "model.safetensors")
+    said = journey("verify", "--workspace", copy.workspace, "--json")
+    altered = [node["path"] for node in said.json["nodes"] if node["altered"]]
+    assert said.code == 2 and said.json["error"].startswith("1 of ") and altered == [str(copy.node("chat").path)]
+    assert journey("verify", "base", "--workspace", copy.workspace).code == 0
+    assert journey("verify", copy.node("chat").path, "--workspace", copy.workspace).code == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "null",
+        "{}",
+        '{"id": 1}',
+        '{"a": ' * 50_000 + "1" + "}" * 50_000,
+        '{"id": "a", "name": "b", "stage": "pretrain", "parents": [[]], "files": {}, "metrics": {}}',
+    ],
+)
+def test_a_lineage_of_another_shape_is_damaged(tmp_path, journey, text):
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "lineage.json").write_text(text)
+    for arguments in (("generate", tmp_path / "node", "x"), ("verify", tmp_path / "node")):
+        said = journey(*arguments)
+        assert said.code == 2 and "lineage.json" in said.out + said.err and len(said.err.splitlines()) == 1
+
+
+def test_in_a_folder_that_cannot_be_written_a_node_is_compared_each_time(copy, monkeypatch):
+    base = copy.node("base").path
+    (base / COMPARED).unlink()
+    monkeypatch.setattr(checkpoint.os, "access", lambda *which: False)
+    open_node(base)
+    assert not (base / COMPARED).exists()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from journey.checkpoint import COMPARED
 from journey.files import sha256_file
 from journey.stages.run import Stopped
 
@@ -99,6 +100,7 @@ def assert_whole(workspace):
         lineage = json.loads((folder / "lineage.json").read_text())
         files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
         files.pop("lineage.json")
+        files.pop(COMPARED, None)
         assert {name: sha256_file(path) for name, path in files.items()} == lineage["files"]
     for name in ("plan.json", "measurements/*/*.json"):
         for path in workspace.glob(name):

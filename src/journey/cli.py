@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 VERBS = {
     "run": ("life", "run a recipe: what has not changed is skipped, a killed run goes on"),
     "tree": ("life", "draw the lineage of this workspace"),
+    "verify": ("life", "compare every file of every node with the hash that it was made with"),
     "report": ("life", "write the page that shows what each stage changed"),
     "eval": ("measured", "show what was measured at a node, each number with its interval"),
     "diff": ("measured", "what changed from one node to another, each effect with its interval"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from journey import reasons
-from journey.checkpoint import LINEAGE, Node, open_node
+from journey.checkpoint import LINEAGE, Node, look_at, open_node
 from journey.console import Console, clock
 from journey.errors import JourneyError, nearest
 from journey.files import read_json, write_json
@@ -99,6 +99,8 @@ def plan(
             anew.add(step.name)
         elif (path / LINEAGE).exists():
             why = ""
+            if step.name in wanted:
+                open_node(path)  # altered, it is told here, before any work
         else:
             why = reasons.reason(step, id, parents, memo[key], workspace, last.get(step.name))
         redo, asked = step.name in anew, step.name in wanted
@@ -256,12 +258,18 @@ def read_plan(workspace: Path) -> dict[str, Any]:
 
 
 def find_node(name: str, workspace: Path) -> Node:
-    """A node by its stage's name in the workspace, by a unique beginning of its id, or by its path."""
+    """A node by its stage's name in the workspace, by a unique beginning of its id, or by its path, its files compared
+    with their hashes."""
+    return open_node(look_up(name, workspace).path)
+
+
+def look_up(name: str, workspace: Path) -> Node:
+    """The node that `find_node` finds, its files not compared."""
     if Path(name).is_dir():
-        return open_node(name)
+        return look_at(name)
     stages = read_plan(workspace)["stages"]
-    if found := stage_node(name, workspace):
-        return found
+    if entry := next((entry for entry in stages if entry["name"] == name), None):
+        return look_at(_made(entry, workspace))
     made = made_nodes(workspace / "nodes")
     matches = [node for node in made if len(name) >= 4 and node.id.startswith(name)]
     if len(matches) == 1:
@@ -275,11 +283,15 @@ def find_node(name: str, workspace: Path) -> Node:
 def stage_node(name: str, workspace: Path) -> Node | None:
     """The node of the stage of this name, if there is one. Errors: JourneyError when it has not been made yet."""
     entry = next((entry for entry in read_plan(workspace)["stages"] if entry["name"] == name), None)
-    if entry is None:
-        return None
-    if not (workspace / entry["path"] / LINEAGE).exists():
+    return open_node(_made(entry, workspace)) if entry else None
+
+
+def _made(entry: dict[str, Any], workspace: Path) -> Path:
+    """Where the node of a stage of the plan stands. Errors: JourneyError when it has not been made yet."""
+    place, name = workspace / entry["path"], entry["name"]
+    if not (place / LINEAGE).exists():
         raise JourneyError(f'"{name}" has not been made yet: `journey run --until {name}` makes it')
-    return open_node(workspace / entry["path"])
+    return place
 
 
 def texts(workspace: Path) -> list[Node]:
@@ -309,8 +321,8 @@ def model_before(node: Node) -> Node | None:
 
 
 def made_nodes(folder: Path) -> list[Node]:
-    """Every finished node in a folder of nodes."""
-    return [open_node(path.parent) for path in sorted(folder.glob(f"[!.]*/{LINEAGE}"))]
+    """Every finished node in a folder of nodes, its files not compared."""
+    return [look_at(path.parent) for path in sorted(folder.glob(f"[!.]*/{LINEAGE}"))]
 
 
 def ancestors(node: Node) -> list[Node]:

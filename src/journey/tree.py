@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from journey import measuring, runner
-from journey.checkpoint import LINEAGE, open_node
+from journey.checkpoint import LINEAGE, look_at, verdict
 from journey.console import clock
 from journey.scores import estimates
 
@@ -17,7 +17,7 @@ def entries(workspace: Path) -> list[dict[str, Any]]:
     for entry in plan:
         path = workspace / entry["path"]
         made = (path / LINEAGE).exists()
-        node = open_node(path) if made else None
+        node = look_at(path) if made else None
         metrics = dict(node.lineage["metrics"]) if node else {}
         taken = measuring.read(node, workspace) if node else {}
         metrics |= {key: e.metric() for each in taken.values() for key, e in estimates(each).items()}
@@ -25,7 +25,7 @@ def entries(workspace: Path) -> list[dict[str, Any]]:
         lineage = node.lineage if node else {}
         nodes.append(
             {key: entry[key] for key in ("id", "name", "stage")}
-            | {"parents": parents, "path": str(path), "made": made}
+            | {"parents": parents, "path": str(path), "made": made, "altered": verdict(node) if node else None}
             | {"seconds": lineage.get("seconds"), "tokens": lineage.get("tokens"), "metrics": metrics}
         )
     return nodes
@@ -55,6 +55,8 @@ def draw(nodes: list[dict[str, Any]]) -> str:
 def _facts(node: dict[str, Any]) -> str:
     if not node["made"]:
         return "not made yet"
+    if node["altered"]:
+        return node["altered"]
     metrics = node["metrics"]
     parts = [clock(node["seconds"])]
     if node["tokens"]:

@@ -13,7 +13,7 @@ from journey.console import Console
 from journey.data.corpus import Corpus, write_lines
 from journey.data.questions import Question
 from journey.errors import JourneyError
-from journey.files import read_json, write_json
+from journey.files import read_json, sha256_file, write_json
 from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
@@ -149,6 +149,9 @@ def test_the_weight_is_chosen_on_the_dev_questions(parent, prose, tmp_path):
     write_json(folder / "corpus.json", facts)
     asked = [Question(f"{d.id}#named", d.text[:40], "x", "x", True) for d in corpus.documents("dev")]
     write_lines(folder / "questions-dev.jsonl", asked)
+    lineage = read_json(folder / "lineage.json")
+    files = {name: sha256_file(folder / name) for name in lineage["files"]}
+    write_json(folder / "lineage.json", lineage | {"files": files})
     node = index(parent, Index(data=str(folder), embedder="node"), Run(tmp_path / "index"))
     fusion = read_json(node.path / "index.json")["fusion"]
     assert fusion["questions"] == len(asked)

@@ -190,7 +190,7 @@ def test_tokens_of_another_tokenizer_and_damaged_ones_are_refused(life, tokens, 
     raw = shard.read_bytes()
     shard.write_bytes(raw[:700] + bytes([raw[700] ^ 1]) + raw[701:])
     output = journey("pretrain", life.node("tokenizer").path, "--data", tmp_path / "tokens", *options)
-    assert output.code == 2 and f"{shard} is altered" in output.err and "Traceback" not in output.err
+    assert output.code == 2 and f"{shard} was changed" in output.err and "Traceback" not in output.err
 
 
 def test_the_command_line_prepares_and_trains(life, tokens, tmp_path, journey):

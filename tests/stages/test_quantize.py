@@ -8,7 +8,7 @@ import torch
 from gguf import GGUFReader
 
 from journey import chat
-from journey.checkpoint import Node
+from journey.checkpoint import COMPARED, Node
 from journey.errors import JourneyError
 from journey.files import sha256_file
 from journey.infer import engine
@@ -30,7 +30,7 @@ def made(life, tmp_path_factory):
 def test_the_node_holds_a_file_a_type(made):
     files = {path.name for path in made.path.iterdir()}
     names = {f"small-{type}.gguf" for type in ("f16", "q8_0", "q4_0")}
-    assert files == names | {"quantize.json", "lineage.json"}
+    assert files == names | {"quantize.json", "lineage.json", COMPARED}
     assert not made.is_model
     facts = json.loads((made.path / "quantize.json").read_text())["types"]
     assert list(facts) == ["f16", "q8_0", "q4_0"]

@@ -261,7 +261,7 @@ def _workers(workspace: Path) -> list[int]:
         (["--set", "sweep.metrics=[bits_per_byte.dosc]"], 'did you mean "bits_per_byte.docs"'),
         (["--set", "sweep.metrics=[recall_at_5]"], "recall_at_5 is measured of an index, a sweep compares models"),
         (["--set", "sweep.metrics=[bits_per_byte.f16]"], "bits_per_byte.f16 is measured of a gguf, a sweep compares"),
-        (["--jobs", "0"], "--jobs 0: at least 1"),
+        (["--jobs", "0"], "jobs: must be at least 1, not 0"),
         (["--vary", "stages.docs.dev=0.1,0.2"], 'the text "docs" differs between points'),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from journey.checkpoint import LINEAGE, Node, open_tokenizer
+from journey.checkpoint import COMPARED, LINEAGE, Node, open_tokenizer
 from journey.fields import Count
 from journey.metrics import metric
 from journey.report.format import big
@@ -53,7 +53,8 @@ def prepare(parent: Node, config: Prepare, run: Run) -> dict[str, Any]:
 
     text, made = run.corpora["data"], run.scratch / "tokens"
     index = shards.write(text, open_tokenizer(parent.path), SPLITS, made, config.shard_tokens, run.progress)
-    held_out = [path for path in text.folder.iterdir() if path.name not in ("train.parquet", LINEAGE)]
+    beside = ("train.parquet", LINEAGE, COMPARED)
+    held_out = [path for path in text.folder.iterdir() if path.name not in beside]
     for path in [*made.iterdir(), *held_out]:
         _link(path, run.folder / path.name)
     train = index["splits"]["train"]

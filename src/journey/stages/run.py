@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from journey.checkpoint import LINEAGE, Node, open_node
+from journey.checkpoint import LINEAGE, Node, open_node, remember
 from journey.console import Console
 from journey.errors import JourneyError
 from journey.fields import check_config, chosen
@@ -118,7 +118,9 @@ class Run:
         write_json(self.folder / LINEAGE, lineage)
         publish(self.folder, self.out)
         shutil.rmtree(self.folder.parent, ignore_errors=True)
-        return Node(self.out)
+        node = Node(self.out)
+        remember(node)
+        return node
 
 
 Body = Callable[[Any, Any, Run], dict[str, Any]]

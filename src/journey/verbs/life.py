@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from journey import recipe as recipes
 from journey import runner
+from journey.checkpoint import look_at, verdict
 from journey.console import clock, make_console
 from journey.verbs.common import Result, Workspace, home
 
@@ -86,6 +87,31 @@ def _print_plan(planned: list[runner.Planned], place: Path, cost: runner.Cost) -
             state = f"{state:<22}  {item.reason}"
         print(f"  {item.step.name:<14} {item.step.stage:<10} {item.id[:10]}  {state}", file=sys.stderr)
     print(f"in all about {clock(cost.seconds)} and {cost.bytes / 1e6:,.0f} MB", file=sys.stderr)
+
+
+def verify(
+    nodes: Annotated[
+        Positional[list[str]], tyro.conf.arg(metavar="NODE", help="stages' names, beginnings of ids, or folders")
+    ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
+    /,
+    workspace: Workspace = None,
+) -> Result:
+    """Read every file of every node again, and compare it with the hash that the node was finished with.
+
+    Opening a node compares what has changed by its size and time; this reads all.
+
+    journey verify                  every node of this journey
+    journey verify base path/to/node
+    """
+    place = home(workspace, must=not nodes)
+    named = [runner.look_up(name, place) for name in nodes]
+    said = {node.path: verdict(node, anew=True) for node in named or runner.made_nodes(place / "nodes")}
+    for path, altered in said.items():
+        print(altered or f"{path}: {len(look_at(path).lineage['files'])} files as they were made")
+    bad = sum(altered is not None for altered in said.values())
+    found = [{"path": str(path), "altered": altered} for path, altered in said.items()]
+    error = f"{bad} of {len(said)} nodes are not as they were made" if bad else None
+    return Result(path=place, more={"nodes": found}, ok=not bad, error=error, bad_input=True)
 
 
 def tree(workspace: Workspace = None) -> Result:
