@@ -7,6 +7,7 @@ from journey.life.workspace import Entry, Life
 from journey.report.blocks import Shown, Step
 from journey.report.format import MISSING, big, duration, number
 from journey.scores import Effect
+from journey.stages.run import BELOW
 
 
 def heading(life: Life) -> str:
@@ -86,7 +87,12 @@ def _shown(life: Life, entry: Entry) -> list[Effect]:
         for key in entry.stage.shows
         for other in (others if "{others}" in key else [""])
     ]
-    found = [by_key[key] for key in keys if key in by_key]
+    found = []
+    for key in keys:
+        name, _, limit = key.partition(BELOW)
+        effect = by_key.get(name)
+        if effect and not (limit and effect.here.value >= float(limit)):
+            found.append(effect)
     return found or ([next(iter(by_key.values()))] if by_key and entry.is_model else [])
 
 

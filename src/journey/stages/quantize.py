@@ -35,7 +35,10 @@ class Quantize:
         "the question is only how much the rounding costs."
     ),
     example="journey quantize --parent preferred --types f16 q8_0 q4_0 --out gguf",
-    shows=("bits_per_byte.q8_0 vs fp32", "bits_per_byte.q4_0 vs fp32"),
+    shows=(
+        *("same_ids.prompts below 100", "same_ids.texts below 100"),  # a fault, which comes before all else
+        *("bits_per_byte.q8_0 vs fp32", "bits_per_byte.q4_0 vs fp32"),
+    ),
     version=1,
 )
 def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from journey.stages.inputs import inputs_of, named, resolve
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus
 
+BELOW = " below "  # in `shows`: "same_ids.texts below 100" stands on the first screen only where that is so
 _SAVE_CLOCK_EVERY = 5.0  # seconds
 
 
@@ -243,7 +244,8 @@ def stage(
     makes: the kind of its node: "text", "tokenizer", "tokens", "model", "pairs", "gguf", "index", or a new one.
     why: a paragraph for somebody who meets the stage for the first time; *x* is emphasis.
     example: its command lines. shows: keys of the scores that stand on the first screen of the page, most important
-    first, where {data} is the text trained on and {others} each other text. start, goal: where a life that begins with
+    first, where {data} is the text trained on and {others} each other text; "KEY below N" stands there only where the
+    number is below N. start, goal: where a life that begins with
     it comes from, and what one that ends with it has become, for the page's title.
     version: raised when the same inputs give another result.
     """
