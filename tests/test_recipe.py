@@ -1,6 +1,7 @@
 """A recipe is checked before anything runs, and a mistake is told by its line."""
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -433,3 +434,33 @@ def test_every_field_of_a_stage_has_a_default_and_every_default_its_type(stage):
 
     hints = typing.get_type_hints(config)
     assert {key: fit(value, hints[key]) for key, value in again.items()} == fields
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "more than 10,000 keys and values, anchors written out"),
+        ("name: x\nstages: &a [*a]\n", "nested too deeply|more than 10,000"),
+        ("[" * 5000, "nested too deeply|not valid YAML"),
+        ("a: " * 1 + "{a: " * 3000 + "1" + "}" * 3000, "nested too deeply"),
+        ("name: x\n" * 1 + "#" * 1_100_000, "has no 1 MB"),
+        (GOOD.replace("{source: texts}", '{source: "a\\0b"}'), ":6: a NUL character"),
+        (GOOD.replace("1_000", "9" * 5000), ":17: 9{80}: "),
+        (GOOD.replace("docs\n      tokens", "!!python/object/apply:os.system [x]\n      tokens"), "must be text, not"),
+    ],
+    ids=["anchors", "circle", "lists", "mappings", "large", "nul", "digits", "python"],
+)
+def test_a_hostile_recipe_is_a_line_and_soon(read, text, said):
+    message = complaint(read, text)
+    assert re.search(said, message) and "\n" not in message and len(message) < 500
+
+
+def test_a_recipe_that_windows_wrote(tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "small.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert recipes.read(tmp_path / "small.yaml").name == "small"

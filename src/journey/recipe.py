@@ -92,10 +92,11 @@ def value_of(text: str) -> Any:
     """What a value on the command line means: as in a recipe, and text where that is no YAML."""
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
 
 
+_LARGEST, _MOST = 1_000_000, 10_000  # bytes of a recipe, keys and values in it
 _SETTING = (
     "give seed=NUMBER, measure.KEY=NUMBER, measure.NAME.KEY=VALUE or stages.NAME.KEY=VALUE, as in "
     "stages.base.tokens=200_000"
@@ -109,7 +110,9 @@ class Document:
         self.path = path
         self.lines: dict[tuple[Any, ...], int] = {}
         try:
-            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            if path.stat().st_size > _LARGEST:
+                raise JourneyError(f"{path}: a recipe has no {_LARGEST / 1e6:.0f} MB: is it another file?")
+            root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
             value = self._build(root, ()) if root else None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
@@ -117,6 +120,8 @@ class Document:
             raise JourneyError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
         except UnicodeDecodeError as error:
             raise JourneyError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        except RecursionError:
+            raise JourneyError(f"{path}: nested too deeply to be a recipe") from None
         if not isinstance(value, dict):
             raise JourneyError(f"{path}: a recipe is a mapping with name, seed and stages")
         self.value: dict[str, Any] = value
@@ -137,6 +142,8 @@ class Document:
 
     def _build(self, node: yaml.Node, path: tuple[Any, ...]) -> Any:
         self.lines[path] = node.start_mark.line + 1
+        if len(self.lines) > _MOST:  # nine lines of anchors, each naming the one before nine times, are 400 million
+            raise JourneyError(f"{self.at(path)}: more than {_MOST:,} keys and values, anchors written out: no recipe")
         if isinstance(node, yaml.MappingNode):
             made: dict[Any, Any] = {}
             for key_node, value_node in node.value:
@@ -151,9 +158,12 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
         try:
-            return yaml.SafeLoader("").construct_object(node, deep=True)
+            value = yaml.SafeLoader("").construct_object(node, deep=True)
         except ValueError as error:  # what looks like a date and is none
-            raise JourneyError(f"{self.path}:{node.start_mark.line + 1}: {node.value}: {error}") from None
+            raise JourneyError(f"{self.path}:{node.start_mark.line + 1}: {node.value[:80]}: {error}") from None
+        if isinstance(value, str) and "\0" in value:
+            raise JourneyError(f"{self.path}:{node.start_mark.line + 1}: a NUL character can be in no setting")
+        return value
 
     def at(self, path: tuple[Any, ...]) -> str:
         """`file:line` of a key, or of the nearest thing around it."""
