@@ -117,7 +117,8 @@ class Document:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else str(path)
-            raise JourneyError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+            problem = str(getattr(error, "problem", error)).partition("\n")[0]
+            raise JourneyError(f"{where}: not valid YAML: {problem}") from None
         except UnicodeDecodeError as error:
             raise JourneyError(f"{path}: not UTF-8 text (byte {error.start})") from None
         except RecursionError:
