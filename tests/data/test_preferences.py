@@ -9,7 +9,7 @@ import pytest
 
 from journey import chat
 from journey.data.conversations import first_question, split
-from journey.data.preferences import Pair, encode, load, save
+from journey.data.preferences import Pair, encode, load, save, saved
 from journey.errors import JourneyError
 from journey.tokenizer.formats import Tokenizer
 
@@ -140,7 +140,7 @@ def test_what_is_saved_is_loaded(tmp_path):
         Pair("b", LONG, [assistant("<|end|>")], [assistant("中")]),
     ]
     save(pairs, tmp_path / "pairs.jsonl")
-    assert load(tmp_path / "pairs.jsonl")[0] == pairs
+    assert saved(tmp_path / "pairs.jsonl") == pairs
     record = json.loads((tmp_path / "pairs.jsonl").read_text().split("\n")[0])
     assert list(record) == ["id", "prompt", "chosen", "rejected", "chosen_score", "rejected_score"]
 

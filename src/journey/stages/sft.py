@@ -6,7 +6,6 @@ as they are: it would cut the stop token off a long answer and drop a row withou
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_tr
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 
 class Row(NamedTuple):
@@ -69,6 +68,8 @@ class SFT:
     """How often the dev split is scored through training."""
     dev_examples: int = 128
     """On how many of its conversations at most."""
+    strict: bool = False
+    """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Of a pocket life's conversations."""
@@ -94,7 +95,8 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     tokenizer = open_tokenizer(parent.path)
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
-    train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in _read(config, run))
+    parts, left_out = _read(config, run)
+    train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in parts)
     trainer = make_trainer(AnswerTrainer, parent.path, train, dev, config, run, accumulate=config.accumulate)
     before = trainer.dev_numbers()
     history = trainer.fit()
@@ -102,6 +104,9 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
         raise Stopped
     write_model(trainer.model, parent.path, tokenizer, run.folder)
     write_json(run.folder / "history.json", [{"step": 0, "tokens": 0, **before}, *history])
+    if left_out is not None:
+        unweighed = {name: sum(map(_unweighed, conversations)) for name, conversations in parts}
+        write_json(run.folder / "sft.json", {"left_out": left_out, "answers_of_weight_0": unweighed})
 
     tokens = history[-1]["tokens"]
     answers = config.epochs * sum(sum(label != -100 for label in labels) for _, labels in train)
@@ -119,11 +124,13 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     }
 
 
-def _read(config: SFT, run: Run) -> list[tuple[str, list[Messages]]]:
-    """The conversations to train on and those of the dev split, each with its name."""
+def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict[str, int] | None]:
+    """The conversations to train on and those of the dev split, each with its name; of a file, how many of its rows
+    were left out for which reason."""
     from journey.data.conversations import load, question_messages, split
 
     rng = np.random.default_rng(run.seed)
+    left_out = None
     if text := run.corpora.get("data"):
         if not text.questions("train"):
             raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')
@@ -132,9 +139,17 @@ def _read(config: SFT, run: Run) -> list[tuple[str, list[Messages]]]:
         asked = _shuffled(text.questions("dev"), rng)[: -(-config.dev_examples // 2)]
         dev = [question_messages(q, passage) for q in asked for passage in (True, False)]
     else:
-        parts = split(load(Path(config.data)), run.seed)
+        conversations, left_out = load(config.data, config.strict, run.say)
+        if unweighed := sum(map(_unweighed, conversations)):
+            run.say(f"{config.data}: {unweighed:,} answers are read and not trained on: their weight is 0")
+        parts = split(conversations, run.seed)
         train, dev = parts["train"], parts["dev"][: config.dev_examples]
-    return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)]
+    return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)], left_out
+
+
+def _unweighed(messages: Messages) -> int:
+    """How many answers of a conversation are not trained on."""
+    return sum(message.get("weight") == 0 for message in messages)
 
 
 def _shuffled(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
@@ -168,7 +183,7 @@ def encode(
     if too_long:
         run.say(f"{too_long:,} {name} conversations left out: question and answer alone are longer than {limit} tokens")
     if unanswered:
-        run.say(f"{unanswered:,} {name} conversations left out: nothing in them is an answer")
+        run.say(f"{unanswered:,} {name} conversations left out: nothing in them is an answer to train on")
     if not rows:
         raise JourneyError(f"no {name} conversation of {len(conversations):,} is left: give others or more max_length")
     return rows
