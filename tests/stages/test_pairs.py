@@ -80,8 +80,8 @@ def test_each_split_comes_from_its_own_questions(made):
         found = lines(run, name)
         assert len(found) == facts["metrics"][f"{name}_pairs"]["value"] > 5
         assert all(pair["id"].startswith(name) for pair in found)
-        assert len(preferences.saved(run.folder / f"pairs-{name}.jsonl")) == len(found)
-        assert not preferences.load(run.folder / f"pairs-{name}.jsonl")[1]
+        assert len(preferences.saved(run.folder / f"pairs-{name}.jsonl")) == len(found)  # an empty answer is one, too
+        assert {*preferences.load(run.folder / f"pairs-{name}.jsonl")[1]} <= {"empty answer"}
 
 
 def test_the_better_answer_is_chosen_by_f1(made):

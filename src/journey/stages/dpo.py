@@ -124,7 +124,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
         "first_loss": history[0]["loss"],
         "first_margin": history[0]["margin"],
         "pairs": {name: len(part) for name, part in parts.items()},
-    } | ({"left_out": left_out} if left_out is not None else {})
+    } | ({"left_out": left_out} if left_out else {})
     write_json(run.folder / "dpo.json", facts)
 
     tokens = history[-1]["tokens"]
@@ -147,12 +147,12 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     }
 
 
-def _read(config: DPO, run: Run) -> tuple[dict[str, list["Pair"]], dict[str, int] | None]:
+def _read(config: DPO, run: Run) -> tuple[dict[str, list["Pair"]], dict[str, int]]:
     """The pairs of the train, dev and test split; of a file, how many of its rows were left out for which reason."""
     from journey.data.conversations import first_question, split
     from journey.data.preferences import load, saved
 
-    left_out = None
+    left_out: dict[str, int] = {}
     if node := run.given.get("data"):
         parts = {name: saved(node.path / f"pairs-{name}.jsonl") for name in ("train", "dev", "test")}
     elif config.data:

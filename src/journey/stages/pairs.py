@@ -114,8 +114,8 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     metrics = {f"{name}_pairs": metric(len(found)) for name, found in ranked.items()}
     metrics |= _shares(counts) | _lengths(ranked["train"], tokenizer)
     rule = f"{CONVENTION}; the best against the worst answer where they differ by at least {config.margin}"
-    facts = {"rule": rule, "counts": dict(counts), "metrics": metrics}
-    write_json(run.folder / "pairs.json", facts | ({"left_out": left_out} if left_out is not None else {}))
+    rows = {"left_out": left_out} if left_out else {}
+    write_json(run.folder / "pairs.json", {"rule": rule, "counts": dict(counts), "metrics": metrics} | rows)
 
     # The samples of a question share one reading of its prompt, and the last id written is never read. The head is
     # computed where one is written and nowhere else; a third of a training step's arithmetic is its forward pass.
@@ -127,13 +127,13 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     return {"tokens": read, "flops": flops, "metrics": metrics}
 
 
-def _read(config: Pairs, run: Run) -> tuple[dict[str, list[tuple[str, Messages, str]]], dict[str, int] | None]:
+def _read(config: Pairs, run: Run) -> tuple[dict[str, list[tuple[str, Messages, str]]], dict[str, int]]:
     """The (id, prompt, reference) of each split: asked as sft asks them, with their passage and without; of a file, how
     many of its rows were left out for which reason."""
     from journey.data.conversations import load, question_messages, split
 
     rng = np.random.default_rng((run.seed, 3))
-    left_out = None
+    left_out: dict[str, int] = {}
     if text := run.corpora.get("data"):
         if not text.questions("train"):
             raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')

@@ -104,8 +104,8 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
         raise Stopped
     write_model(trainer.model, parent.path, tokenizer, run.folder)
     write_json(run.folder / "history.json", [{"step": 0, "tokens": 0, **before}, *history])
-    if left_out is not None:
-        unweighed = {name: sum(map(_unweighed, conversations)) for name, conversations in parts}
+    unweighed = sum(_unweighed(messages) for _, conversations in parts for messages in conversations)
+    if left_out or unweighed:
         write_json(run.folder / "sft.json", {"left_out": left_out, "answers_of_weight_0": unweighed})
 
     tokens = history[-1]["tokens"]
@@ -124,13 +124,13 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     }
 
 
-def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict[str, int] | None]:
+def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict[str, int]]:
     """The conversations to train on and those of the dev split, each with its name; of a file, how many of its rows
     were left out for which reason."""
     from journey.data.conversations import load, question_messages, split
 
     rng = np.random.default_rng(run.seed)
-    left_out = None
+    left_out: dict[str, int] = {}
     if text := run.corpora.get("data"):
         if not text.questions("train"):
             raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')
