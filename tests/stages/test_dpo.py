@@ -350,6 +350,7 @@ def test_a_file_of_preferences(parents, tmp_path):
         f"  left out: {path}, line 61: the two answers are equal",
     ]
     assert json.loads((run.folder / "dpo.json").read_text())["left_out"] == {"equal answers": 1}
+    assert facts["metrics"]["rows_left_out"]["value"] == 1
     assert len(saved(run.folder / "pairs-test.jsonl")) == 3
     with pytest.raises(JourneyError, match="line 61: the two answers are equal"):
         stage.dpo.body(Node(parents["qwen3"]), DPO(data=path, strict=True), new_run(tmp_path))

@@ -191,7 +191,8 @@ def test_a_file_with_rows_that_cannot_be_used(parents, tmp_path):
         f"{path}: 1 answers are read and not trained on: their weight is 0",
     ]
     said = json.loads((run.folder / "sft.json").read_text())
-    assert said["left_out"] == {"empty answer": 1} and said["answers_of_weight_0"] in (0, 1)  # 0: it is held out
+    assert said["left_out"] == {"empty answer": 1} and said["answers_of_weight_0"] == 1
+    assert facts["metrics"]["rows_left_out"]["value"] == 1
     with pytest.raises(JourneyError, match=r'chats\.jsonl, line 61: "output" is empty'):
         stage.sft.body(Node(parents["qwen3"]), SFT(data=path, strict=True), run)
 

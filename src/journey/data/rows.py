@@ -1,7 +1,7 @@
 """The rows of files that people keep conversations and preferences in, and one rule for rows that cannot be used."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,6 +9,7 @@ from journey.data.hub import local
 from journey.data.sources import decode, json_lines, parquet_rows
 from journey.errors import JourneyError
 from journey.files import parse_json
+from journey.metrics import Metric, metric
 
 Item = TypeVar("Item")
 Say = Callable[[str], None]
@@ -63,6 +64,12 @@ def excerpt(text: str) -> str:
 def reasons(left_out: Counter[str]) -> str:
     """How many rows for which reason, in words."""
     return ", ".join(f"{kind}: {n:,}" for kind, n in left_out.most_common())
+
+
+def metrics(left_out: Mapping[str, int]) -> dict[str, Metric]:
+    """What the lineage says of rows left out, if there are any."""
+    n = sum(left_out.values())
+    return {"rows_left_out": metric(n, "rows", "of the file of data: they cannot be used")} if n else {}
 
 
 def _tell(path: str | Path, found: int, left_out: Counter[str], shown: list[str], say: Say) -> None:

@@ -97,6 +97,7 @@ class DPO:
 )
 def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     """Train the parent to prefer the chosen answers and save it as a Hugging Face folder."""
+    from journey.data import rows
     from journey.data.preferences import save
     from journey.model.huggingface import load_config
 
@@ -143,7 +144,8 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
                 history[0]["margin"], "nats", "before the first step: 0 where the reference is right"
             ),
         }
-        | _dev_metrics(trainer.dev_margins(), config.beta),
+        | _dev_metrics(trainer.dev_margins(), config.beta)
+        | rows.metrics(left_out),
     }
 
 

@@ -89,6 +89,7 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     """Sample answers of the parent, rank them and write pairs-{train,dev,test}.jsonl."""
     import torch
 
+    from journey.data import rows
     from journey.data.preferences import save
     from journey.evaluate.agreement import CONVENTION
 
@@ -112,10 +113,10 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
         save(ranked[name], run.folder / f"pairs-{name}.jsonl")
         counts.update(became)
     metrics = {f"{name}_pairs": metric(len(found)) for name, found in ranked.items()}
-    metrics |= _shares(counts) | _lengths(ranked["train"], tokenizer)
+    metrics |= _shares(counts) | _lengths(ranked["train"], tokenizer) | rows.metrics(left_out)
     rule = f"{CONVENTION}; the best against the worst answer where they differ by at least {config.margin}"
-    rows = {"left_out": left_out} if left_out else {}
-    write_json(run.folder / "pairs.json", {"rule": rule, "counts": dict(counts), "metrics": metrics} | rows)
+    beside = {"left_out": left_out} if left_out else {}
+    write_json(run.folder / "pairs.json", {"rule": rule, "counts": dict(counts), "metrics": metrics} | beside)
 
     # The samples of a question share one reading of its prompt, and the last id written is never read. The head is
     # computed where one is written and nowhere else; a third of a training step's arithmetic is its forward pass.

@@ -90,12 +90,13 @@ class SFT:
 )
 def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     """Train the parent on the answers of conversations and save it as a Hugging Face folder."""
+    from journey.data import rows
     from journey.model.huggingface import load_config
 
     tokenizer = open_tokenizer(parent.path)
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
-    parts, left_out = _read(config, run)
+    parts, left_out, unweighed = _read(config, run)
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in parts)
     trainer = make_trainer(AnswerTrainer, parent.path, train, dev, config, run, accumulate=config.accumulate)
     before = trainer.dev_numbers()
@@ -104,7 +105,6 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
         raise Stopped
     write_model(trainer.model, parent.path, tokenizer, run.folder)
     write_json(run.folder / "history.json", [{"step": 0, "tokens": 0, **before}, *history])
-    unweighed = sum(_unweighed(messages) for _, conversations in parts for messages in conversations)
     if left_out or unweighed:
         write_json(run.folder / "sft.json", {"left_out": left_out, "answers_of_weight_0": unweighed})
 
@@ -120,17 +120,19 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
             "steps": metric(len(history)),
             "dev_loss_before": metric(before["dev_loss"], "nats/token", convention),
             "dev_loss": metric(history[-1]["dev_loss"], "nats/token", convention),
-        },
+        }
+        | rows.metrics(left_out),
     }
 
 
-def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict[str, int]]:
+def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict[str, int], int]:
     """The conversations to train on and those of the dev split, each with its name; of a file, how many of its rows
-    were left out for which reason."""
+    were left out for which reason, and how many of its answers are not trained on."""
     from journey.data.conversations import load, question_messages, split
 
     rng = np.random.default_rng(run.seed)
     left_out: dict[str, int] = {}
+    unweighed = 0
     if text := run.corpora.get("data"):
         if not text.questions("train"):
             raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')
@@ -140,16 +142,12 @@ def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict
         dev = [question_messages(q, passage) for q in asked for passage in (True, False)]
     else:
         conversations, left_out = load(config.data, config.strict, run.say)
-        if unweighed := sum(map(_unweighed, conversations)):
+        unweighed = sum(message.get("weight") == 0 for messages in conversations for message in messages)
+        if unweighed:
             run.say(f"{config.data}: {unweighed:,} answers are read and not trained on: their weight is 0")
         parts = split(conversations, run.seed)
         train, dev = parts["train"], parts["dev"][: config.dev_examples]
-    return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)], left_out
-
-
-def _unweighed(messages: Messages) -> int:
-    """How many answers of a conversation are not trained on."""
-    return sum(message.get("weight") == 0 for message in messages)
+    return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)], left_out, unweighed
 
 
 def _shuffled(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
