@@ -233,6 +233,12 @@ def test_what_is_asked_in_two_ways_is_left_out(tmp_path, record, kind):
     assert load(tmp_path / "a.jsonl")[1] == {kind: 1}
 
 
+def test_answers_that_differ_in_white_space_alone_are_a_pair(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "Q", "chosen": "x", "rejected": "x\n"}))
+    ((found,), _) = load(tmp_path / "a.jsonl")
+    assert (found.chosen, found.rejected) == ([assistant("x")], [assistant("x\n")])
+
+
 @pytest.mark.parametrize(
     ("prompt", "answer"),
     [("Hi", "Hi there"), ("Write on", "Write once"), ("Say Q.", "Say Q."), ("The sky is", "The sky is: blue")],

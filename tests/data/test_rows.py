@@ -8,10 +8,14 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from journey.data import preferences
-from journey.data.conversations import load
+from journey import chat
+from journey.data import preferences, rows, schemas
+from journey.data.conversations import conversation, load
 from journey.errors import JourneyError
+from journey.tokenizer.formats import Tokenizer
 
 GOOD = '{"question": "Q", "answer": "A"}'
 PAIR = '{"prompt": "Q", "chosen": "x", "rejected": "y"}'
@@ -239,3 +243,47 @@ def test_a_value_nested_within_a_row_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     ((pair,), _) = preferences.load(tmp_path / "b.jsonl")
     assert (pair.chosen_score, pair.rejected_score) == (None, None)
+
+
+NAMES = [
+    *schemas.CONVERSATIONS, *schemas.SYSTEMS, *schemas.BESIDE, *schemas.SPEAKER, *schemas.CONTENT, *schemas.WEIGHTS,
+    *schemas.ASKED, *schemas.ANSWERED, "passage", "context", "history", "chosen", "rejected", "preferred_output",
+    "non_preferred_output", "type", "id", "chosen_score", "metadata", "tool_calls", "Prompt", "",
+]  # fmt: skip
+TEXTS = [*schemas.SPEAKERS, *chat.ROLES, "", " ", "Q", "text", "\ud83d", "\n\nHuman: Q\n\nAssistant:", "[", "[]", "{}"]
+TEXTS += [json.dumps([{"role": "user", "content": "Q"}]), '[["q", "a"]]', "\n\nHuman: Q\n\nAssistant: A"]
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "gpt"]), "content": st.sampled_from(TEXTS)},
+    optional={"weight": st.sampled_from([0, 1, 0.5, None, "x", []])},
+)
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(TEXTS) | st.lists(MESSAGE, max_size=4),
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(st.sampled_from(NAMES), some, max_size=4),
+    max_leaves=8,
+)
+ROW = st.dictionaries(st.sampled_from(NAMES), VALUE, max_size=5)
+TOKENIZER = Tokenizer.from_merges([])
+
+
+@given(ROW | VALUE)
+@settings(max_examples=150, deadline=None)
+def test_any_row_is_read_or_left_out(row: object) -> None:
+    """And what is read can be rendered and learned from."""
+    try:
+        messages = conversation(row, "here")
+    except rows.Unusable as error:
+        assert str(error).startswith("here") and "\n" not in str(error)
+    else:
+        assert any(chat.render(messages, TOKENIZER)[1])
+
+
+@given(ROW, VALUE, VALUE)
+@settings(max_examples=150, deadline=None)
+def test_any_preference_is_read_or_left_out(row: dict[str, Any], chosen: object, rejected: object) -> None:
+    try:
+        pair = preferences.pair(row | {"chosen": chosen, "rejected": rejected}, "here")
+    except rows.Unusable as error:
+        assert str(error).startswith("here") and "\n" not in str(error)
+    else:
+        prompt, *answers = preferences.encode(pair, TOKENIZER)
+        assert prompt[-1] == TOKENIZER.special["<|assistant|>"] and all(len(ids) > 1 for ids in answers)

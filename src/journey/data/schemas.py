@@ -43,12 +43,13 @@ WEIGHTS_OF_PARTS = ("train_detail", "training_detail")  # axolotl's
 # Question and answer: the first that fits is used, the usual ones before all others.
 ASKED = ("question", "instruction", "prompt", "query", "input")
 ANSWERED = ("answer", "output", "completion", "response")
-USUAL = (
+FITS = (
     ("question", "answer"),
     ("instruction", "output"),
     ("instruction", "response"),
     ("prompt", "completion"),
     ("prompt", "response"),
+    *product(ASKED, ANSWERED),
 )
 # What a question is about stands before it, as `conversations.question_messages` has it; an instruction's input after.
 BEFORE = dict.fromkeys(("question", "query", "prompt"), ("passage", "context", "article"))
@@ -117,7 +118,7 @@ def exchange(question: str, answer: str) -> Messages:
 
 def question_and_answer(row: Row, where: str) -> Messages:
     """The messages of a question's column and of its answer's, each a text or messages."""
-    fits = [pair for pair in (*USUAL, *product(ASKED, ANSWERED)) if pair[0] in row and pair[1] in row]
+    fits = [pair for pair in FITS if pair[0] in row and pair[1] in row]
     if not fits:
         if empty := next((name for name in CONVERSATIONS if name in row), None):
             raise Unusable("no messages", f'{where}: "{empty}" is empty')
