@@ -8,8 +8,8 @@ makes text before there are ids, so there the spelling becomes the token, unless
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError, nearest
 
@@ -49,9 +49,10 @@ SPECIALS = (BOS, PAD, *map(mark, ROLES), END)  # every special token, by id
 
 
 def render(
-    messages: Sequence[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool = False
+    messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, add_generation_prompt: bool = False
 ) -> tuple[list[int], list[int]]:
-    """The ids of a conversation and a mask of the same length: 1 on the assistant's content and its <|end|>.
+    """The ids of a conversation and a mask of the same length: 1 on the assistant's content and its <|end|>, unless
+    the message has "weight" 0.
 
     With `add_generation_prompt` the ids end where an answer begins. No messages, an unknown role, a system
     message that is not the first, or content that is not text raises JourneyError.
@@ -65,20 +66,21 @@ def render(
         body = tokenizer.encode(content)
         if role == "assistant":
             body.append(tokenizer.special[END])
+        trained = role == "assistant" and message.get("weight") != 0
         ids += [tokenizer.special[mark(role)], *body]
-        mask += [0, *[int(role == "assistant")] * len(body)]
+        mask += [0, *[int(trained)] * len(body)]
     if add_generation_prompt:
         ids.append(tokenizer.special[mark("assistant")])
         mask.append(0)
     return ids, mask
 
 
-def encode_prompt(messages: Sequence[dict[str, str]], tokenizer: Tokenizer) -> list[int]:
+def encode_prompt(messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> list[int]:
     """The ids after which a model writes the assistant's next answer."""
     return render(messages, tokenizer, add_generation_prompt=True)[0]
 
 
-def _checked(message: dict[str, str], number: int) -> tuple[str, str]:
+def _checked(message: Mapping[str, Any], number: int) -> tuple[str, str]:
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         hint = nearest(str(role), ROLES)

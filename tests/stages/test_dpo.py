@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from journey.checkpoint import Node
-from journey.data.preferences import Pair, encode, load, save
+from journey.data.preferences import Pair, encode, save, saved
 from journey.errors import JourneyError
 from journey.fields import check_config
 from journey.stages import dpo as stage
@@ -319,7 +319,7 @@ def test_the_folder_is_a_whole_checkpoint(parents, data, tokenizer, tmp_path, fa
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
         "chat_template.jinja", "history.json", "dpo.json", "pairs-test.jsonl",
     }  # fmt: skip
-    assert load(run.folder / "pairs-test.jsonl")[0] == PAIRS[32:]
+    assert saved(run.folder / "pairs-test.jsonl") == PAIRS[32:]
     config = json.loads((run.folder / "config.json").read_text())
     assert config.get("use_cache", True) is True and config["dtype"] == "float32"
     assert Tokenizer.load(run.folder).hash == tokenizer.hash
@@ -343,9 +343,18 @@ def test_a_file_of_preferences(parents, tmp_path):
     lines = [json.dumps({"prompt": f"What is {i}?", "chosen": f"{i}.", "rejected": "no"}) for i in range(60)]
     (tmp_path / "likes.jsonl").write_text("\n".join([*lines, equal]))
     run = new_run(tmp_path)
-    facts = stage.dpo.body(Node(parents["qwen3"]), DPO(data=str(tmp_path / "likes.jsonl"), max_pairs=20), run)
-    assert facts["metrics"]["pairs"]["value"] == 20 and run.console.lines == ["1 preferences left out: equal answers"]
-    assert len(load(run.folder / "pairs-test.jsonl")[0]) == 3
+    path = str(tmp_path / "likes.jsonl")
+    facts = stage.dpo.body(Node(parents["qwen3"]), DPO(data=path, max_pairs=20), run)
+    assert facts["metrics"]["pairs"]["value"] == 20
+    assert run.console.lines == [
+        f"{path}: 1 of 61 rows left out (equal answers: 1)",
+        f"  left out: {path}, line 61: the two answers are equal",
+    ]
+    assert json.loads((run.folder / "dpo.json").read_text())["left_out"] == {"equal answers": 1}
+    assert facts["metrics"]["rows_left_out"]["value"] == 1
+    assert len(saved(run.folder / "pairs-test.jsonl")) == 3
+    with pytest.raises(JourneyError, match="line 61: the two answers are equal"):
+        stage.dpo.body(Node(parents["qwen3"]), DPO(data=path, strict=True), new_run(tmp_path))
 
 
 # Bad input

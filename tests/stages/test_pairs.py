@@ -80,9 +80,8 @@ def test_each_split_comes_from_its_own_questions(made):
         found = lines(run, name)
         assert len(found) == facts["metrics"][f"{name}_pairs"]["value"] > 5
         assert all(pair["id"].startswith(name) for pair in found)
-        assert preferences.load(run.folder / f"pairs-{name}.jsonl")[1] == dict.fromkeys(
-            ("equal answers", "not one answer each", "repeated"), 0
-        )
+        assert len(preferences.saved(run.folder / f"pairs-{name}.jsonl")) == len(found)  # an empty answer is one, too
+        assert {*preferences.load(run.folder / f"pairs-{name}.jsonl")[1]} <= {"empty answer"}
 
 
 def test_the_better_answer_is_chosen_by_f1(made):
@@ -229,12 +228,19 @@ def test_sft_was_not_trained_on_what_is_held_out(tmp_path):
     (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, records)))
     run = Run(tmp_path / "x", seed=3)
     run.corpora = {}
-    (_, train), (_, dev) = _read(SFT(data=str(tmp_path / "chats.jsonl")), run)
-    asked = stage._read(Pairs(data=str(tmp_path / "chats.jsonl"), held_out=10**6), run)
+    (_, train), (_, dev) = _read(SFT(data=str(tmp_path / "chats.jsonl")), run)[0]
+    asked = stage._read(Pairs(data=str(tmp_path / "chats.jsonl"), held_out=10**6), run)[0]
     trained = {messages[0]["content"] for messages in train}
     held_out = {name: {prompt[0]["content"] for _, prompt, _ in asked[name]} for name in asked}
     assert held_out["train"] == trained and not trained & (held_out["dev"] | held_out["test"])
     assert held_out["dev"] == {messages[0]["content"] for messages in dev}
+
+
+def test_an_answer_of_weight_0_is_no_reference(tmp_path):
+    said = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "good"}]
+    bad = [{"role": "user", "content": "And?"}, {"role": "assistant", "content": "bad", "weight": 0}]
+    assert stage._ask([*said, *bad]) == (said[:1], "good")
+    assert stage._ask([*bad, *said]) == ([bad[0], {"role": "assistant", "content": "bad"}, said[0]], "good")
 
 
 # Bad input

@@ -167,6 +167,36 @@ def test_rows_that_vanish_are_counted_and_said(tokenizer):
         encode(conversations[1:2], tokenizer, N_CTX, run)
 
 
+def test_an_answer_of_weight_0_is_read_and_not_trained_on(tokenizer):
+    bad = [*asked("q", "wrong"), *asked("again", "right")]
+    bad[1] |= {"weight": 0}
+    (row,) = rows_of(tokenizer, [bad])
+    assert tokenizer.decode(row.input_ids) == "<|user|>q<|assistant|>wrong<|end|><|user|>again<|assistant|>right<|end|>"
+    assert tokenizer.decode([label for label in row.labels if label != -100]) == "right<|end|>"
+
+
+def test_a_file_with_rows_that_cannot_be_used(parents, tmp_path):
+    rows = [{"messages": asked(f"What is {i}?", f"{i}.")} for i in range(60)]
+    rows[7]["messages"] += [{"role": "assistant", "content": "no", "weight": 0}]
+    lines = [*map(json.dumps, rows), '{"instruction": "x", "output": ""}']
+    path = str(tmp_path / "chats.jsonl")
+    (tmp_path / "chats.jsonl").write_text("\n".join(lines))
+    run = new_run(tmp_path)
+    run.corpora = {}
+    facts = stage.sft.body(Node(parents["qwen3"]), SFT(data=path), run)
+    assert facts["metrics"]["conversations"]["value"] == 60 - 3 - 3
+    assert run.console.lines == [
+        f"{path}: 1 of 61 rows left out (empty answer: 1)",
+        f'  left out: {path}, line 61: "output" is empty',
+        f"{path}: 1 answers are read and not trained on: their weight is 0",
+    ]
+    said = json.loads((run.folder / "sft.json").read_text())
+    assert said["left_out"] == {"empty answer": 1} and said["answers_of_weight_0"] == 1
+    assert facts["metrics"]["rows_left_out"]["value"] == 1
+    with pytest.raises(JourneyError, match=r'chats\.jsonl, line 61: "output" is empty'):
+        stage.sft.body(Node(parents["qwen3"]), SFT(data=path, strict=True), run)
+
+
 def test_no_row_vanishes_on_the_way_to_the_model(parents, tokenizer, tmp_path):
     # TRL prepares a dataset by dropping what it finds without labels: ours must reach the model as it is.
     rows = [*rows_of(tokenizer), Row([5, 6, 7], [-100, -100, -100])]

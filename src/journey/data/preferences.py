@@ -2,13 +2,29 @@
 
 import json
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from journey import chat
-from journey.data.conversations import Messages, records, text, turn
+from journey.data.rows import Say, Unusable, read, unheard
+from journey.data.schemas import (
+    CONVERSATIONS,
+    Messages,
+    Row,
+    as_messages,
+    checked,
+    columns,
+    expected,
+    given,
+    question,
+    told,
+    turns,
+)
+from journey.data.sources import json_lines
 from journey.errors import JourneyError
 from journey.files import digest, write_text
 
@@ -17,6 +33,14 @@ if TYPE_CHECKING:
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+# TRL's, Argilla's and axolotl's, OpenAI's, ms-swift's.
+ANSWERS = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("preferred_output", "non_preferred_output"),
+    ("response", "rejected_response"),
+)
+ASKED = ("prompt", "instruction", "question", "query", "input")
 
 
 @dataclass(frozen=True)
@@ -31,101 +55,169 @@ class Pair:
     rejected_score: float | None = None
 
 
-def load(path: str | Path) -> tuple[list[Pair], dict[str, int]]:
-    """The pairs of a .jsonl, .jsonl.gz, .json or .parquet file, and how many were left out for which reason.
+def load(path: str | Path, strict: bool = False, say: Say = unheard) -> tuple[list[Pair], Counter[str]]:
+    """The pairs of a file (`rows.ENDINGS`), and how many rows were left out for which reason.
 
-    A record holds `chosen` and `rejected`, as text, as messages or as transcripts ("\\n\\nHuman: … \\n\\nAssistant: …")
-    and what was asked as `prompt` (text or messages) or `instruction` and `input`; where it holds neither, the answers
-    begin with it. Left out: two equal answers, two that are not one message each after the same messages, repetitions.
-    A record that fits no schema raises JourneyError with the file and the line; so does a file with nothing left.
+    A row holds two answers, under one of ANSWERS, as text, as messages or as transcripts ("\\n\\nHuman: …
+    \\n\\nAssistant: …"), and what was asked under one of ASKED, as messages, or both answers begin with it. Left out,
+    and said, are rows that cannot be used, two equal answers and repetitions among them. JourneyError for a file with
+    nothing left, and when `strict` for the first row that cannot be used, with file and line.
     """
-    path = Path(path)
-    pairs: list[Pair] = []
-    left_out = {"equal answers": 0, "not one answer each": 0, "repeated": 0}
-    seen: set[str] = set()
-    for where, record in records(path):
-        found = pair(record, f"{path}, {where}")
-        if isinstance(found, str):
-            left_out[found] += 1
-        elif (content := digest([found.prompt, found.chosen, found.rejected])) in seen:
-            left_out["repeated"] += 1
-        else:
-            seen.add(content)
-            pairs.append(found)
-    if not pairs:
-        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in left_out.items() if n) or "it is empty"
-        raise JourneyError(f"{path}: no preference to learn from ({reasons}); each needs two different answers")
-    return pairs, left_out
+    found, left_out = read(path, pair, strict, say)
+    if not found:
+        raise JourneyError(f"{path}: no preferences in this file")
+    different: dict[str, Pair] = {}
+    for one in found:
+        different.setdefault(digest([one.prompt, one.chosen, one.rejected]), one)
+    if repeated := len(found) - len(different):
+        left_out["repeated"] = repeated
+        say(f"{path}: {repeated:,} preferences left out that repeat another")
+    return [*different.values()], left_out
 
 
-def pair(record: object, where: str) -> Pair | str:
-    """One record as a Pair, or why it is none; `where` opens the error message."""
-    if not isinstance(record, dict):
-        raise JourneyError(f"{where}: a record is an object with columns, not {type(record).__name__}")
-    if "chosen" not in record or "rejected" not in record:
-        columns = ", ".join(record) or "nothing"
-        raise JourneyError(f"{where}: holds {columns}; expected chosen and rejected, and a prompt or an instruction")
-    asked = _asked(record, where)
-    chosen, rejected = (_messages(record, column, "assistant", where) for column in ("chosen", "rejected"))
-    if asked and chosen[: len(asked)] == asked and rejected[: len(asked)] == asked:  # the whole conversation again
-        chosen, rejected = chosen[len(asked) :], rejected[len(asked) :]
-    if chosen == rejected:
-        return "equal answers"
-    while chosen and rejected and chosen[0] == rejected[0]:
-        asked, chosen, rejected = [*asked, chosen[0]], chosen[1:], rejected[1:]
-    if not asked:
-        raise JourneyError(f"{where}: says nowhere what was asked; give a prompt, or answers that begin with it")
+def pair(record: object, where: str) -> Pair:
+    """One record as a Pair; `where`, its file and line, opens the message of Unusable."""
+    row = columns(record, where)
+    names = next((names for names in ANSWERS if names[0] in row and names[1] in row), None)
+    if names is None:
+        raise expected(row, where, "chosen and rejected, and a prompt or an instruction")
+    asked = _asked(row, where)
+    chosen, rejected = _without_question(asked, *(_answer(row, name, where) for name in names))
+    both: Messages = []
+    while chosen and rejected and _same(chosen[0], rejected[0]):
+        both, chosen, rejected = [*both, chosen[0]], chosen[1:], rejected[1:]
+    if not chosen and not rejected:
+        raise Unusable("equal answers", f"{where}: the two answers are equal")
+    if not asked and not both and (name := given(row, CONVERSATIONS)):
+        asked = turns(row[name], f"{where}, {name}")
+    if not (asked := _joined(asked, both, where)):
+        raise Unusable(
+            "nothing asked",
+            f"{where}: says nowhere what was asked; give a prompt, or answers that begin with it",
+        )
+    asked = told(row, asked, where)
     if [m["role"] for m in chosen] != ["assistant"] or [m["role"] for m in rejected] != ["assistant"]:
-        return "not one answer each"
+        raise Unusable("not one answer each", f"{where}: the answers are not one message each after the same ones")
     if asked[-1]["role"] == "assistant":
-        raise JourneyError(f"{where}: the prompt ends with the assistant's own message: end it with the user's")
-    chosen_score, rejected_score = (_score(record, column) for column in ("chosen", "rejected"))
-    id = str(record.get("id") or digest([asked, chosen, rejected])[:16])
+        raise Unusable(
+            "nothing asked last", f"{where}: the prompt ends with the assistant's own message: end it with the user's"
+        )
+    asked, chosen, rejected = map(_unweighed, (asked, chosen, rejected))
+    for answer in (chosen, rejected):
+        checked([*(message | {"weight": 0} for message in asked), *answer], where)
+    chosen_score, rejected_score = (_score(row, column) for column in ("chosen", "rejected"))
+    named = isinstance(record, dict) and record.get("id")
+    id = str(named) if named and isinstance(named, str | int | float) else digest([asked, chosen, rejected])[:16]
     return Pair(id, asked, chosen, rejected, chosen_score, rejected_score)
 
 
-def _asked(record: dict[str, Any], where: str) -> Messages:
-    if record.get("prompt"):
-        return _messages(record, "prompt", "user", where)
-    if record.get("instruction"):
-        about = text(record, "input", where) if record.get("input") else ""
-        asked = "\n\n".join(part for part in (text(record, "instruction", where), about) if part)
-        return [{"role": "user", "content": asked}]
-    return []
+def _asked(row: Row, where: str) -> Messages:
+    """What the columns ask, if any does."""
+    name = given(row, ASKED)
+    if name is None:
+        return []
+    if isinstance(row[name], dict) and "messages" in row[name]:  # OpenAI's
+        return turns(columns(row[name], where)["messages"], f"{where}, {name}")
+    if said := _transcript(row[name]):
+        # "… \n\nAssistant:" is how a transcript asks for the answer.
+        return said[:-1] if said[-1] == {"role": "assistant", "content": ""} else said
+    return question(row, name, where)
 
 
-def _messages(record: dict[str, Any], column: str, role: str, where: str) -> Messages:
-    """A column as messages: a list of them, a transcript, or a text that is one message of this role."""
-    value = record[column]
-    if isinstance(value, list):
-        return [turn(item, f"{where}, {column}, message {number}") for number, item in enumerate(value, 1)]
-    value = text(record, column, where)
-    before, *turns = _SPEAKER.split(value)
-    if before or not turns:
-        return [{"role": role, "content": value}]
+def _answer(row: Row, column: str, where: str) -> Messages:
+    return _transcript(row[column]) or as_messages(row[column], "assistant", where, column)
+
+
+def _transcript(value: object) -> Messages:
+    """The messages of "\\n\\nHuman: … \\n\\nAssistant: …", none for anything else."""
+    before, *turns = _SPEAKER.split(value) if isinstance(value, str) else ("",)
+    if before:
+        return []
     messages: Messages = []
     for speaker, said in zip(turns[::2], turns[1::2], strict=True):
         if messages and messages[-1]["role"] == _ROLES[speaker]:  # spoke twice in a row
             messages[-1]["content"] += "\n\n" + said.strip()
         else:
             messages.append({"role": _ROLES[speaker], "content": said.strip()})
-    # "… \n\nAssistant:" is how a transcript asks for the answer.
-    return messages[:-1] if role == "user" and messages[-1] == {"role": "assistant", "content": ""} else messages
+    return messages
 
 
-def _score(record: dict[str, Any], column: str) -> float | None:
+def _same(chosen: Row, rejected: Row) -> bool:
+    """Whether two messages are one that both answers begin with; two answers may differ in white space alone."""
+    return chosen == rejected or (chosen["role"] != "assistant" and _alike(chosen, rejected))
+
+
+def _alike(one: Row, other: Row) -> bool:
+    """Equal but for white space around."""
+    return one["role"] == other["role"] and one["content"].strip() == other["content"].strip()
+
+
+def _joined(asked: Messages, both: Messages, where: str) -> Messages:
+    """What was asked, each message once: the columns may say what both answers begin with, or a part of it."""
+    systems = [some[0] for some in (asked, both) if some and some[0]["role"] == "system"]
+    if len(systems) == 2 and not _alike(*systems):
+        raise Unusable("two system messages", f"{where}: the prompt and the answers begin with different ones")
+    before, after = (some[1:] if some and some[0]["role"] == "system" else some for some in (asked, both))
+    return [*systems[:1], *_overlapped(before, after, where)]
+
+
+def _overlapped(before: Messages, after: Messages, where: str) -> Messages:
+    """Two conversations as one: where the second holds the first, or goes on from its end."""
+
+    def alike(some: Messages, others: Messages) -> bool:
+        return len(some) == len(others) and all(map(_alike, some, others))
+
+    if any(alike(before, after[start : start + len(before)]) for start in range(len(after))):
+        return after
+    for common in range(min(len(before), len(after)), 0, -1):
+        if alike(before[-common:], after[:common]):
+            return [*before[:-common], *after]
+    if before and after and before[-1]["role"] == after[0]["role"] == "user":
+        raise Unusable("two questions", f"{where}: the prompt asks something else than the answers begin with")
+    return [*before, *after]
+
+
+def _without_question(asked: Messages, chosen: Messages, rejected: Messages) -> tuple[Messages, Messages]:
+    """The answers, without the question where both begin with it. (One word may begin them by chance.)"""
+    question = asked[-1]["content"].strip() if asked else ""
+    answers = [answer[0]["content"].strip() for answer in (chosen, rejected) if len(answer) == 1]
+    rest = [answer[len(question) :] for answer in answers if answer.startswith(question)]
+    if len(question.split()) < 2 or len(rest) < 2 or not all(some[:1].isspace() for some in rest):
+        return chosen, rejected
+    cut = [[answer[0] | {"content": some.strip()}] for answer, some in zip((chosen, rejected), rest, strict=True)]
+    return cut[0], cut[1]
+
+
+def _unweighed(messages: Messages) -> Messages:
+    """Without the weights of training on conversations: here the chosen and the rejected answer alone are weighed."""
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _score(row: Row, column: str) -> float | None:
     """A score by its name in our own files and TRL's, or in UltraFeedback's."""
-    metadata = record.get("metadata")
-    for place in (record, metadata if isinstance(metadata, dict) else {}):
+    metadata = row.get("metadata")
+    for place in (row, metadata if isinstance(metadata, dict) else {}):
         for name in (f"{column}_score", f"score_{column}"):
-            if isinstance(place.get(name), int | float):
-                return float(place[name])
+            score = place.get(name)
+            if isinstance(score, int | float) and abs(score) <= sys.float_info.max:
+                return float(score)
     return None
 
 
 def save(pairs: Iterable[Pair], path: Path) -> None:
     """One JSON object a line, in TRL's conversational preference format."""
     write_text(path, "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs))
+
+
+def saved(path: Path) -> list[Pair]:
+    """The pairs that `save` wrote, as they were: of a model's own answers one may be empty."""
+    pairs = []
+    for line, record in json_lines(path):
+        try:
+            pairs.append(Pair(**record))  # type: ignore[arg-type]
+        except TypeError:
+            raise JourneyError(f"{path}, line {line}: not a pair as Journey writes it: the node is damaged") from None
+    return pairs
 
 
 def encode(pair: Pair, tokenizer: "Tokenizer") -> tuple[list[int], list[int], list[int]]:

@@ -27,13 +27,13 @@ HELD_OUT = "pairs-test.jsonl"  # where a stage that trains on preferences leaves
 )
 def preferences(bench: Bench, config: NoSettings) -> Taken:
     """Each held-out pair's margin, and the KL of the model's own answers; nothing for a model without such pairs."""
-    from journey.data.preferences import load
+    from journey.data.preferences import saved
     from journey.evaluate import preferences as scorer
 
     path = bench.node.path / HELD_OUT
     if not path.exists() or bench.before is None:
         return Taken()
-    held_out, _ = load(path)
+    held_out = saved(path)
     found = scorer.measure(bench.model, bench.before[0], bench.tokenizer, held_out, bench.questions, bench.seed)
     pairs = Items.of(
         pair

@@ -74,6 +74,8 @@ class DPO:
     """Longest prompt and answer in tokens (none: the model's context)."""
     evaluations: Count = 5
     """How often the dev split is scored through training."""
+    strict: bool = False
+    """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Of a pocket life's pairs."""
@@ -96,13 +98,14 @@ class DPO:
 )
 def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     """Train the parent to prefer the chosen answers and save it as a Hugging Face folder."""
+    from journey.data import rows
     from journey.data.preferences import save
     from journey.model.huggingface import load_config
 
     tokenizer = open_tokenizer(parent.path)
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
-    parts = _read(config, run)
+    parts, left_out = _read(config, run)
     train, dev = (encode_pairs(parts[name], tokenizer, limit, run, name) for name in ("train", "dev"))
     trainer = make_trainer(PreferenceTrainer, parent.path, train, dev, config, run, beta=config.beta, max_length=None)
     reference_before = weights_hash(trainer.ref_model)
@@ -121,7 +124,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
         "first_loss": history[0]["loss"],
         "first_margin": history[0]["margin"],
         "pairs": {name: len(part) for name, part in parts.items()},
-    }
+    } | ({"left_out": left_out} if left_out else {})
     write_json(run.folder / "dpo.json", facts)
 
     tokens = history[-1]["tokens"]
@@ -140,27 +143,26 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
                 history[0]["margin"], "nats", "before the first step: 0 where the reference is right"
             ),
         }
-        | _dev_metrics(trainer.dev_margins(), config.beta),
+        | _dev_metrics(trainer.dev_margins(), config.beta)
+        | rows.metrics(left_out),
     }
 
 
-def _read(config: DPO, run: Run) -> dict[str, list["Pair"]]:
-    """The pairs of the train, dev and test split."""
+def _read(config: DPO, run: Run) -> tuple[dict[str, list["Pair"]], dict[str, int]]:
+    """The pairs of the train, dev and test split; of a file, how many of its rows were left out for which reason."""
     from journey.data.conversations import first_question, split
-    from journey.data.preferences import load
+    from journey.data.preferences import load, saved
 
+    left_out: dict[str, int] = {}
     if node := run.given.get("data"):
-        parts = {name: load(node.path / f"pairs-{name}.jsonl")[0] for name in ("train", "dev", "test")}
+        parts = {name: saved(node.path / f"pairs-{name}.jsonl") for name in ("train", "dev", "test")}
     elif config.data:
-        pairs, left_out = load(config.data)
-        for reason, n in left_out.items():
-            if n:
-                run.say(f"{n:,} preferences left out: {reason}")
+        pairs, left_out = load(config.data, config.strict, run.say)
         parts = split(pairs, run.seed, lambda pair: first_question(pair.prompt))
     else:
         raise JourneyError("dpo needs preferences: set data to a pairs stage of the recipe, its node, or a file")
     drawn = np.random.default_rng((run.seed, 4)).permutation(len(parts["train"]))
-    return parts | {"train": [parts["train"][i] for i in drawn[: config.max_pairs]]}
+    return parts | {"train": [parts["train"][i] for i in drawn[: config.max_pairs]]}, left_out
 
 
 def encode_pairs(pairs: Sequence["Pair"], tokenizer: "Tokenizer", limit: int, run: Run, name: str) -> list[Row]:

@@ -10,8 +10,6 @@ from journey.errors import JourneyError
 from journey.files import sha256_file
 from journey.stages import kind_of
 
-CONVERSATION_FILES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
-
 
 @dataclasses.dataclass(frozen=True)
 class Input:
@@ -26,7 +24,9 @@ class Input:
 
     def reads(self, value: str) -> bool:
         """Whether the stage reads what this names as it is."""
-        return self.files == "text" or (self.files == "conversations" and value.endswith(CONVERSATION_FILES))
+        from journey.data.rows import ENDINGS
+
+        return self.files == "text" or (self.files == "conversations" and value.lower().endswith(ENDINGS))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,6 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from journey.data.preferences import Pair
     from journey.tokenizer.formats import Tokenizer
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 _CHUNK = 32  # questions answered between two saved states
 
@@ -57,6 +56,8 @@ class Pairs:
     """Longest answer in tokens, <|end|> included."""
     margin: Share = 0.1
     """A question's best and worst answer make a pair when their F1 differs by at least this."""
+    strict: bool = False
+    """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Of a pocket model's answers."""
@@ -89,6 +90,7 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     """Sample answers of the parent, rank them and write pairs-{train,dev,test}.jsonl."""
     import torch
 
+    from journey.data import rows
     from journey.data.preferences import save
     from journey.evaluate.agreement import CONVENTION
 
@@ -97,7 +99,8 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     limit = shape.n_ctx - config.max_new_tokens
     if config.max_new_tokens < 1 or limit < 1:
         raise JourneyError(f"max_new_tokens {config.max_new_tokens} leaves no room in a context of {shape.n_ctx}")
-    asked = {name: _fitting(questions, tokenizer, limit, run, name) for name, questions in _read(config, run).items()}
+    found, left_out = _read(config, run)
+    asked = {name: _fitting(questions, tokenizer, limit, run, name) for name, questions in found.items()}
     answers = _answer(model.to("cuda" if torch.cuda.is_available() else "cpu"), asked, tokenizer, config, run)
 
     counts: Counter[str] = Counter()
@@ -109,9 +112,10 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
         save(ranked[name], run.folder / f"pairs-{name}.jsonl")
         counts.update(became)
     metrics = {f"{name}_pairs": metric(len(found)) for name, found in ranked.items()}
-    metrics |= _shares(counts) | _lengths(ranked["train"], tokenizer)
+    metrics |= _shares(counts) | _lengths(ranked["train"], tokenizer) | rows.metrics(left_out)
     rule = f"{CONVENTION}; the best against the worst answer where they differ by at least {config.margin}"
-    write_json(run.folder / "pairs.json", {"rule": rule, "counts": dict(counts), "metrics": metrics})
+    beside = {"left_out": left_out} if left_out else {}
+    write_json(run.folder / "pairs.json", {"rule": rule, "counts": dict(counts), "metrics": metrics} | beside)
 
     # The samples of a question share one reading of its prompt, and the last id written is never read. The head is
     # computed where one is written and nowhere else; a third of a training step's arithmetic is its forward pass.
@@ -123,11 +127,13 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     return {"tokens": read, "flops": flops, "metrics": metrics}
 
 
-def _read(config: Pairs, run: Run) -> dict[str, list[tuple[str, Messages, str]]]:
-    """The (id, prompt, reference) of each split: asked as sft asks them, with their passage and without."""
+def _read(config: Pairs, run: Run) -> tuple[dict[str, list[tuple[str, Messages, str]]], dict[str, int]]:
+    """The (id, prompt, reference) of each split: asked as sft asks them, with their passage and without; of a file, how
+    many of its rows were left out for which reason."""
     from journey.data.conversations import load, question_messages, split
 
     rng = np.random.default_rng((run.seed, 3))
+    left_out: dict[str, int] = {}
     if text := run.corpora.get("data"):
         if not text.questions("train"):
             raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')
@@ -140,19 +146,21 @@ def _read(config: Pairs, run: Run) -> dict[str, list[tuple[str, Messages, str]]]
             for name in ("train", "dev", "test")
         }
     else:
+        conversations, left_out = load(config.data, config.strict, run.say)
         found = {
             name: [(digest(messages)[:16], messages) for messages in part]
-            for name, part in split(load(Path(config.data)), run.seed).items()
+            for name, part in split(conversations, run.seed).items()
         }
     most = {"train": config.max_questions, "dev": max(1, config.held_out // 2), "test": config.held_out}
     drawn = {name: [part[i] for i in rng.permutation(len(part))[: most[name]]] for name, part in found.items()}
-    return {name: [(id, *_ask(messages)) for id, messages in part] for name, part in drawn.items()}
+    return {name: [(id, *_ask(messages)) for id, messages in part] for name, part in drawn.items()}, left_out
 
 
 def _ask(messages: Messages) -> tuple[Messages, str]:
-    """What comes before the last answer, and that answer."""
-    last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
-    return messages[:last], messages[last]["content"]
+    """What comes before the last answer that is worth training on, and that answer."""
+    last = max(i for i, said in enumerate(messages) if said["role"] == "assistant" and said.get("weight") != 0)
+    prompt = [{"role": said["role"], "content": said["content"]} for said in messages[:last]]
+    return prompt, messages[last]["content"]
 
 
 def _fitting(
@@ -313,10 +321,10 @@ def _lengths(found: Sequence["Pair"], tokenizer: "Tokenizer") -> dict[str, Any]:
 @pairs.tells
 def tell(told: Told) -> Story:
     """How many pairs, how their two answers differ, and one of them as it is."""
-    from journey.data.preferences import load
+    from journey.data.preferences import saved
     from journey.evaluate.statistics import Estimate, mean
 
-    found = {name: load(told.node.path / f"pairs-{name}.jsonl")[0] for name in ("train", "dev", "test")}
+    found = {name: saved(told.node.path / f"pairs-{name}.jsonl") for name in ("train", "dev", "test")}
 
     def gap(some: Sequence["Pair"]) -> Estimate | None:
         scored = [(pair.chosen_score or 0.0) - (pair.rejected_score or 0.0) for pair in some]

@@ -6,7 +6,6 @@ as they are: it would cut the stop token off a long answer and drop a row withou
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_tr
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 
 class Row(NamedTuple):
@@ -70,6 +69,8 @@ class SFT:
     """How often the dev split is scored through training."""
     dev_examples: Count = 128
     """On how many of its conversations at most."""
+    strict: bool = False
+    """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def __post_init__(self) -> None:
         check_multiple(self, "batch_size", "accumulate")
@@ -93,12 +94,14 @@ class SFT:
 )
 def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     """Train the parent on the answers of conversations and save it as a Hugging Face folder."""
+    from journey.data import rows
     from journey.model.huggingface import load_config
 
     tokenizer = open_tokenizer(parent.path)
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
-    train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in _read(config, run))
+    parts, left_out, unweighed = _read(config, run)
+    train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in parts)
     trainer = make_trainer(AnswerTrainer, parent.path, train, dev, config, run, accumulate=config.accumulate)
     before = trainer.dev_numbers()
     history = trainer.fit()
@@ -106,6 +109,8 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
         raise Stopped
     write_model(trainer.model, parent.path, tokenizer, run.folder)
     write_json(run.folder / "history.json", [{"step": 0, "tokens": 0, **before}, *history])
+    if left_out or unweighed:
+        write_json(run.folder / "sft.json", {"left_out": left_out, "answers_of_weight_0": unweighed})
 
     tokens = history[-1]["tokens"]
     answers = config.epochs * sum(sum(label != -100 for label in labels) for _, labels in train)
@@ -119,15 +124,19 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
             "steps": metric(len(history)),
             "dev_loss_before": metric(before["dev_loss"], "nats/token", convention),
             "dev_loss": metric(history[-1]["dev_loss"], "nats/token", convention),
-        },
+        }
+        | rows.metrics(left_out),
     }
 
 
-def _read(config: SFT, run: Run) -> list[tuple[str, list[Messages]]]:
-    """The conversations to train on and those of the dev split, each with its name."""
+def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict[str, int], int]:
+    """The conversations to train on and those of the dev split, each with its name; of a file, how many of its rows
+    were left out for which reason, and how many of its answers are not trained on."""
     from journey.data.conversations import load, question_messages, split
 
     rng = np.random.default_rng(run.seed)
+    left_out: dict[str, int] = {}
+    unweighed = 0
     if text := run.corpora.get("data"):
         if not text.questions("train"):
             raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')
@@ -136,9 +145,13 @@ def _read(config: SFT, run: Run) -> list[tuple[str, list[Messages]]]:
         asked = _shuffled(text.questions("dev"), rng)[: -(-config.dev_examples // 2)]
         dev = [question_messages(q, passage) for q in asked for passage in (True, False)]
     else:
-        parts = split(load(Path(config.data)), run.seed)
+        conversations, left_out = load(config.data, config.strict, run.say)
+        unweighed = sum(message.get("weight") == 0 for messages in conversations for message in messages)
+        if unweighed:
+            run.say(f"{config.data}: {unweighed:,} answers are read and not trained on: their weight is 0")
+        parts = split(conversations, run.seed)
         train, dev = parts["train"], parts["dev"][: config.dev_examples]
-    return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)]
+    return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)], left_out, unweighed
 
 
 def _shuffled(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
@@ -172,7 +185,7 @@ def encode(
     if too_long:
         run.say(f"{too_long:,} {name} conversations left out: question and answer alone are longer than {limit} tokens")
     if unanswered:
-        run.say(f"{unanswered:,} {name} conversations left out: nothing in them is an answer")
+        run.say(f"{unanswered:,} {name} conversations left out: nothing in them is an answer to train on")
     if not rows:
         raise JourneyError(f"no {name} conversation of {len(conversations):,} is left: give others or more max_length")
     return rows

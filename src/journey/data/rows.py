@@ -1,0 +1,148 @@
+"""The rows of files that people keep conversations and preferences in, and one rule for rows that cannot be used."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from journey.data.hub import local
+from journey.data.sources import decode, json_lines, parquet_rows
+from journey.errors import JourneyError
+from journey.files import parse_json
+from journey.metrics import Metric, metric
+
+Item = TypeVar("Item")
+Say = Callable[[str], None]
+
+LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".jsonl.zst", ".ndjson.zst")
+ENDINGS = (*LINES, ".json", ".parquet")  # compared without case
+SHOWN = 3  # rows left out whose place is said
+
+
+class Unusable(Exception):
+    """Why a row cannot be used. `kind` is the same for all rows of one kind; the message begins with file and line."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def unheard(line: str) -> None:
+    """Says nothing."""
+
+
+def read(
+    path: str | Path, make: Callable[[object, str], Item], strict: bool, say: Say
+) -> tuple[list[Item], Counter[str]]:
+    """`make(record, where)` of each row of a file, and how many were left out for which reason.
+
+    Where `make` raises Unusable the row is left out, counted and said, the first ones with file and line. JourneyError
+    where no row is left; when `strict`, at the first such row.
+    """
+    found: list[Item] = []
+    left_out: Counter[str] = Counter()
+    shown: list[str] = []
+    for where, record in records(Path(path)):
+        try:
+            found.append(make(record, f"{path}, {where}"))
+        except Unusable as error:
+            if strict:
+                raise JourneyError(f"{error} (without strict, such a row is left out)") from None
+            left_out[error.kind] += 1
+            if len(shown) < SHOWN:
+                shown.append(str(error))
+    if left_out:
+        _tell(path, len(found), left_out, shown, say)
+    return found, left_out
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a name or word of a file, fit for one line of a message."""
+    return repr(text[:40])[1:-1]
+
+
+def reasons(left_out: Counter[str]) -> str:
+    """How many rows for which reason, in words."""
+    return ", ".join(f"{kind}: {n:,}" for kind, n in left_out.most_common())
+
+
+def metrics(left_out: Mapping[str, int]) -> dict[str, Metric]:
+    """What the lineage says of rows left out, if there are any."""
+    n = sum(left_out.values())
+    return {"rows_left_out": metric(n, "rows", "of the file of data: they cannot be used")} if n else {}
+
+
+def _tell(path: str | Path, found: int, left_out: Counter[str], shown: list[str], say: Say) -> None:
+    total = found + left_out.total()
+    if not found:
+        raise JourneyError(f"{shown[0]}; none of the {total:,} rows can be used ({reasons(left_out)})")
+    much = "MORE THAN HALF IS LEFT OUT: " if 2 * left_out.total() > total else ""
+    say(f"{much}{path}: {left_out.total():,} of {total:,} rows left out ({reasons(left_out)})")
+    for line in shown:
+        say(f"  left out: {line}")
+
+
+def records(path: Path) -> Iterator[tuple[str, object]]:
+    """(where it stands, record) of each record in a file, or in a file of the Hub (`data.hub`)."""
+    path = local(str(path))
+    name = path.name.lower()
+    if not path.is_file():
+        raise JourneyError(f"no such file: {path}; conversations come from {', '.join(ENDINGS)} files")
+    if not name.endswith(ENDINGS):
+        raise JourneyError(f"{path}: cannot read conversations from this kind of file; use one of {', '.join(ENDINGS)}")
+    if name.endswith(".parquet"):
+        yield from ((f"row {number}", row) for number, row in enumerate(parquet_rows(path), 1))
+    elif name.endswith(".json") or _begins_a_list(path):
+        yield from _whole(path)
+    else:
+        yield from _lines(path)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, object]]:
+    return ((f"line {line}", record) for line, record in json_lines(path))
+
+
+def _begins_a_list(path: Path) -> bool:
+    """Whether a file of lines is perhaps one JSON list instead, as some tools name it."""
+    with path.open("rb") as file:
+        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _whole(path: Path) -> Iterator[tuple[str, object]]:
+    """The records of one JSON value, whatever the file's name; where each line is a value of its own, of the lines."""
+    text = decode(path.read_bytes(), path)
+    try:
+        value = parse_json(text, str(path), "file")
+    except JourneyError:
+        if not _stands_alone(text):
+            raise
+        yield from _lines(path)
+    else:
+        yield from ((f"record {number}", record) for number, record in enumerate(_listed(value, path), 1))
+
+
+def _stands_alone(text: str) -> bool:
+    """Whether the first line is a JSON value and others follow."""
+    first, _, rest = text.lstrip("\ufeff\r\n\t ").partition("\n")
+    try:
+        return bool(rest.strip()) and isinstance(parse_json(first, ""), dict | list)
+    except JourneyError:
+        return False
+
+
+def _listed(value: object, path: Path) -> list[object]:
+    """The records of a JSON value: a list of them, or an object around one, as in {"version": 1, "data": [...]}."""
+    if isinstance(value, list):
+        return value
+    columns = value if isinstance(value, dict) else {}
+    inside = {name: some for name, some in columns.items() if _holds_objects(some)}
+    if len(inside) > 1:
+        names = ", ".join(map(excerpt, inside))
+        raise JourneyError(f"{path}: holds several lists of records ({names}): give one file for each")
+    if not inside:
+        raise JourneyError(f"{path}: holds one {type(value).__name__}; conversations are a JSON list of records")
+    return next(iter(inside.values()))
+
+
+def _holds_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
