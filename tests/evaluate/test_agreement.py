@@ -2,6 +2,7 @@
 
 import re
 import string
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from journey.evaluate.agreement import f1, words
 
-TEXTS = st.lists(st.sampled_from([*"ab theTHE An.,-'`\n\t", "Straße", "中", "\u2028"]), max_size=30).map("".join)
+ENGLISH = st.lists(st.sampled_from([*"ab theTHE An.,-'`\n\t", "Straße", "é", "\u2028"]), max_size=30).map("".join)
+MIXED = st.lists(st.sampled_from([*"ab theTHE.,'\n中文ひカ。，“”—กข", "กิ"]), max_size=30).map("".join)
+LATIN = st.text(st.characters(max_codepoint=0x24F, exclude_characters="\xad¡§«¶·»¿"))  # without Latin-1's punctuation
 
 
 def squad_words(text):
@@ -18,9 +21,25 @@ def squad_words(text):
     return re.sub(r"\b(a|an|the)\b", " ", text).split()
 
 
-def brute_force(text, reference):
+def mlqa_words(text):
+    """MLQA's way for mixed scripts: no punctuation of Unicode's, then each character by itself but for other runs."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation and unicodedata.category(c)[0] != "P")
+    found, run = [], ""
+    for character in [*re.sub(r"(?<![a-z])(a|an|the)(?![a-z])", " ", text), " "]:
+        if character.isascii() and not character.isspace():
+            run += character
+            continue
+        found += [run] if run else []
+        run = ""
+        if unicodedata.category(character) == "Mn":
+            found[-1] += character
+        elif not character.isspace():
+            found.append(character)
+    return found
+
+
+def brute_force(ours, theirs):
     """Strikes out words one by one; then the harmonic mean of precision and recall."""
-    ours, theirs = squad_words(text), squad_words(reference)
     if not ours or not theirs:
         return float(ours == theirs)
     left, shared = list(theirs), 0
@@ -34,9 +53,19 @@ def brute_force(text, reference):
     return 2 * precision * recall / (precision + recall)
 
 
-@given(TEXTS, TEXTS)
+@given(ENGLISH, ENGLISH)
 def test_f1_is_its_definition(text, reference):
-    assert f1(text, reference) == pytest.approx(brute_force(text, reference), abs=1e-12)
+    assert f1(text, reference) == pytest.approx(brute_force(squad_words(text), squad_words(reference)), abs=1e-12)
+
+
+@given(MIXED, MIXED)
+def test_f1_of_scripts_without_spaces_is_mlqas(text, reference):
+    assert f1(text, reference) == pytest.approx(brute_force(mlqa_words(text), mlqa_words(reference)), abs=1e-12)
+
+
+@given(st.text(st.characters(max_codepoint=127)) | LATIN)
+def test_latin_words_are_squads(text):
+    assert words(text) == squad_words(text)
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
@@ -54,6 +83,21 @@ def test_f1_is_symmetric_bounded_and_whole_for_equals(a, b):
         ("word word", "word", 2 / 3),  # what is said twice counts twice
         ("Theory of sets", "theory of sets!", 1.0),  # no article inside a word
         ("don't", "dont", 1.0),
+        ("黑豹队丢了308分", "黑豹队只丢了308分", 14 / 15),
+        ("黑豹队丢了３０８分。", "黑豹队，丢了 308 分", 1.0),
+        ("使用 the NumPy 库", "使用numpy库", 1.0),
+        ("a中", "中the", 1.0),
+        ("パンサーズは負けた", "パンサーズが負けた", 16 / 18),
+        ("ﾊﾟﾝｻｰｽﾞ", "パンサーズ", 1.0),
+        ("ทีมรับ", "ทีมรุก", 4 / 8),  # ที ม รั บ · ที ม รุ ก
+        ("서울에서", "서울에서는", 8 / 9),
+        ("हिन्दी भाषा।", "हिन्दी", 2 / 3),
+        ("¿Qué? «Sí», dijo…", "qué sí dijo", 1.0),
+        ("don’t “quote”", "dont quote", 1.0),
+        ("e\u0301te\u0301", "été", 1.0),
+        ("a\u0331", "", 0.0),  # no article
+        ("བོད་ཡིག་", "བོད་སྐད་", 1 / 2),
+        ("🙂", "🙃", 0.0),
     ],
 )
 def test_cases(text, reference, expected):

@@ -3,10 +3,12 @@
 import json
 import math
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -84,6 +86,60 @@ def test_a_name_is_found_by_itself_and_by_its_parts():
     assert words("HTTPServer v1.5") == ["httpserver", "http", "server", "v1.5", "v1", "5"]
     assert words("__init__ _x") == ["__init__", "_x"]
     assert words("Straße, NAÏVE ﬁne") == ["strasse", "naïve", "fine"]
+
+
+def test_words_of_every_script():
+    assert words("黑豹队NFL，用numpy.mean") == [
+        *["黑", "豹", "队", "黑豹", "豹队", "nfl", "用", "numpy.mean", "numpy", "mean"],
+    ]
+    assert words("ทีม ﾊﾟｿ") == ["ที", "ม", "ทีม", "パ", "ソ", "パソ"]
+    assert words("हिन्दी में") == ["हिन्दी", "में"]
+    assert words("Защита") == ["защита", "защ", "ащи", "щит", "ита"]
+    assert words("كَتَبَ") == ["كَتَبَ", "كتب"] and words("מִלִּים")[1] == "מלים"
+    assert words("한국어는") == ["한국어는", *"한국어는", "한국", "국어", "어는"]
+    assert words("ѕоme αβ") == ["ѕоme", "αβ"]  # of two alphabets; too short
+    assert words("exam\u00adple cafe\u0301") == ["example", "café"]
+
+
+@given(st.text(st.characters(max_codepoint=0x24F, exclude_characters="\xad"), max_size=80))
+def test_latin_words_are_cut_as_ever(text):
+    """Indices of Latin text hold what they held."""
+    found = re.findall(r"\w+(?:\.\w+)*", unicodedata.normalize("NFKC", text))
+    assert words(text) == [part for word in found for part in built._parts(word)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "questions"),
+    [
+        (["黑豹队的防守只丢了308分，排名第六。", "他的队友贡献了6次擒杀。", "卡罗莱纳的第二防线有职业碗安全卫。"],
+         ["黑豹队丢了多少分？", "队友擒杀几次？", "第二防线有谁？"]),
+        (["東京は日本の首都です。", "京都には古い寺が多い。", "ﾊﾟｿｺﾝを買いました。"],
+         ["日本の首都はどこ？", "寺が多いのは？", "パソコンは買った？"]),
+        (["กรุงเทพเป็นเมืองหลวงของไทย", "เชียงใหม่มีภูเขาสูง", "ทะเลอยู่ทางใต้"],
+         ["เมืองหลวงคืออะไร", "ภูเขาอยู่ที่ไหน", "ทะเลอยู่ไหน"]),
+        (["서울은 대한민국의 수도이다", "부산에는 바다가 있다", "울릉에 섬이 있다"],
+         ["수도는 어디인가", "바다는", "섬은 무엇"]),
+        (["Столица страны стоит на реке", "Горы покрыты снегом", "Озеро полно рыбы"],
+         ["река и столицей", "о снеге в горах", "рыба в озере"]),
+        (["العَاصِمَةُ القَاهِرَةُ", "الجبل عالٍ", "البحر عميق"], ["والقاهرة", "جبال الجبل", "بحر"]),
+        (["दिल्ली भारत की राजधानी है", "हिमालय ऊँचा पर्वत है", "गंगा एक नदी है"], ["राजधानी", "पर्वत", "नदियाँ नदी"]),
+        (["អង្គរជាប្រាសាទ", "ទន្លេមេគង្គធំ", "ភ្នំពេញជារាជធានី"], ["ប្រាសាទណា", "មេគង្គ", "រាជធានី"]),
+    ],
+    ids=["zh", "ja", "th", "ko", "ru", "ar", "hi", "km"],
+)  # fmt: skip
+def test_questions_of_every_script_find_their_passages(make_index, model, tokenizer, tmp_path, texts, questions):
+    found = [Passage(f"{i}#1", "", text) for i, text in enumerate(texts + ["!"] * 20)]
+    index = Index(make_index(tmp_path, found, weight=0.0), model, tokenizer)
+    assert [index.bm25(question, 1) for question in questions] == [[0], [1], [2]]
+
+
+def test_an_index_of_other_words_is_told(folder, model, tokenizer, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    facts = read_json(copied / "index.json")
+    del facts["words"]
+    write_json(copied / "index.json", facts)
+    with pytest.raises(JourneyError, match=r"index\.json: .* cut words in another way: build the index again"):
+        Index(copied, model, tokenizer)
 
 
 def test_names_find_their_passages(make_index, model, tokenizer, tmp_path):

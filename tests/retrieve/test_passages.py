@@ -56,5 +56,30 @@ def test_a_line_without_a_space_is_cut_between_two_characters():
     assert list(passages.cut("é" * 50, 21)) == ["é" * 10] * 5
 
 
+def test_words_that_no_space_parts_are_cut_between_letters():
+    """Not at the one space long before, nor between a letter and its marks, nor before a comma."""
+    assert list(passages.cut("只丢 " + "了" * 20, 31)) == ["只丢 " + "了" * 8, "了" * 10, "了了"]
+    assert list(passages.cut("ทีทีทีที", 20)) == ["ทีทีที", "ที"]
+    assert list(passages.cut("中中中，中中", 9)) == ["中中", "中，中", "中"]
+    assert list(passages.cut("中中中 中中", 13)) == ["中中中", "中中"]  # a space in the second half is better
+
+
+@given(st.text(st.characters(max_codepoint=0x24F), max_size=400), st.integers(4, 60))
+def test_latin_text_is_cut_at_lines_and_spaces(text, size):
+    assert list(passages.cut(text, size)) == list(plain_cut(text, size))
+
+
+def plain_cut(text, size):
+    text = text.strip()
+    while len(text[: size + 1].encode()) > size:
+        piece = text[:size].encode()[:size].decode(errors="ignore")
+        line, word = piece.rfind("\n"), piece.rfind(" ")
+        end = line if line >= len(piece) // 2 else word if word > 0 else len(piece)
+        yield piece[:end].rstrip()
+        text = text[end:].lstrip()
+    if text:
+        yield text
+
+
 def squeezed(text):
     return "".join(text.split())

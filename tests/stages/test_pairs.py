@@ -299,3 +299,12 @@ def test_conversations_from_a_file(parent, tmp_path):
     assert [message["content"] for message in first["prompt"][2:]] == ["reads", "and?"]
     assert first["prompt"][0] == system
     assert any("nothing is asked before the last answer" in line for line in run.console.lines)
+
+
+def test_words_of_an_answer_are_counted_in_every_script():
+    """The length bias of Chinese pairs: by white space every answer would be one word long."""
+
+    def count(text):
+        return stage._words([{"role": "assistant", "content": text}])
+
+    assert (count("a short answer, no more"), count("很短的回答"), count("ทีมรับ")) == (5, 5, 4)

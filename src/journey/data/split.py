@@ -1,7 +1,8 @@
 """Splits that do not leak: near-duplicate documents stay together, and what still leaks is measured.
 
 Two documents are near duplicates when they share over half of the shorter one's word 13-grams (the length by which
-GPT-3's authors looked for benchmarks in their training text, arXiv:2005.14165, appendix C).
+GPT-3's authors looked for benchmarks in their training text, arXiv:2005.14165, appendix C; `grams` says what
+they are in scripts without spaces).
 """
 
 import hashlib
@@ -115,7 +116,8 @@ def assign(
 
     `dev` and `test` are shares of the documents. A giant cluster stays in training: held out, it would be most of what
     is measured. So does a cluster with a document that is over half made of 13-grams from all over training, `known`
-    (n_grams,) among them.
+    (n_grams,) among them. In a text that is one template throughout every document is: there whole clusters are held
+    out all the same, rather than nothing, and `leaks` says what they are worth.
     """
     labels = clusters(shingles)
     size = np.bincount(labels, minlength=len(ids))
@@ -125,7 +127,14 @@ def assign(
     n_test, n_dev = round(test * len(ids)), round(dev * len(ids))
     drawn = np.full(len(ids), "train")
     drawn[roots] = np.where(end <= n_test, "test", np.where(end <= n_test + n_dev, "dev", "train"))
-    where = drawn[labels]
+    where = without_leaks(drawn[labels], labels, shingles, known)
+    if known is None and not {"dev", "test"} <= set(where.tolist()):
+        return drawn[labels]
+    return where
+
+
+def without_leaks(where: np.ndarray, labels: np.ndarray, shingles: Shingles, known: np.ndarray | None) -> np.ndarray:
+    """The splits (n,), when each cluster with a document that training knows over half of has moved to training."""
     while True:
         leaking = (where != "train") & (overlap(shingles, where == "train", known) > 0.5)
         if not leaking.any():

@@ -1,15 +1,22 @@
 """How well an answer agrees with the documented one, by the words they share."""
 
-import re
 import string
 from collections import Counter
 
+import regex
+
+from journey.data.words import normal, pieces
+
 CONVENTION = (
-    "word F1 as SQuAD's: lower case, without punctuation and articles (a, an, the), words split at white space; twice "
-    "the words shared (counted as often as both have them) over the words of both; two empty answers agree"
+    "word F1 as SQuAD's: lower case, without punctuation and articles (a, an, the), words split at white space (in "
+    "Chinese, Japanese, Korean, Thai and the like each letter is one, as MLQA and KorQuAD have it); twice the words "
+    "shared (counted as often as both have them) over the words of both; two empty answers agree"
 )
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+# Some punctuation is all that stands between two words: Tibetan's and Ethiopic's.
+_BETWEEN = regex.compile(r"[\p{Tibetan}\p{Ethiopic}&&\p{P}]", regex.V1)
+_PUNCTUATION = regex.compile(rf"[\p{{P}}{regex.escape(string.punctuation)}]+")
+_ARTICLES = regex.compile(r"(?<![\p{L}\p{N}\p{M}_])(?:a|an|the)(?![\p{L}\p{N}\p{M}_])")
+_SYLLABLES = regex.compile(r"\p{Hangul}")
 
 
 def f1(text: str, reference: str) -> float:
@@ -22,4 +29,6 @@ def f1(text: str, reference: str) -> float:
 
 def words(text: str) -> list[str]:
     """The words that `f1` compares."""
-    return _ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split()
+    plain = _PUNCTUATION.sub("", _BETWEEN.sub(" ", normal(text.lower())))
+    apart = " ".join(pieces(_SYLLABLES.sub(r" \g<0> ", plain)))
+    return _ARTICLES.sub(" ", apart).split()

@@ -3,7 +3,7 @@
 index.sqlite   passages (row, id, title, text), their words (FTS5), the words that are common
 vectors.npy    a unit vector a passage, float32, in the order of the rows
 encoder.npz    how the node made them (where it did)
-index.json     of which text, with which vectors, how they are fused and why
+index.json     of which text, with which words and vectors, how they are fused and why
 """
 
 import math
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import regex
 
 from journey.data.questions import Question
+from journey.data.words import IGNORED, SPACED, UNSPACED
 from journey.errors import JourneyError
 from journey.files import read_json, write_json
 from journey.model.gpt import GPT
@@ -39,13 +41,36 @@ _LONGEST = 128  # different words of a query that are looked up
 _EVERY = "."  # a word of every passage, which no text has
 _FILES = ("index.sqlite", "vectors.npy", "encoder.npz")
 
-_WORD = re.compile(r"\w+(?:\.\w+)*")
+_WORDS = 2  # how `words` cuts; an index is searched with the words that it was built with
+
+_ASCII = re.compile(r"\w+(?:\.\w+)*")  # of ASCII alone the next finds the same, in five times as long
+_WORD = regex.compile(rf"(?P<unspaced>{UNSPACED}+)|{SPACED}(?:\.{SPACED})*", regex.V1)
+_LONE = regex.compile(UNSPACED, regex.V1)
 _BORDER = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_POINTS = regex.compile(r"[\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed]+")  # and the tatweel
+_SYLLABLES = regex.compile(r"\p{Hangul}+")
+_ALPHABET = regex.compile(r"[[\p{L}\p{M}]--\p{Latin}]+", regex.V1)  # of another script
+_LETTER = regex.compile(r"\P{M}\p{M}*")
 
 
 def words(text: str) -> list[str]:
-    """What BM25 counts, lower case: every word; a name also by its parts, at dots, underscores and inner capitals."""
-    return [part for word in _WORD.findall(unicodedata.normalize("NFKC", text)) for part in _parts(word)]
+    """What BM25 counts, lower case: every word; a name also by its parts, at dots, underscores and inner capitals.
+
+    Of a script without spaces each letter and each pair of neighbours. A word of another alphabet than the Latin also
+    by what it shares with its other forms: without the points of Arabic and Hebrew, and by its runs of three letters;
+    a Korean one by its syllables and their pairs. Words of Latin letters keep to themselves: numpy.mean is no
+    numpy.median.
+    """
+    if text.isascii():
+        return [part for word in _ASCII.findall(text) for part in _parts(word)]
+    found = list[str]()
+    for match in _WORD.finditer(IGNORED.sub("", unicodedata.normalize("NFKC", text))):
+        if match["unspaced"]:
+            letters = _LONE.findall(match[0])
+            found += letters + _runs(letters, 2)
+        else:
+            found += _parts(match[0])
+    return found
 
 
 @lru_cache(1 << 16)
@@ -56,7 +81,21 @@ def _parts(word: str) -> tuple[str, ...]:
     for name in names:
         inner = [part for part in _BORDER.split(name) if part]
         found += inner if len(inner) > 1 else []
+        found += _forms(name.casefold()) if _ALPHABET.fullmatch(name) else []
     return tuple(part.casefold() for part in found)
+
+
+def _forms(word: str) -> list[str]:
+    """What a word of another alphabet than the Latin is counted by beside itself."""
+    bare = _POINTS.sub("", word)
+    letters = _LETTER.findall(bare)
+    runs = letters + _runs(letters, 2) if _SYLLABLES.fullmatch(bare) else _runs(letters, 3)
+    return [form for form in dict.fromkeys([bare, *runs]) if form and form != word]
+
+
+def _runs(letters: Sequence[str], n: int) -> list[str]:
+    """`n` letters from each on."""
+    return ["".join(letters[i : i + n]) for i in range(len(letters) - n + 1)]
 
 
 @dataclass(frozen=True)
@@ -113,7 +152,7 @@ def write_words(path: Path, passages: Sequence[Passage], progress: Callable[[int
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     """index.json, the last file: with the sizes of the others, so that a copy that is not whole is noticed."""
     sizes = {name: (folder / name).stat().st_size for name in _FILES if (folder / name).exists()}
-    write_json(folder / "index.json", facts | {"sizes": sizes})
+    write_json(folder / "index.json", facts | {"words": _WORDS, "sizes": sizes})
 
 
 class Index:
@@ -223,6 +262,11 @@ class Index:
         facts = read_json(path)
         if not isinstance(facts, dict) or not facts.keys() >= {"passages", "text", "embedder", "fusion", "sizes"}:
             raise JourneyError(f"{path} does not describe an index: build the index again")
+        if facts.get("words") != _WORDS:
+            raise JourneyError(
+                f"{path}: the index was built by another version of Journey, which cut words in another way: "
+                "build the index again"
+            )
         for name, size in facts["sizes"].items():
             path = self.folder / name
             if not path.exists():

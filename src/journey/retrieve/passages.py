@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import regex
+
 from journey.data.corpus import SPLITS, Corpus
 from journey.data.questions import PASSAGE, Question, passage, summary
 from journey.data.sources import Document
+from journey.data.words import UNSPACED
+
+_UNSPACED = regex.compile(UNSPACED, regex.V1)
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,14 @@ def plain(document: Document) -> Iterator[Passage]:
 
 def cut(text: str, size: int = PASSAGE) -> Iterator[str]:
     """The text in pieces of at most `size` bytes that end with a line in their second half, else with a word, else
-    between two characters; no piece is white space alone."""
+    between two characters; no piece is white space alone. Where words are not set apart by spaces, a piece ends at a
+    space in its second half, else before a letter."""
     text = text.strip()
     while len(text[: size + 1].encode()) > size:
         piece = text[:size].encode()[:size].decode(errors="ignore")
         line, word = piece.rfind("\n"), piece.rfind(" ")
+        if max(line, word) < len(piece) // 2:
+            word = max(word, *(match.start() for match in _UNSPACED.finditer(text[: len(piece) + 1])), 0)
         end = line if line >= len(piece) // 2 else word if word > 0 else len(piece)
         yield piece[:end].rstrip()
         text = text[end:].lstrip()

@@ -349,7 +349,9 @@ def tell(told: Told) -> Story:
 
 
 def _words(messages: Messages) -> int:
-    return sum(len(message["content"].split()) for message in messages)
+    from journey.data.words import pieces
+
+    return sum(len(pieces(message["content"])) for message in messages)
 
 
 def _example(pair: "Pair") -> Samples:
