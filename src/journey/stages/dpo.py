@@ -94,7 +94,7 @@ class DPO:
     example="journey dpo --parent chat --data pairs --out preferred",
     shows=("preference_accuracy vs chance", "policy_kl"),
     goal="a chat model",
-    version=1,
+    version=2,
 )
 def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     """Train the parent to prefer the chosen answers and save it as a Hugging Face folder."""

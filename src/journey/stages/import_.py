@@ -65,7 +65,7 @@ class Import:
     ),
     example="journey import ckpt.pt --out mine",
     start="an imported checkpoint",
-    version=1,
+    version=2,
 )
 def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     """Write a checkpoint from elsewhere as a Hugging Face folder, ready for chat, and check what it computes."""

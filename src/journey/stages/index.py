@@ -47,7 +47,7 @@ class Index:
     example="journey index --parent preferred --data my-texts/ --out index",
     shows=("recall_at_5.named", "recall_at_5.not_named", "answer_loss.retrieved vs none"),
     goal="answers with sources",
-    version=1,
+    version=2,
 )
 def index(parent: Node, config: Index, run: Run) -> dict[str, Any]:
     """Write the index and choose on the dev questions how much the vectors have to say."""

@@ -39,7 +39,7 @@ class Quantize:
         *("same_ids.prompts below 100", "same_ids.texts below 100"),  # a fault, which comes before all else
         *("bits_per_byte.q8_0 vs fp32", "bits_per_byte.q4_0 vs fp32"),
     ),
-    version=1,
+    version=2,
 )
 def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
     """Write the parent as one GGUF file a type, with its tokenizer and its chat template inside."""

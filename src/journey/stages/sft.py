@@ -90,7 +90,7 @@ class SFT:
     example="journey sft --parent base --data questions.jsonl --out chat",
     shows=("ends_by_itself", "answer_loss.right"),
     goal="a chat model",
-    version=1,
+    version=2,
 )
 def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     """Train the parent on the answers of conversations and save it as a Hugging Face folder."""

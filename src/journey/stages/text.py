@@ -64,7 +64,7 @@ class Text:
     ),
     example="journey text --source my-texts/ --out text",
     start="raw text",
-    version=1,
+    version=2,
 )
 def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
     """Make a text node: train, dev and test parquet files, and questions where the text is documentation."""
