@@ -11,6 +11,7 @@ from journey.data.corpus import Corpus
 from journey.errors import JourneyError
 from journey.lineage import peak_memory
 from journey.stages.run import Run
+from journey.stages.story import Told
 from journey.stages.text import Text, text
 
 
@@ -147,3 +148,88 @@ def test_special_spellings_are_counted(tmp_path):
     node = text(None, Text(source=source), Run(tmp_path / "text"))
     assert node.lineage["metrics"]["special_spellings"]["value"] == 200
     assert any("<|end|>" in document for document in Corpus(node.path).texts("train"))
+
+
+def lines_of(n):
+    return [f"Line {i} of this text is not line {i * 7}, and no other." for i in range(n)]
+
+
+def said_by(config, place):
+    said = []
+    run = Run(place)
+    run.console.say = said.append
+    return text(None, config, run), said
+
+
+def test_a_text_that_is_plain_says_nothing(tmp_path):
+    source = write(tmp_path / "many.jsonl", lines_of(200))
+    assert said_by(Text(source=source), tmp_path / "text")[1] == []
+
+
+def test_what_its_owner_may_not_know_of_a_text_is_said(tmp_path):
+    (tmp_path / "many").mkdir()
+    rows = [json.dumps({"text": line}) for line in lines_of(100)]
+    rows[50:50] = ['{"text": null}', *['{"body": 1}'] * 4]
+    (tmp_path / "many" / "rows.jsonl").write_text("\n".join(rows))
+    for name in ("a.csv", "b.csv", "c.pdf", ".DS_Store"):
+        (tmp_path / "many" / name).write_text("x")
+    node, said = said_by(Text(source=str(tmp_path / "many")), tmp_path / "text")
+    rows = tmp_path / "many" / "rows.jsonl"
+    assert said == [
+        "text: 3 files of other kinds not read: .csv 2, .pdf 1",
+        f'text: 5 rows left out ("text" is null 1, no "text" 4): {rows}, line 51; {rows}, line 52; {rows}, line 53; …',
+    ]
+    story = " ".join(block.text for block in text.tell(Told(node, None)).blocks if hasattr(block, "text"))
+    assert "3 files of other kinds not read: .csv 2, .pdf 1." in story and "5 rows left out" in story
+    with pytest.raises(JourneyError, match=r'rows\.jsonl, line 51: "text" is null; it has text'):
+        said_by(Text(source=str(tmp_path / "many"), strict=True), tmp_path / "strict")
+
+
+@pytest.mark.parametrize(
+    ("joint", "config", "says"),
+    [
+        ("\n", {}, "1 document by blank lines, which are too few: all is cut into pieces of whole lines of about"),
+        ("\n", {"separator": "---"}, "1 document by ---, which are too few: all is cut into pieces of whole lines"),
+        ("\n\n<|endoftext|>\n", {}, '<|endoftext|> stands 1,999 times in the text: separator "<|endoftext|>" would'),
+        ("\n<|endoftext|>\n", {"separator": "<|endoftext|>"}, ""),
+        ("\n", {"separator": "line"}, ""),
+    ],
+)
+def test_where_a_text_is_cut_is_said(tmp_path, joint, config, says):
+    (tmp_path / "book.txt").write_text(joint.join(lines_of(2000)))
+    node, said = said_by(Text(source=str(tmp_path / "book.txt"), **config), tmp_path / "text")
+    assert [line.startswith(f"text: {says}") for line in said] == ([True] if says else [])
+    assert not said or "separator" in said[0]
+    n = 2000 if config.get("separator") in ("line", "<|endoftext|>") else pytest.approx(30, abs=6)
+    assert node.lineage["metrics"]["documents"]["value"] == n
+
+
+def test_settings_that_came_later_leave_the_id_alone(tmp_path):
+    from journey.stages.run import identify
+
+    source = write(tmp_path / "many.jsonl", lines_of(200))
+
+    def id(**more):
+        return identify(text, Text(source=source, **more), [], {}, 0)
+
+    assert len({id(), id(separator="line"), id(strict=True)}) == 3
+    assert id() == id(separator="blank-line", strict=False)
+
+
+def test_an_empty_separator_is_refused_before_any_work():
+    with pytest.raises(JourneyError, match="separator is empty"):
+        Text(separator="")
+
+
+def test_a_text_that_a_stage_makes_by_itself_says_the_same(tmp_path, monkeypatch):
+    """`journey tokenizer train --data FILE` and its like come through here."""
+    from journey.console import Console
+    from journey.stages.run import text_of
+
+    (tmp_path / "book.txt").write_bytes("\r\n".join(lines_of(500)).encode())
+    said = []
+    console = Console()
+    console.say = said.append
+    node = text_of(str(tmp_path / "book.txt"), tmp_path, 0, console)
+    assert len(said) == 1 and said[0].startswith("book: 1 document by blank lines, which are too few")
+    assert "\r" not in "".join(Corpus(node.path).texts("train"))

@@ -16,16 +16,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from journey.data.cutting import BLANK_LINE, Cut
 from journey.data.questions import Choice, Question, choices, questions
-from journey.data.source import Document, Progress, silent
-from journey.data.sources import SOURCES, fingerprint, read, replaced_facts
+from journey.data.source import FEWEST, Document, Notes, Progress, TooFew, silent
+from journey.data.sources import SOURCES, fingerprint, label, not_read, read
 from journey.errors import JourneyError
 from journey.files import read_json, write_json, write_text
 
-__all__ = ["SPLITS", "Choice", "Corpus", "Document", "Question", "build"]
+__all__ = ["FEWEST", "SPLITS", "Choice", "Corpus", "Document", "Question", "build"]
 
 SPLITS = ("train", "dev", "test")
-FEWEST = 10  # documents; with fewer there is nothing to hold out
 LIMIT = 128 << 20  # bytes of text; a longer text is split while it streams by (`data.streaming`)
 
 
@@ -38,6 +38,8 @@ def build(
     seed: int = 0,
     max_bytes: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
+    separator: str = BLANK_LINE,
+    strict: bool = False,
     scratch: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -46,40 +48,51 @@ def build(
     `dev` and `test` are shares of the documents; a small corpus holds out more (see `split.shares`). `max_bytes` keeps
     a random part of the text. A text longer than LIMIT is never held in memory; what its build goes on from after a
     kill is kept in the folder `scratch`. Bad files, and too little text to hold some out, raise JourneyError; with
-    `errors` "replace", bytes that are not UTF-8 become U+FFFD and are counted.
+    `errors` "replace", bytes that are not UTF-8 become U+FFFD and are counted. Documents of .txt and .md files end at
+    the `separator` (`cutting.Cut`); where that finds too few, they are cut into pieces. Rows without a text are left
+    out and counted, unless `strict`.
     """
     from journey.data import streaming
 
-    def reading() -> tuple[Iterator[Document], Counter[str] | None]:
-        replaced = Counter[str]() if errors == "replace" else None
-        return read(source, progress, replaced), replaced
+    def reading() -> tuple[Iterator[Document], Notes]:
+        notes = Notes(Counter() if errors == "replace" else None, finer=finer)
+        return read(source, progress, notes, cut, strict), notes
 
     if dev < 0 or test < 0 or dev + test > 0.5:
         raise JourneyError(f"dev {dev} and test {test} are shares of the documents: positive, at most half together")
     facts: dict[str, Any] = {
-        "name": SOURCES[source].name if source in SOURCES else Path(source).name.split(".")[0],
+        "name": SOURCES[source].name if source in SOURCES else label(Path(source).name.split(".")[0]),
         "source": source,
         "fingerprint": fingerprint(source),
         "seed": seed,
+        **not_read(source),
     }
     wanted: dict[str, Any] = {"dev": dev, "test": test, "seed": seed}
     scratch = scratch or folder / ".scratch"
     state = scratch / "read"
+    cut, finer = Cut(separator), None
+    notes = Notes()
     try:
-        if not state.exists():  # else an earlier run, which was killed, has read the source
-            documents, replaced = reading()
-            first, larger = deque[Document](), False
-            if max_bytes is None or max_bytes > LIMIT:
-                first, larger = beginning(documents)
-            documents = chain(emptied(first), documents)
-            if larger:
+        while not state.exists():  # else an earlier run, which was killed, has read the source
+            documents, notes = reading()
+            try:
+                first, larger = deque[Document](), False
+                if max_bytes is None or max_bytes > LIMIT:
+                    first, larger = beginning(documents)
+                documents = chain(emptied(first), documents)
+                if not larger:
+                    facts |= split_whole(source, folder, *distinct(documents, max_bytes, seed), **wanted)
+                    facts |= notes.facts()
+                    break
                 if max_bytes is not None:
                     highest = streaming.lowest(reading()[0], max_bytes, seed)
                     documents = (document for document in documents if streaming.number(seed, document) <= highest)
-                streaming.read_once(documents, state, **wanted, replaced=replaced)
-            else:
-                facts |= split_whole(source, folder, *distinct(documents, max_bytes, seed), **wanted)
-                facts |= replaced_facts(replaced)
+                streaming.read_once(documents, state, **wanted, notes=notes)
+            except TooFew as few:
+                if finer or not notes.prose:
+                    raise too_little(source, finer["documents"] if finer else few.n, notes) from None
+                cut = cut.finer(min(notes.prose, max_bytes or notes.prose), FEWEST)
+                finer = {"documents": few.n, "piece": cut.piece}
         if state.exists():
             facts |= streaming.finish(source, state, folder, **wanted, progress=progress)
     except JourneyError:  # the input is bad: there is nothing to go on from
@@ -89,6 +102,16 @@ def build(
         shutil.rmtree(scratch, ignore_errors=True)
     write_json(folder / "corpus.json", facts)
     return facts
+
+
+def too_little(source: str, n: int, notes: Notes) -> JourneyError:
+    """The refusal of a text with n documents."""
+    hint = (
+        ", or say with separator where they end, by line or a string such as <|endoftext|> "
+        "(journey text --separator line --out DIR makes a text to name as --data)"
+    )
+    said = f"{source}: {n} documents that are not empty or repeated; give at least {FEWEST}"
+    return JourneyError(said + (hint if notes.prose else ""))
 
 
 def beginning(documents: Iterator[Document]) -> tuple[deque[Document], bool]:
@@ -119,8 +142,7 @@ def split_whole(
 
     n = len(documents)
     if n < FEWEST:
-        hint = r"; a text file is cut into documents where two \n follow each other" if n else ""
-        raise JourneyError(f"{source}: {n} documents that are not empty or repeated; give at least {FEWEST}{hint}")
+        raise TooFew(n)
     shingles = Shingles([document.body for document in documents])
     dev, test = shares(n, dev, test)
     where = assign([d.id for d in documents], shingles, dev=dev, test=test, seed=seed)
@@ -203,7 +225,7 @@ class Corpus:
         """The texts of a split one after the other, from document `start` on: for what need not hold them all."""
         import pyarrow.parquet
 
-        with pyarrow.parquet.ParquetFile(self._file(split)) as table:
+        with self._file(split).open("rb") as file, pyarrow.parquet.ParquetFile(file) as table:
             for group in range(table.num_row_groups):
                 n = table.metadata.row_group(group).num_rows
                 if start < n:

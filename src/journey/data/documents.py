@@ -1,4 +1,7 @@
-"""Documents in parquet files, with the columns id and text."""
+"""Documents in parquet files, with the columns id and text.
+
+Files are opened here: pyarrow takes no path that is not UTF-8.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,28 +19,31 @@ SCHEMA = pyarrow.schema({"id": pyarrow.string(), "text": pyarrow.string()})
 
 def write_parquet(path: Path, documents: list[Document]) -> None:
     """Write documents that are in memory."""
-    pyarrow.parquet.write_table(_table(documents), path, compression="zstd", row_group_size=GROUP)
+    with path.open("wb") as file:
+        pyarrow.parquet.write_table(_table(documents), file, compression="zstd", row_group_size=GROUP)
 
 
 def read_parquet(path: Path) -> list[Document]:
     """All documents of a file."""
-    table = pyarrow.parquet.read_table(path)
+    with path.open("rb") as file:
+        table = pyarrow.parquet.read_table(file)
     columns = zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
     return [Document(id, text) for id, text in columns]
 
 
 def groups(path: Path, start: int = 0) -> Iterator[pyarrow.Table]:
     """The row groups of a file, one after the other, from group `start` on."""
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for group in range(start, file.num_row_groups):
-            yield file.read_row_group(group)
+    with path.open("rb") as file, pyarrow.parquet.ParquetFile(file) as table:
+        for group in range(start, table.num_row_groups):
+            yield table.read_row_group(group)
 
 
 class Writer:
     """Writes documents as they come, and holds GROUP of them or GROUP_BYTES, whichever is less."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = pyarrow.parquet.ParquetWriter(path, SCHEMA, compression="zstd")
+        self._file = path.open("wb")
+        self._writer = pyarrow.parquet.ParquetWriter(self._file, SCHEMA, compression="zstd")
         self._waiting: list[Document] = []
         self._size = 0
 
@@ -47,6 +53,7 @@ class Writer:
     def __exit__(self, *error: Any) -> None:
         self._flush()
         self._writer.close()
+        self._file.close()
 
     def add(self, document: Document) -> None:
         """Write one document."""

@@ -72,13 +72,14 @@ def of_files(names: Sequence[str]) -> list[Sample]:
         if not path.exists():
             known = nearest(name, ["xquad"])
             raise JourneyError(f"no such text: {name}{known or '; give files, folders, or xquad'}")
+        readable = {file for _, file in sources.survey(path)[0]} if path.is_dir() else set()
         programs = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        programs = [p for p in programs if p.suffix.lower() in CODE]
+        programs = [p for p in programs if p.suffix.lower() in CODE and p not in readable]
         for program in programs:
             code.setdefault(CODE[program.suffix.lower()], []).extend(
                 _cut(sources.decode(program.read_bytes(), program))
             )
-        if not programs or (path.is_dir() and any(p.name.endswith(sources.ENDINGS) for p in path.rglob("*"))):
+        if readable or not programs:
             label = path.name.partition(".")[0] or path.resolve().name
             texts = prose.setdefault(label if label not in prose else name, [])
             texts += [piece for document in sources.read(name) for piece in _cut(document.text)]

@@ -1,220 +1,287 @@
 """Where text comes from: a built-in source by its name, or a file or folder of the user's own."""
 
-import gzip
-import io
-import json
-import zlib
+import os
+import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
+from journey.chat import BOS
 from journey.data import installed
-from journey.data.source import Document, Progress, Source, silent
+from journey.data.cutting import BLANK_LINE, PIECE, Cut, blank_lines, documents, n_bytes, split_text
+from journey.data.records import json_lines, json_values, parquet_rows, parquet_texts
+from journey.data.source import Document, Notes, Progress, Source, silent
+from journey.data.textfile import LONGEST, PACKED, NotUtf8, chunks, decode, is_packed, reading
 from journey.errors import JourneyError, nearest
 from journey.files import digest, sha256_file
 
-if TYPE_CHECKING:
-    import pyarrow
+__all__ = [
+    "PIECE",
+    "SOURCES",
+    "Cut",
+    "Document",
+    "NotUtf8",
+    "Notes",
+    "Progress",
+    "decode",
+    "files",
+    "fingerprint",
+    "json_lines",
+    "parquet_rows",
+    "read",
+    "silent",
+    "split_text",
+    "survey",
+]
 
 # name in a recipe and on the command line -> what its file says
 SOURCES: dict[str, Source] = {
     "installed-docs": installed.DOCUMENTATION,
     "stdlib-code": installed.CODE,
 }
-ENDINGS = (".txt", ".md", ".jsonl", ".jsonl.gz", ".parquet")
-PIECE = 4_000  # bytes; a longer text file becomes several documents, or there would be nothing to hold out
+PROSE = (".txt", ".md")
+ENDINGS = (*PROSE, ".jsonl", ".ndjson", ".json", ".parquet")  # all but the last may be packed, as .txt.gz is
+AS_EVER = Cut()
+TRIED = 10_000  # rows; when none of them has a text, the file is of another kind
+
+NULL = '"text" is null'
 
 MB = 1_000_000
 
 
-class NotUtf8(JourneyError):
-    """Bytes that are not UTF-8, where `read` was not asked to replace them."""
-
-
 def fingerprint(source: str) -> str:
     """A hash over each file that `read` would read: its relative path and its content."""
-    return digest([[name, sha256_file(path)] for name, path in files(source)])
-
-
-def replaced_facts(replaced: Counter[str] | None) -> dict[str, int]:
-    """What corpus.json says of bytes that `read` replaced, if it was asked to."""
-    return {} if replaced is None else {"replaced_bytes": replaced.total(), "replaced_files": len(replaced)}
+    hashes = []
+    for name, path in files(source):
+        with reading(path):
+            hashes.append([name, sha256_file(path)])
+    return digest(hashes)
 
 
 def files(source: str) -> list[tuple[str, Path]]:
     """(relative path, path) of each file of a source, sorted; JourneyError when there is none."""
     if source in SOURCES:
-        found = [*SOURCES[source].files()]
-    else:
-        if (Path(source) / "lineage.json").exists():  # read anew, its test split would be trained on
-            raise JourneyError(f"{source} is a node, not a text to read: in a recipe name the stage, or its own source")
-        found = own_files(source)
-    return sorted(found)
-
-
-def own_files(source: str) -> list[tuple[str, Path]]:
-    path = Path(source).expanduser()
-    if path.is_file():
-        if not path.name.endswith(ENDINGS):
-            raise JourneyError(f"{path}: cannot read this kind of file; use one of {', '.join(ENDINGS)}")
-        return [(path.name, path)]
-    if not path.is_dir():
+        return sorted(SOURCES[source].files())
+    path = Path(os.path.expanduser(source))
+    if os.path.exists(path / "lineage.json"):  # read anew, its test split would be trained on
+        raise JourneyError(f"{source} is a node, not a text to read: in a recipe name the stage, or its own source")
+    if not os.path.lexists(path):
         known = nearest(source, SOURCES)
         raise JourneyError(f"no such text: {source}{known or '; give a file, a folder, or ' + ' or '.join(SOURCES)}")
-    found = [(p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.is_file() and p.name.endswith(ENDINGS)]
+    found, others = survey(path)
     if not found:
-        raise JourneyError(f"{path}: no text in this folder; it should hold {', '.join(ENDINGS)} files")
+        there = f" ({told(others)})" if others else ""
+        raise JourneyError(f"{path}: no text in this folder{there}; it should hold {', '.join(ENDINGS)} files")
     return found
 
 
-def read(source: str, progress: Progress = silent, replaced: Counter[str] | None = None) -> Iterator[Document]:
+def survey(path: Path) -> tuple[list[tuple[str, Path]], Counter[str]]:
+    """The files of text in a folder, sorted, and how many others there are of each kind; or one file alone.
+
+    Hidden files and what is in hidden folders are no news; a link to a folder is not followed: it may lead in circles.
+    """
+    if not path.is_dir():
+        _check_regular(path)
+        if not kind(path.name):
+            raise JourneyError(f"{path}: cannot read this kind of file; use one of {', '.join(ENDINGS)}")
+        return [(label(path.name), path)], Counter()
+    found, others = list[tuple[str, Path]](), Counter[str]()
+
+    def locked(error: OSError) -> None:
+        others["folder that cannot be opened"] += 1
+
+    for root, folders, names in os.walk(path, onerror=locked):
+        place = Path(root)
+        for name in [*names, *(name for name in folders if (place / name).is_symlink())]:
+            file = place / name
+            relative = file.relative_to(path)
+            if not (other := _unread(file)):
+                found.append((label(relative.as_posix()), file))
+            elif not any(part.startswith(".") for part in relative.parts):
+                others[other] += 1
+    return sorted(found), others
+
+
+def not_read(source: str) -> dict[str, dict[str, int]]:
+    """What corpus.json says of the files in a folder that `read` leaves out, if there are some."""
+    path = Path(os.path.expanduser(source))
+    others = survey(path)[1] if source not in SOURCES and path.is_dir() else {}
+    return {"not_read": dict(others)} if others else {}
+
+
+def told(others: Mapping[str, int]) -> str:
+    """What of a folder is not read, in a few words."""
+    ranked = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{kind} {n:,}" for kind, n in ranked[:8]]
+    if rest := sum(n for _, n in ranked[8:]):
+        shown.append(f"others {rest:,}")
+    total = sum(others.values())
+    return f"{total:,} file{'s' * (total > 1)} of other kinds not read: {', '.join(shown)}"
+
+
+def kind(name: str) -> str:
+    """What a file holds by its ending: ".txt" of notes.TXT and of notes.txt.gz; empty for what is not read."""
+    packing, bare = _packing(name)
+    return next((e for e in ENDINGS if bare.endswith(e) and not (packing and e == ".parquet")), "")
+
+
+def _packing(name: str) -> tuple[str, str]:
+    """The ending of a packed file, and its name without it, both in small letters."""
+    name = name.lower()
+    packing = next((ending for ending in PACKED if name.endswith(ending)), "")
+    return packing, name.removesuffix(packing)
+
+
+def _unread(path: Path) -> str:
+    """What a file in a folder is that is not read; empty for one that is. JourneyError where reading would wait."""
+    packing, bare = _packing(path.name)
+    if path.name.startswith("._"):
+        return "what a Mac keeps beside a file"
+    if os.path.isdir(path):
+        return "link to a folder"
+    if not kind(path.name):
+        return repr(Path(bare).suffix + packing)[1:-1] or "without an ending"
+    if not os.path.exists(path):
+        return "link to nothing"
+    _check_regular(path)
+    # Kinds that were not read when the first text nodes were made are left out where they are not what they seem.
+    if packing and not (bare + packing).endswith(".jsonl.gz") and not is_packed(path):
+        return f"{kind(path.name)}{packing} that is no {PACKED[packing]}"
+    if kind(path.name) == ".json" and not _has_texts(path):
+        return ".json without texts"
+    return ""
+
+
+def _check_regular(path: Path) -> None:
+    with reading(path):
+        mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise JourneyError(f"{path}: a pipe or a device, not a file: write what it gives to a file")
+
+
+def _has_texts(path: Path) -> bool:
+    """Whether one of the first records of a .json file has a text: folders hold many that are settings."""
+    try:
+        return any(isinstance(text_of(record)[0], str) for _, record in islice(json_values(path), 10))
+    except JourneyError:
+        return False
+
+
+def label(name: str) -> str:
+    """The name of a file as text: of one that is not UTF-8, bytes are spelled out."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def read(
+    source: str, progress: Progress = silent, notes: Notes | None = None, cut: Cut = AS_EVER, strict: bool = False
+) -> Iterator[Document]:
     """The documents of a source, in a fixed order, one after the other: no file is held in memory.
 
-    A bad record raises JourneyError with its file and line, bytes that are not UTF-8 raise NotUtf8. With `replaced`
-    they become U+FFFD, and it counts them by file.
+    `cut` says where documents of .txt and .md files end. A row without a text is left out and noted, or refused if
+    `strict`; a file none of whose rows has one, a damaged one, and bytes that are not UTF-8 (NotUtf8) raise
+    JourneyError with file and line. Where the notes count them, such bytes become U+FFFD.
     """
     found = files(source)
     if source in SOURCES:
         yield from SOURCES[source].documents(found, progress)
-    else:
-        sizes = [path.stat().st_size for _, path in found]
-        before, total, shown = 0, sum(sizes), 0
-        for (name, path), size in zip(found, sizes, strict=True):
-            with path.open("rb") as file:
-                for document in own_documents(name, path, file, replaced):
-                    yield document
-                    if before + file.tell() >= shown + MB:
-                        shown = before + file.tell()
-                        progress(shown // MB, total // MB, unit="MB")
-            before += size
-            progress(before // MB, total // MB, unit="MB")
+        return
+    sizes = [size_of(path) for _, path in found]
+    before, total, shown = 0, sum(sizes), 0
+    for (name, path), size in zip(found, sizes, strict=True):
+        with reading(path):
+            opened = path.open("rb")
+        with opened as file:
+            for document in own_documents(name, path, file, notes or Notes(), cut, strict):
+                yield document
+                done = before + (size if file.closed else file.tell())  # pyarrow closes what it has read
+                if done >= shown + MB:
+                    shown = done
+                    progress(shown // MB, total // MB, unit="MB")
+        before += size
+        progress(before // MB, total // MB, unit="MB")
 
 
-def own_documents(name: str, path: Path, file: BinaryIO, replaced: Counter[str] | None = None) -> Iterator[Document]:
+def size_of(path: Path) -> int:
+    """The bytes of a file."""
+    with reading(path):
+        return path.stat().st_size
+
+
+def own_documents(name: str, path: Path, file: BinaryIO, notes: Notes, cut: Cut, strict: bool) -> Iterator[Document]:
     """The documents of an open file that are not blank."""
-    if path.suffix in (".txt", ".md"):
-        texts = text_pieces(path, file, replaced)
-    elif path.suffix == ".parquet":
-        texts = parquet_texts(path, file, replaced)
+    ending = kind(path.name)
+    texts: Iterable[str]
+    if ending in PROSE:
+        texts = prose(chunks(path, file, notes.replaced, prose=True), notes, cut)
+    elif ending == ".parquet":
+        texts = row_texts(parquet_texts(path, file, notes.replaced), path, "row", notes, strict)
+    elif ending == ".json":
+        texts = row_texts(json_values(path, file, notes.replaced), path, "record", notes, strict)
     else:
-        lines = json_lines(path, file, replaced)
-        texts = (text_column(record, path, line, replaced) for line, record in lines)
+        texts = row_texts(json_lines(path, file, notes.replaced), path, "line", notes, strict)
     for number, text in enumerate(texts, 1):
         if text.strip():
             yield Document(f"{name}:{number}", text, text)
 
 
-def text_pieces(path: Path, file: BinaryIO, replaced: Counter[str] | None) -> Iterator[str]:
-    offset = 0
-    for piece, size in pieces(file):
-        yield decode(piece, path, offset, replaced=replaced)
-        offset += size
+def prose(parts: Iterable[str], notes: Notes, cut: Cut) -> Iterator[str]:
+    """The documents of the text of a file."""
+    by_blank_lines = cut.separator == BLANK_LINE
+    for text in documents(blank_lines(parts) if by_blank_lines else parts, cut, notes):
+        notes.prose += n_bytes(text)
+        if by_blank_lines and "<|" in text:
+            notes.marks += text.count(BOS)
+        yield text
 
 
-def split_text(text: str) -> list[str]:
-    """Cuts a text at blank lines into pieces of at least PIECE bytes; a short text is one piece."""
-    return [piece.decode() for piece, _ in pieces(io.BytesIO(text.encode()))]
+def row_texts(rows: Iterable[tuple[int, object]], path: Path, what: str, notes: Notes, strict: bool) -> Iterator[str]:
+    """The texts of rows; of one that is left out, an empty one. `what` is a "line", a "record" or a "row"."""
+    useful, first = False, ""
+    for tried, (number, record) in enumerate(rows):
+        text, reason = text_of(record)
+        if reason:
+            where = f"{path}, {what} {number}"
+            columns = f"; it has {excerpt(record)}" if isinstance(record, dict) else ""
+            error = f'{where}: {reason}{columns}; each {what} should be {{"text": "..."}}'
+            if strict:
+                raise JourneyError(error)
+            if what != "row" or reason != NULL:  # of a large set in parquet files, one may hold empty rows alone
+                first = first or error
+            if tried >= TRIED and first and not useful:
+                raise JourneyError(first)
+            notes.leave_out(label(where), reason)
+        useful = useful or not reason
+        if text and len(text) > LONGEST:
+            raise JourneyError(f"{path}, {what} {number}: a text of over {LONGEST >> 20} MB: cut it into several")
+        yield _whole_characters(text, path, f" of the text in {what} {number}", notes.replaced) if text else ""
+    if first and not useful:
+        raise JourneyError(first)
 
 
-def pieces(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Lines put together to pieces that end at a blank line, of at least PIECE bytes; and the bytes of each with that
-    line. A newline belongs to one blank line only: of three in a row, the third begins what follows."""
-    piece, size, ended = list[bytes](), 0, False
-    for line in lines:
-        piece.append(line)
-        size += len(line)
-        if line == b"\n" and ended:
-            ended = False
-            if size >= PIECE:
-                yield b"".join(piece)[:-2], size
-                piece, size = [], 0
-        else:
-            ended = line.endswith(b"\n")
-    yield b"".join(piece), size
+def excerpt(record: dict[str, object]) -> str:
+    """The columns of a record, fit for a line."""
+    names = [repr(name[:40])[1:-1] for name in islice(record, 8)]
+    return ", ".join([*names, *(["…"] if len(record) > 8 else [])]) or "nothing"
 
 
-def decode(data: bytes, path: Path, offset: int = 0, place: str = "", replaced: Counter[str] | None = None) -> str:
-    """UTF-8 bytes as text. Bad ones raise NotUtf8, which says where the first stands in the file (`data` begins at
-    `offset`); with `replaced` they become U+FFFD, and it counts them by file."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        if replaced is None:
-            where = f"{path}: byte {offset + error.start}{place}"
-            raise NotUtf8(f"{where} is not UTF-8; convert it, say with iconv -f LATIN1 -t UTF-8") from None
-    replaced[str(path)] += len(data) - len(data.decode(errors="ignore").encode())
-    return data.decode(errors="replace")
+def text_of(record: object) -> tuple[str | None, str]:
+    """The text of a record, or why it has none."""
+    if not isinstance(record, dict):
+        return None, f'no "text" in a {type(record).__name__}'
+    text = record.get("text")
+    if isinstance(text, str):
+        return text, ""
+    if text is None:
+        return None, NULL if "text" in record else 'no "text"'
+    return None, f'"text" is {type(text).__name__}, not a string'
 
 
-def json_lines(
-    path: Path, file: BinaryIO | None = None, replaced: Counter[str] | None = None
-) -> Iterator[tuple[int, object]]:
-    """(line number, record) of a .jsonl or .jsonl.gz file, perhaps open already; blank lines are skipped."""
-    with file or path.open("rb") as opened:
-        try:
-            offset = 0
-            lines = gzip.GzipFile(fileobj=opened) if path.suffix == ".gz" else opened
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    try:
-                        yield number, json.loads(decode(line, path, offset, f", in line {number},", replaced))
-                    except json.JSONDecodeError as error:
-                        raise JourneyError(
-                            f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
-                        ) from None
-                offset += len(line)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise JourneyError(f"{path}: damaged gzip file ({error})") from None
-
-
-def text_column(record: object, path: Path, line: int, replaced: Counter[str] | None = None) -> str:
-    text = record.get("text") if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        raise JourneyError(f'{path}, line {line}: no "text" string; each line should be {{"text": "..."}}')
+def _whole_characters(text: str, path: Path, place: str, replaced: Counter[str] | None) -> str:
+    """The text itself. JSON can spell half a character, \\ud83d; UTF-8 has no bytes for it."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # JSON can spell half a character, \ud83d; UTF-8 has no bytes for it
-        data = text.encode(errors="surrogatepass")
-        return decode(data, path, place=f" of the text in line {line} (half a character)", replaced=replaced)
+    except UnicodeEncodeError:
+        return decode(text.encode(errors="surrogatepass"), path, f"{place} (half a character)", replaced)
     return text
-
-
-def parquet_texts(path: Path, file: BinaryIO, replaced: Counter[str] | None) -> Iterator[str]:
-    number = 0
-    for batch in parquet_batches(path, ["text"], file):
-        column = batch.column(0)
-        try:
-            texts = column.to_pylist()
-        except UnicodeDecodeError:  # parquet does not check what it holds
-            texts = column.cast("large_binary").to_pylist()
-        for text in texts:
-            number += 1
-            if isinstance(text, bytes):
-                text = decode(text, path, place=f" of the text in row {number}", replaced=replaced)
-            if not isinstance(text, str | None):
-                raise JourneyError(f'{path}, row {number}: "text" is {type(text).__name__}, not a string')
-            yield text or ""
-
-
-def parquet_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a parquet file, all columns or those named."""
-    for batch in parquet_batches(path, columns):
-        yield from batch.to_pylist()
-
-
-def parquet_batches(
-    path: Path, columns: list[str] | None = None, file: BinaryIO | None = None
-) -> "Iterator[pyarrow.RecordBatch]":
-    """The rows of a parquet file, perhaps open already, 256 at a time."""
-    import pyarrow.lib
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(file or path) as table:
-            missing = [column for column in columns or [] if column not in table.schema_arrow.names]
-            if missing:
-                raise JourneyError(f'{path}: no "{missing[0]}" column; it has {", ".join(table.schema_arrow.names)}')
-            yield from table.iter_batches(batch_size=256, columns=columns)
-    except pyarrow.lib.ArrowInvalid as error:
-        raise JourneyError(f"{path}: not a parquet file ({str(error).splitlines()[0]})") from None

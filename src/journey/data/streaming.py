@@ -10,7 +10,6 @@ Memory grows by eight bytes a document and never with the text: at most HELD byt
 import heapq
 import io
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import compress
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 
 from journey.data.documents import GROUP, GROUP_BYTES, Writer, groups, read_parquet, write_parquet
 from journey.data.grams import grams
-from journey.data.sources import Document, Progress, replaced_facts
+from journey.data.source import FEWEST, Document, Notes, Progress, TooFew
 from journey.data.split import Shingles, assign, draw, leaks, overlap, shares
 from journey.errors import JourneyError
 from journey.files import publish, read_json, write_bytes, write_json
@@ -39,12 +38,13 @@ def read_once(
     dev: float,
     test: float,
     seed: int,
-    replaced: Counter[str] | None = None,
+    notes: Notes,
 ) -> None:
     """The first pass: makes a folder `state` with training documents, those drawn for holding out, and counts.
 
     Of the first n documents those that hash lowest (`split.draw`) are held, as many as `quota` says for n; one for
-    which there is no longer room goes to training.
+    which there is no longer room goes to training. Fewer than FEWEST raise TooFew, where they
+    can be cut into more.
     """
     part = state.with_name(f".{state.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -67,9 +67,11 @@ def read_once(
                     _, _, size, document = heapq.heappop(drawn)
                     held -= size
                     train.add(document)
+    if n < FEWEST and notes.prose:  # what can be cut into more
+        raise TooFew(n)
     write_parquet(part / "held.parquet", [item[-1] for item in sorted(drawn, key=lambda item: item[1])])
     facts = {"documents": n, "bytes": n_bytes, "duplicates_dropped": n_read - n, "special_spellings": spelled}
-    write_json(part / "facts.json", facts | replaced_facts(replaced))
+    write_json(part / "facts.json", facts | notes.facts())
     publish(part, state)
 
 

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from journey.data.sources import SOURCES
+from journey.data.cutting import PIECE, Cut
+from journey.data.sources import ENDINGS, SOURCES, told
 from journey.errors import JourneyError
 from journey.fields import Count, Share
 from journey.files import read_json
@@ -27,7 +28,7 @@ class Text:
     source: str = names(
         "installed-docs",
         Input(files="text"),
-        f"{', '.join(SOURCES)}, or a file or folder of .txt, .md, .jsonl, .jsonl.gz or .parquet",
+        f"{', '.join(SOURCES)}, or a file or folder of {', '.join(ENDINGS[:-1])} (each also .gz or .zst) or .parquet",
     )
     dev: Share = 0.02
     """Share of the documents set aside for choosing settings."""
@@ -37,19 +38,25 @@ class Text:
     """Read no more than this much text."""
     errors: Literal["strict", "replace"] = "strict"
     """Bytes that are not UTF-8: refuse the file, or replace them by U+FFFD and count them."""
+    separator: str = "blank-line"
+    """Where the documents of .txt and .md files end: blank-line (paragraphs are put together to 4 kB), line, or a
+    string such as "<|endoftext|>"."""
+    strict: bool = False
+    """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def __post_init__(self) -> None:
+        Cut(self.separator)  # refuses an empty one
         if self.dev + self.test > 0.5:
             both = f"dev {self.dev} and test {self.test}"
             raise JourneyError(f"{both} are shares of the documents: at most half together")
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Measured for what is on the machine; else by the size of the user's own files (docs/measurements.md)."""
-        from journey.data.sources import files
+        from journey.data.sources import files, size_of
 
         if self.source in SOURCES:
             return Cost(25, 30e6)
-        size = min(sum(path.stat().st_size for _, path in files(self.source)), self.max_bytes or math.inf)
+        size = min(sum(size_of(path) for _, path in files(self.source)), self.max_bytes or math.inf)
         return Cost(3 + size / 12e6, 5e6 + size)
 
 
@@ -80,6 +87,8 @@ def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
             seed=run.seed,
             max_bytes=config.max_bytes,
             errors=config.errors,
+            separator=config.separator,
+            strict=config.strict,
             scratch=run.scratch / "text",
             progress=run.progress,
         )
@@ -89,10 +98,10 @@ def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
             f"{error}, or replace such bytes: {command} makes a text to name as --data (in a recipe: errors: replace)"
         ) from None
     test = facts["splits"]["test"]
+    for line in noticed(facts, config.separator):
+        run.say(f"{run.name}: {line}")
     replaced = {}
     if n := facts.get("replaced_bytes"):
-        files = f"{facts['replaced_files']:,} file{'s' * (facts['replaced_files'] > 1)}"
-        run.say(f"{run.name}: {n:,} bytes in {files} were not UTF-8 and became U+FFFD")
         replaced = {"replaced_bytes": metric(n, "bytes", "not UTF-8, replaced by U+FFFD")}
     return {
         "metrics": {
@@ -113,6 +122,38 @@ def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
             **replaced,
         }
     }
+
+
+def noticed(facts: dict[str, Any], separator: str) -> list[str]:
+    """What of a text's making may be other than its owner thinks, a line each."""
+    lines = []
+    if others := facts.get("not_read"):
+        lines.append(told(others))
+    if n := facts.get("replaced_bytes"):
+        lines.append(f"{n:,} bytes in {several(facts['replaced_files'], 'file')} were not UTF-8 and became U+FFFD")
+    if reasons := facts.get("left_out"):
+        why = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items())
+        n, first = sum(reasons.values()), "; ".join(facts["first_left_out"])
+        more = "; …" if n > len(facts["first_left_out"]) else ""
+        lines.append(f"{several(n, 'row')} left out ({why}): {first}{more}")
+    by = {"blank-line": "blank lines", "line": "lines"}.get(separator, separator)
+    if finer := facts.get("cut_finer"):
+        lines.append(
+            f"{several(finer['documents'], 'document')} by {by}, which are too few: all is cut into pieces of whole "
+            f"lines of about {finer['piece']:,} bytes (separator says where documents end)"
+        )
+    if n := facts.get("long_documents_cut"):
+        lines.append(
+            f"{several(n, 'document')} by {by} too long to be one, cut into pieces of whole lines of about "
+            f"{PIECE:,} bytes (separator says where documents end)"
+        )
+    if n := facts.get("endoftext_marks"):
+        lines.append(f'<|endoftext|> stands {n:,} times in the text: separator "<|endoftext|>" would cut it there')
+    return lines
+
+
+def several(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 @text.tells
@@ -140,6 +181,9 @@ def tell(told: Told) -> Story:
     dropped = facts.get("duplicates_dropped")
     said = [f"{dropped:,} exact duplicates were dropped."] if dropped else []
     said.append(f"Spellings of special tokens in the text: {facts['special_spellings']:,}, kept as text.")
+    said += [
+        f"{line[0].upper()}{line[1:]}." for line in noticed(facts, told.node.lineage["config"].get("separator", ""))
+    ]
     parts = Shares([(name, split.get("documents") or 0) for name, split in splits.items()])
     known = splits["test"].get("in_train")
     return Story(
