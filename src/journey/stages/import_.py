@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from journey.errors import JourneyError
 from journey.files import digest, read_json, sha256_file, write_json
 from journey.metrics import metric
+from journey.model.opening import check_file, read_config
 from journey.report.blocks import Text
 from journey.report.format import MISSING, power
 from journey.stages.cost import ELSEWHERE, Cost
@@ -214,12 +215,11 @@ def _found(config: Import) -> tuple["Tokenizer", str, str]:
 @functools.cache  # a plan asks for the id more than once
 def _find(path: str, tokenizer: str, family: str) -> tuple["Tokenizer", str, str]:
     from journey.data import vocabularies
-    from journey.files import read_json
 
     place = None if path == RANDOM else Path(path)
-    if place and (place / "config.json").is_file():
-        saved = read_json(place / "config.json")
-        family = str(saved.get("model_type", "")) if isinstance(saved, dict) else ""
+    if place and (place / "config.json").exists():
+        said = read_config(place).get("model_type")
+        family = said if isinstance(said, str) else ""
     found, where = vocabularies.find(place, tokenizer, family)
     return found, where, vocabularies.fingerprint(found)
 
@@ -231,9 +231,10 @@ def _fingerprint(path: str) -> str:
     if not path or not Path(path).exists():
         problem = f"{path} does not exist" if path else "no checkpoint given"
         raise JourneyError(f"{problem}: give the path of a checkpoint (or {RANDOM}, to try the recipe)")
-    if Path(path).is_file():
+    if not Path(path).is_dir():
+        check_file(Path(path))
         return _sha256(Path(path), Path(path).stat().st_mtime_ns)
-    files = sorted({file for name in _DECIDING for file in Path(path).glob(name)})
+    files = sorted({file for name in _DECIDING for file in Path(path).glob(name) if file.is_file()})
     return digest({file.name: _sha256(file, file.stat().st_mtime_ns) for file in files})
 
 

@@ -5,8 +5,9 @@ from torch import Tensor
 from journey.errors import JourneyError
 from journey.model import families
 from journey.model.config import GPTConfig
-from journey.model.foreign.source import Source, fit, is_tied, layers, type_notes, unwrapped
-from journey.model.huggingface import CONSTANTS
+from journey.model.foreign.source import Source, type_notes, unwrapped
+from journey.model.huggingface import fit, is_tied, layers
+from journey.model.weights import CONSTANTS
 
 UNCHECKED = "a bare state dict does not say what computed it"
 
@@ -15,10 +16,11 @@ def read(
     tensors: dict[str, Tensor], where: str, family: str, n_head: int | None, n_ctx: int | None, rope_theta: float | None
 ) -> Source:
     """A Llama or Qwen3 from a state dict in Hugging Face's names."""
-    plain = unwrapped(tensors, "embed_tokens.weight", "model.", where)
+    plain = unwrapped(tensors, "embed_tokens.weight", "layers.0.input_layernorm.weight", "model.", where)
     plain = {name: tensor for name, tensor in plain.items() if not name.endswith(CONSTANTS)}
     first = "model.layers.0."
-    for name in (f"{first}self_attn.q_proj.weight", f"{first}self_attn.k_proj.weight", f"{first}mlp.gate_proj.weight"):
+    inside = (f"{first}{name}_proj.weight" for name in ("self_attn.q", "self_attn.k", "mlp.gate"))
+    for name in ("model.embed_tokens.weight", *inside):
         if name not in plain or plain[name].dim() != 2:
             raise JourneyError(f"{where}: the matrix {name} is missing: is it another family?")
     if n_ctx is None or rope_theta is None:

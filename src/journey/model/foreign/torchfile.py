@@ -18,6 +18,7 @@ from torch import Tensor
 from journey.errors import JourneyError
 from journey.model.foreign import pickles
 from journey.model.foreign.pickles import PERSISTENT, Record
+from journey.model.weights import check_weights
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch before 1.6, and OpenAI's GPT-2 on the Hub
 TYPES = {
@@ -44,6 +45,7 @@ class TorchFile:
         """Raises JourneyError naming the file when it is cut off, compressed, or no file of torch.save."""
         self.path = path
         self.places: dict[str, tuple[int, int]] = {}  # a storage's key -> where its bytes begin, how many there are
+        check_weights(path)
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise JourneyError(f"{path} is empty: copy or save it again")
@@ -125,19 +127,25 @@ class TorchFile:
             _, kind, key, _, n = pid[:5]
             dtype = TYPES[kind]
             numbers = (n, offset, *size, *stride)
-            # Of Python's own integers: nothing overflows.
-            last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-            fits = all(type(x) is int and x >= 0 for x in numbers) and math.prod(size) <= n
-            fits = fits and (0 in size or last < n)
+            # Of Python's own integers, none of them long: nothing overflows, and nothing takes for ever.
+            fits = len(size) <= 8 and all(type(x) is int and 0 <= x < 1 << 62 for x in numbers)
+            if fits:
+                last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+                fits = math.prod(size) <= n and (0 in size or last < n)
             start, n_bytes = self.places[key]
         except (AttributeError, KeyError, IndexError, TypeError, ValueError):
             raise JourneyError(f"{self.path}: a tensor of a kind that is not read, or damaged") from None
-        if not fits or n_bytes != n * dtype.itemsize or len(size) > 8:
+        if not fits or n_bytes != n * dtype.itemsize:
             raise JourneyError(f"{self.path}: a tensor does not fit in its storage of {n_bytes:,} bytes: it is damaged")
         if not math.prod(size):
             return torch.empty(size, dtype=dtype)
         storage = torch.frombuffer(self.bytes, dtype=dtype, count=n, offset=start)
         return storage.as_strided(size, stride, offset)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value of `root` stands for a tensor."""
+    return _tensor_record(value) is not None
 
 
 def _tensor_record(value: Any) -> Record | None:
