@@ -25,6 +25,6 @@ def make_theirs(family, tied=True, **more):
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def theirs():
     return make_theirs

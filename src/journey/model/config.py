@@ -31,12 +31,10 @@ class GPTConfig:
     def __post_init__(self) -> None:
         family = families.get(self.family)
         for name in SIZES:
-            if getattr(self, name) < 1:
-                raise JourneyError(f"{name} is {getattr(self, name)}: it must be at least 1")
-            if getattr(self, name) > MOST:
-                raise JourneyError(f"{name} is {getattr(self, name):,}: more than {MOST:,} is not possible")
+            if not 1 <= (value := getattr(self, name)) <= MOST:
+                raise JourneyError(f"{name} is {f'{value:,}':.30}: it must be from 1 to {MOST:,}")
         if (wide := self.n_head * self.head_dim) > MOST:
-            raise JourneyError(f"n_head x head_dim is {wide:,}: more than {MOST:,} is not possible")
+            raise JourneyError(f"n_head x head_dim is {wide:,}: it must be at most {MOST:,}")
         if not 0 < self.rope_theta < math.inf:
             raise JourneyError(f"rope_theta is {self.rope_theta}: it must be a number above 0")
         if not 0 <= self.norm_eps < math.inf:

@@ -29,6 +29,7 @@ _WRAPPERS = {
     "_forward_module",
 }
 _POINTER = b"version https://git-lfs"
+_MOST_TENSORS = 1 << 17
 _LONGEST_INDEX = 64 << 20  # bytes; that of a model of a thousand layers has one
 
 
@@ -57,9 +58,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     check_weights(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = list(file.keys())
+            if len(names) > _MOST_TENSORS:
+                raise JourneyError(f"{path} holds {len(names):,} tensors, and no more than {_MOST_TENSORS:,} are read")
+            return {name: file.get_tensor(name) for name in names}
+    except JourneyError:
+        raise
     except SafetensorError as error:
-        raise JourneyError(f"{path} is damaged or cut off ({error}): copy or make it again") from None
+        said = " ".join(str(error).split())  # it can quote a name with line ends
+        raise JourneyError(f"{path} is damaged or cut off ({said:.150}): copy or make it again") from None
     except Exception as error:  # types that torch has not, sizes that it cannot hold: each another exception
         raise JourneyError(f"{path} holds a tensor that torch cannot read ({error!r:.100})") from None
 
@@ -77,6 +84,8 @@ def without_wrappers(tensors: dict[str, Tensor], where: str) -> dict[str, Tensor
     changed the tensors too."""
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
+        if not name.isprintable():
+            raise JourneyError(f"{where}: {name!r:.80} is no name of a tensor: it is damaged")
         parts = name.split(".")
         if any(part.startswith("lora_") for part in parts):
             raise JourneyError(f"{where} holds LoRA's {name:.120}: merge it first (PEFT's merge_and_unload), then save")

@@ -234,6 +234,8 @@ def _fingerprint(path: str) -> str:
     if not Path(path).is_dir():
         check_file(Path(path))
         return _sha256(Path(path), Path(path).stat().st_mtime_ns)
+    if (Path(path) / "config.json").exists():
+        read_config(Path(path))  # if that is damaged, no one need wait for the weights
     files = sorted({file for name in _DECIDING for file in Path(path).glob(name) if file.is_file()})
     return digest({file.name: _sha256(file, file.stat().st_mtime_ns) for file in files})
 

@@ -1,6 +1,5 @@
 """What the rest of the code asks a family, and what holds for all of them until one says otherwise."""
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -173,6 +172,9 @@ class Family(ABC):
             yield stored.gguf, stored.stack(ours)
 
 
+_LARGEST = 3e38  # float32 knows no larger
+
+
 # A config.json can hold anything. Like transformers, these take no value for another: no "12" and no 12.0 for 12.
 
 
@@ -191,7 +193,7 @@ def whole(saved: Mapping[str, Any], key: str, default: int | None = None) -> int
 def number(saved: Mapping[str, Any], key: str, default: float) -> float:
     """A number of a config.json, or the default. Raises JourneyError for anything else."""
     value = saved.get(key, default)
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not -_LARGEST < value < _LARGEST:  # NaN is in no range
         raise JourneyError(f"{key} is {value!r:.60}, where a number belongs")
     return value
 

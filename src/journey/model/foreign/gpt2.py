@@ -10,7 +10,7 @@ from torch import Tensor
 from journey.errors import JourneyError
 from journey.model import families
 from journey.model.config import GPTConfig
-from journey.model.foreign.source import Source, type_notes, unwrapped
+from journey.model.foreign.source import Source, shape, type_notes, unwrapped
 from journey.model.huggingface import fit, is_tied, layers
 from journey.model.weights import CONSTANTS
 
@@ -44,12 +44,13 @@ def read(
         if name not in plain or plain[name].dim() != 2:
             raise JourneyError(f"{where}: the matrix {name} is missing: is it another family?")
     V, C = plain["transformer.wte.weight"].shape
-    shape = tuple(plain[f"{first}attn.c_attn.weight"].shape)
-    if shape not in ((3 * C, C), (C, 3 * C)):
-        raise JourneyError(f"{where}: c_attn is {shape}: with {C} channels, GPT-2's has {3 * C} x {C}")
-    linear = shape == (3 * C, C)
+    qkv = tuple(plain[f"{first}attn.c_attn.weight"].shape)
+    if qkv not in ((3 * C, C), (C, 3 * C)):
+        raise JourneyError(f"{where}: c_attn is {qkv}: with {C} channels, GPT-2's has {3 * C} x {C}")
+    linear = qkv == (3 * C, C)
     n_head = _heads(C, args.get("n_head"), n_head, where, notes)
-    config = GPTConfig(
+    config = shape(
+        where,
         family=FAMILY,
         vocab_size=V,
         n_ctx=len(plain["transformer.wpe.weight"]),

@@ -4,8 +4,7 @@ from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.model import families
-from journey.model.config import GPTConfig
-from journey.model.foreign.source import Source, type_notes, unwrapped
+from journey.model.foreign.source import Source, shape, type_notes, unwrapped
 from journey.model.huggingface import fit, is_tied, layers
 from journey.model.weights import CONSTANTS
 
@@ -29,13 +28,14 @@ def read(
     V, C = plain["model.embed_tokens.weight"].shape
     q, k = (len(plain[f"{first}self_attn.{x}_proj.weight"]) for x in "qk")
     q_norm = plain.get(f"{first}self_attn.q_norm.weight")
-    if q_norm is not None:  # as wide as a head
-        n_head = q // len(q_norm)
+    if q_norm is not None and q_norm.numel():  # as wide as a head
+        n_head = q // q_norm.numel()
     if n_head is None:
         raise JourneyError(f"{where}: no shape shows how many heads there are: give --n-head")
-    if n_head < 1 or q % n_head or k % (q // n_head):
+    if n_head < 1 or not q or q % n_head or k % (q // n_head):
         raise JourneyError(f"{where}: queries of {q} and keys of {k} cannot be shared by {n_head} heads: --n-head")
-    config = GPTConfig(
+    config = shape(
+        where,
         family=family,
         vocab_size=V,
         n_ctx=n_ctx,

@@ -27,6 +27,14 @@ class Source:
     bos: int | None = None  # the id that began each of its documents, where it says so
 
 
+def shape(where: str, **sizes: Any) -> GPTConfig:
+    """The shape of these sizes. Raises JourneyError, with the file, for one that cannot be."""
+    try:
+        return GPTConfig(**sizes)
+    except JourneyError as error:
+        raise JourneyError(f"{where}: {error}") from None
+
+
 def type_notes(tensors: Iterable[Tensor]) -> list[str]:
     """Say so where weights are not in float32 already."""
     others = sorted({type_of(tensor) for tensor in tensors} - {"float32"})
