@@ -45,7 +45,8 @@ class Import:
     rope_theta: float | None = None
     """Base of the rotary positions, for a bare state dict of llama or qwen3."""
     tokenizer: str = "auto"
-    """Its tokenizer's folder or file; auto: beside the checkpoint or, for a gpt2, GPT-2's own, wherever it is."""
+    """Its tokenizer's folder or file (nanoGPT's meta.pkl, too); auto: beside the checkpoint or, for a gpt2, GPT-2's
+    own, wherever it is."""
 
     def inputs(self) -> dict[str, str]:
         """What the two paths stand for, so that a place can change without changing the node's id."""
@@ -79,20 +80,12 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
         source = foreign.read(Path(config.path), config.family, config.n_head, config.n_ctx, config.rope_theta)
     run.say(f"{config.path}: {source.format}, {source.config.n_params:,} parameters")
     old, where, _ = _found(config)
-    changed = [*source.notes, f"tokenizer of {old.vocab_size:,} tokens ({where})"]
-    before, kept = source.config.vocab_size, old.n_ids
-    if kept > before:
-        raise JourneyError(
-            f"{config.path} has {before:,} embeddings, the tokenizer ({where}) {kept:,} tokens: give the tokenizer "
-            "that it was trained with, as --tokenizer"
-        )
-    if before - kept > _PADDING:
-        raise JourneyError(
-            f"{config.path} has {before:,} embeddings, the tokenizer ({where}) only {kept:,} tokens, which is not "
-            "padding: give the tokenizer that it was trained with, as --tokenizer"
-        )
+    before, kept = source.config.vocab_size, _kept(old, where, source, config.path)
+    changed = [*source.notes, f"tokenizer of {kept if old.n_ids > kept else old.vocab_size:,} tokens ({where})"]
     if before > kept:
         changed.append(f"{before - kept} rows of padding dropped from the vocabulary")
+    if old.n_ids > kept:
+        changed.append(f"{old.n_ids - kept} ids added for other texts: bytes and parts of characters, the mean of all")
     tokenizer = old.with_chat_tokens()
     rows = tokenizer.n_ids
     added = [token for token in tokenizer.special if token not in old.special]
@@ -140,6 +133,31 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
             **{name: metric(value, "", checked["convention"]) for name, value in differences.items()},
         },
     }
+
+
+def _kept(tokenizer: "Tokenizer", where: str, source: "Source", path: str) -> int:
+    """How many rows of the embedding are the tokenizer's: all ids that the checkpoint can have been trained with."""
+    from journey.tokenizer.characters import Characters
+
+    before, ask = source.config.vocab_size, "give the tokenizer that it was trained with, as --tokenizer"
+    if isinstance(tokenizer, Characters):
+        if tokenizer.n_characters != before:
+            said = f"{path} has {before:,} embeddings, {where} {tokenizer.n_characters:,} characters"
+            raise JourneyError(f"{said}: {ask}")
+        return before
+    if tokenizer.n_ids > before:
+        config = source.facts.get("config")
+        dataset = config.get("dataset") if isinstance(config, dict) else None
+        characters = f" (one of characters is nanoGPT's data/{dataset}/meta.pkl)" if dataset else ""
+        raise JourneyError(
+            f"{path} has {before:,} embeddings, the tokenizer ({where}) {tokenizer.n_ids:,} tokens: {ask}{characters}"
+        )
+    if before - tokenizer.n_ids > _PADDING:
+        raise JourneyError(
+            f"{path} has {before:,} embeddings, the tokenizer ({where}) only {tokenizer.n_ids:,} tokens, which is not "
+            f"padding: {ask}"
+        )
+    return tokenizer.n_ids
 
 
 def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any]:
