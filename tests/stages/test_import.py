@@ -147,6 +147,21 @@ def test_half_precision_is_converted_and_said(checkpoint, tmp_path):
     assert facts["check"]["logits"] < 1e-4
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_blocks_that_share_their_weights_are_written_out(checkpoint, tmp_path, zipped):
+    saved = torch.load(checkpoint)
+    state = saved["model"]
+    first = {name: tensor for name, tensor in state.items() if ".h.0." in name}
+    state |= {name.replace(".h.0.", ".h.1."): tensor for name, tensor in first.items()}
+    state["_orig_mod.transformer.h.0.ln_2.weight"] = state["_orig_mod.transformer.wte.weight"].view(-1)[5:37]
+    torch.save(saved, checkpoint, _use_new_zipfile_serialization=zipped)
+    node = import_(None, Import(path=str(checkpoint)), Run(tmp_path / "mine"))
+    made = load_file(node.path / "model.safetensors")
+    for name in ("attn.c_attn.weight", "ln_1.weight", "mlp.c_proj.weight"):
+        assert torch.equal(made[f"transformer.h.0.{name}"], made[f"transformer.h.1.{name}"])
+    assert json.loads((node.path / "import.json").read_text())["check"]["logits"] < 1e-4
+
+
 def test_logits_that_differ_are_an_error(checkpoint, tmp_path, monkeypatch):
     """The check can fail: a source that computes something else is caught."""
     read = foreign.read

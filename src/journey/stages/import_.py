@@ -222,6 +222,12 @@ def _float32(tensors: dict[str, "Tensor"], where: str) -> dict[str, "Tensor"]:
         if not tensor.isfinite().all():
             raise JourneyError(f"{where}: {name} holds NaN or infinity: take a checkpoint from before training broke")
         tensors[name] = tensor
+    end = 0
+    for name in sorted(tensors, key=lambda name: tensors[name].data_ptr()):
+        start = tensors[name].data_ptr()
+        if start < end:  # blocks can share their weights, but safetensors stores no memory twice
+            tensors[name] = tensors[name].clone()
+        end = max(end, start + tensors[name].nbytes)
     return dict(tensors)
 
 
