@@ -109,10 +109,9 @@ class GPT(nn.Module):
         """Know the rotary angles of n positions at least: of a context of a million they would fill a gigabyte."""
         if self.rope is not None and self.rope.size(1) < n:
             longer = min(self.config.n_ctx, max(n, 2 * self.rope.size(1)))
-            with torch.inference_mode(False):  # a tensor made in it could not be trained with later
-                rope = families.get(self.config.family).rope(self.config, longer)
-                assert rope is not None
-                self.rope = rope.to(self.rope)
+            rope = families.get(self.config.family).rope(self.config, longer)
+            assert rope is not None
+            self.rope = rope.to(self.rope)
 
 
 def document_mask(documents: Tensor) -> Tensor:
