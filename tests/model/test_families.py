@@ -169,8 +169,8 @@ class Toy(Llama):
     def config_json(self, config):
         return super().config_json(config) | {"num_experts": config.n_expert}
 
-    def read_config(self, saved, where):
-        common = {**vars(super().read_config(saved, where))}
+    def read_config(self, saved):
+        common = {**vars(super().read_config(saved))}
         return ToyConfig(**common, n_expert=saved["num_experts"])
 
 

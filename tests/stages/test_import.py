@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+import pickle
 
 import pytest
 import torch
@@ -146,6 +147,21 @@ def test_half_precision_is_converted_and_said(checkpoint, tmp_path):
     assert facts["check"]["logits"] < 1e-4
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_blocks_that_share_their_weights_are_written_out(checkpoint, tmp_path, zipped):
+    saved = torch.load(checkpoint)
+    state = saved["model"]
+    first = {name: tensor for name, tensor in state.items() if ".h.0." in name}
+    state |= {name.replace(".h.0.", ".h.1."): tensor for name, tensor in first.items()}
+    state["_orig_mod.transformer.h.0.ln_2.weight"] = state["_orig_mod.transformer.wte.weight"].view(-1)[5:37]
+    torch.save(saved, checkpoint, _use_new_zipfile_serialization=zipped)
+    node = import_(None, Import(path=str(checkpoint)), Run(tmp_path / "mine"))
+    made = load_file(node.path / "model.safetensors")
+    for name in ("attn.c_attn.weight", "ln_1.weight", "mlp.c_proj.weight"):
+        assert torch.equal(made[f"transformer.h.0.{name}"], made[f"transformer.h.1.{name}"])
+    assert json.loads((node.path / "import.json").read_text())["check"]["logits"] < 1e-4
+
+
 def test_logits_that_differ_are_an_error(checkpoint, tmp_path, monkeypatch):
     """The check can fail: a source that computes something else is caught."""
     read = foreign.read
@@ -240,3 +256,81 @@ def test_random_gpt2_says_that_nothing_was_checked(tmp_path, base, monkeypatch):
     other = import_(None, config, Run(tmp_path / "other", seed=2))
     again = import_(None, config, Run(tmp_path / "again", seed=1))
     assert other.lineage["weights_sha256"] != node.lineage["weights_sha256"] == again.lineage["weights_sha256"]
+
+
+# nanoGPT's characters.
+
+LETTERS = sorted(set("\n Hello, world: é你🙂"))
+
+
+@pytest.fixture
+def by_characters(tmp_path):
+    """out/ckpt.pt of nanoGPT's shakespeare_char, not trained; its meta.pkl is in data/."""
+    torch.manual_seed(3)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(LETTERS), n_positions=64, n_embd=32, n_layer=2, n_head=4)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.zero_() if name.endswith("bias") else parameter.normal_(std=0.3)
+    state = {
+        f"_orig_mod.{name}": tensor.t().contiguous() if name.endswith(CONV1D) else tensor.clone()
+        for name, tensor in model.state_dict().items()
+        if not name.endswith("bias")
+    }
+    shape = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 64, "vocab_size": len(LETTERS), "bias": False}
+    (tmp_path / "out").mkdir()
+    torch.save(
+        {"model": state, "model_args": shape, "iter_num": 0, "config": {"dataset": "shakespeare_char"}},
+        tmp_path / "out/ckpt.pt",
+    )
+    meta = {"vocab_size": len(LETTERS), "itos": dict(enumerate(LETTERS)), "stoi": {c: i for i, c in enumerate(LETTERS)}}
+    (tmp_path / "meta.pkl").write_bytes(pickle.dumps(meta))
+    return model, tmp_path
+
+
+def test_nanogpts_characters_become_a_node_that_everyone_opens(by_characters, journey):
+    reference, folder = by_characters
+    said = journey("import", folder / "out/ckpt.pt", "--tokenizer", folder / "meta.pkl", "--out", folder / "mine")
+    assert said.code == 0, said.err
+    theirs = AutoTokenizer.from_pretrained(folder / "mine")
+    model = AutoModelForCausalLM.from_pretrained(folder / "mine")
+    text = "Hello é你, 🙂 world\n"
+    ids = [LETTERS.index(character) for character in text]
+    assert theirs.encode(text) == ids
+    with torch.inference_mode():
+        expected = reference(torch.tensor([ids])).logits
+        logits = model(torch.tensor([ids])).logits
+    assert (logits[..., : len(LETTERS)] - expected).abs().max() < 1e-4
+    assert logits.size(-1) == len(theirs) == 256 + 3 + 1 + 2 + len(SPECIALS)  # é, 你, 🙂 and their parts
+    facts = json.loads((folder / "mine/import.json").read_text())
+    assert facts["check"]["logits"] < 1e-4
+    assert any("ids added for other texts: bytes and parts of characters" in line for line in facts["changed"])
+    said = journey("generate", folder / "mine", "Hello 佀!", "--max-new-tokens", "5")
+    assert said.code == 0 and said.out.startswith("Hello 佀!"), said.err
+
+
+def test_its_characters_are_found_beside_it_and_make_the_same_node(by_characters, tmp_path):
+    _, folder = by_characters
+    config = Import(path=str(folder / "out/ckpt.pt"), tokenizer=str(folder / "meta.pkl"))
+    given = import_(None, config, Run(tmp_path / "a"))
+    (folder / "meta.pkl").rename(folder / "out/meta.pkl")
+    assert import_(None, Import(path=config.path), Run(tmp_path / "b")).id == given.id
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_other_characters_than_the_checkpoints_are_refused(by_characters, tmp_path, base):
+    _, folder = by_characters
+    n = len(LETTERS)
+    for known in (LETTERS[:-1], [*LETTERS, "x"]):
+        meta = folder / f"{len(known)}.pkl"
+        meta.write_bytes(pickle.dumps({"vocab_size": len(known), "itos": dict(enumerate(known))}))
+        config = Import(path=str(folder / "out/ckpt.pt"), tokenizer=str(meta))
+        said = rf"ckpt.pt has {n} embeddings, .*{meta.name} {len(known)} characters: give"
+        with pytest.raises(JourneyError, match=said):
+            import_(None, config, Run(tmp_path / "mine"))
+    base.backend.save(str(folder / "out/tokenizer.json"))
+    with pytest.raises(
+        JourneyError, match=r"400 tokens: give .* \(one of characters is nanoGPT's data/shakespeare_char/"
+    ):
+        import_(None, Import(path=str(folder / "out/ckpt.pt")), Run(tmp_path / "mine"))
+    assert not (tmp_path / "mine").exists()

@@ -11,6 +11,7 @@ from journey.errors import JourneyError
 from journey.files import digest
 from journey.model import families
 from journey.tokenizer import foreign
+from journey.tokenizer.characters import META, Characters
 from journey.tokenizer.formats import GPT2_FILES, Tokenizer
 
 GPT2_REPOSITORY = "openai-community/gpt2"
@@ -45,7 +46,7 @@ def find(
         return _load(place), given
     if checkpoint:
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-        if any((folder / name).is_file() for name in _KNOWN) or any(folder.glob("*.tiktoken")):
+        if any((folder / name).is_file() for name in (*_KNOWN, META)) or any(folder.glob("*.tiktoken")):
             return _load(folder), "beside the checkpoint"
     known = families.find(family) if family else None  # only now: it needs torch
     if family and (known is None or known.tokenizer != "gpt2"):
@@ -107,17 +108,27 @@ def _llama3() -> Path:
 
 
 _KNOWN = ("tokenizer.json", *(first for first, _ in GPT2_FILES))
-_HELP = "a folder with encoder.json and vocab.bpe, a .tiktoken file, or a tokenizer.json"
+_HELP = "a folder with encoder.json and vocab.bpe, a .tiktoken file, a tokenizer.json, or nanoGPT's meta.pkl"
 
 
 def _load(place: Path) -> Tokenizer:
-    """In any of the three public forms; also a folder that holds nothing but a .tiktoken file."""
+    """In any of the three public forms, or nanoGPT's; also a folder that holds nothing but a .tiktoken file."""
+    if place.suffix == ".pkl":
+        return _characters(place)
+    if (place / META).is_file() and not any((place / name).exists() for name in _KNOWN):
+        return _characters(place / META)
     ranks = sorted(place.glob("*.tiktoken")) if place.is_dir() else []
     if len(ranks) == 1 and not any((place / name).exists() for name in _KNOWN):
         return Tokenizer.load(ranks[0])
     if any(place.name in pair for pair in GPT2_FILES):
         place = place.parent
     return Tokenizer.load(place)
+
+
+def _characters(meta: Path) -> Characters:
+    from journey.model.foreign import pickles  # needs torch
+
+    return Characters.of(pickles.read(meta), str(meta))
 
 
 def _places() -> Iterator[tuple[str, Callable[[], Tokenizer]]]:

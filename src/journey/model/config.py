@@ -7,6 +7,8 @@ from journey.errors import JourneyError
 from journey.model import families
 
 SIZES = ("vocab_size", "n_ctx", "n_layer", "n_head", "n_kv_head", "head_dim", "n_embd", "n_inner")
+# No tensor's size overflows below, and float32, in which rotary positions are counted, knows all whole numbers.
+MOST = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,14 @@ class GPTConfig:
     def __post_init__(self) -> None:
         family = families.get(self.family)
         for name in SIZES:
-            if getattr(self, name) < 1:
-                raise JourneyError(f"{name} is {getattr(self, name)}: it must be at least 1")
+            if not 1 <= (value := getattr(self, name)) <= MOST:
+                raise JourneyError(f"{name} is {f'{value:,}':.30}: it must be from 1 to {MOST:,}")
+        if (wide := self.n_head * self.head_dim) > MOST:
+            raise JourneyError(f"n_head x head_dim is {wide:,}: it must be at most {MOST:,}")
+        if not 0 < self.rope_theta < math.inf:
+            raise JourneyError(f"rope_theta is {self.rope_theta}: it must be a number above 0")
+        if not 0 <= self.norm_eps < math.inf:
+            raise JourneyError(f"norm_eps is {self.norm_eps}: it must be a number, at least 0")
         if self.n_head % self.n_kv_head:
             raise JourneyError(f"n_head {self.n_head} is no multiple of n_kv_head {self.n_kv_head}: choose a divisor")
         family.check(self)

@@ -9,6 +9,8 @@ from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.layers import Cache, Trace
 
+_ROPE_AT_FIRST = 4096  # positions
+
 
 class GPT(nn.Module):
     """A decoder of one of the families, initialised as Hugging Face's reference of the family is.
@@ -23,7 +25,7 @@ class GPT(nn.Module):
         self.config = config
         family = families.get(config.family)
         self.embed = nn.Embedding(config.vocab_size, config.n_embd)
-        rope = family.rope(config)
+        rope = family.rope(config, min(config.n_ctx, _ROPE_AT_FIRST))
         self.positions = nn.Embedding(config.n_ctx, config.n_embd) if rope is None else None
         self.register_buffer("rope", rope, persistent=False)
         self.blocks = nn.ModuleList([family.block(config, layer) for layer in range(config.n_layer)])
@@ -91,7 +93,10 @@ class GPT(nn.Module):
         x = self.embed(ids)  # (B, T, C)
         if self.positions is not None:
             x = x + self.positions(positions)
-        rope = None if self.rope is None else self.rope[:, positions].unsqueeze(-2)  # (2, [B,] T, 1, width turned)
+        rope = None
+        if self.rope is not None:
+            self._prepare_rope(T if mask is None else mask.size(-1))
+            rope = self.rope[:, positions].unsqueeze(-2)  # (2, [B,] T, 1, width turned)
         if trace is not None:
             trace["resid", 0] = x
         for layer, block in enumerate(self.blocks):
@@ -99,6 +104,14 @@ class GPT(nn.Module):
             if trace is not None:
                 trace["resid", layer + 1] = x
         return self.norm(x)
+
+    def _prepare_rope(self, n: int) -> None:
+        """Know the rotary angles of n positions at least: of a context of a million they would fill a gigabyte."""
+        if self.rope is not None and self.rope.size(1) < n:
+            longer = min(self.config.n_ctx, max(n, 2 * self.rope.size(1)))
+            rope = families.get(self.config.family).rope(self.config, longer)
+            assert rope is not None
+            self.rope = rope.to(self.rope)
 
 
 def document_mask(documents: Tensor) -> Tensor:

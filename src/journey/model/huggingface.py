@@ -1,21 +1,21 @@
 """The folder on disk: a standard Hugging Face checkpoint, written and read without transformers."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.files import read_json, write_json
+from journey.files import write_json
 from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
-
-# What old files carry along and no one trained: GPT-2's causal masks, Llama's frequencies.
-CONSTANTS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
+from journey.model.opening import read_config
+from journey.model.weights import CONSTANTS, HEAD, load_tensors, put, tie, without_wrappers
 
 
 def tensors(model: GPT) -> dict[str, Tensor]:
@@ -55,22 +55,10 @@ def load(folder: Path) -> GPT:
     Raises JourneyError for a model that we would compute differently, and for weights that are missing, cut off or
     of another shape than config.json says.
     """
-    config = load_config(folder)
-    family = families.get(config.family)
-    with torch.device("meta"):  # shapes alone: no time spent on random weights, none of the caller's seed used up
-        model = GPT(config)
-    wanted, saved = tensors(model), prefixed(load_tensors(folder), config)
-    for name in saved.keys() - wanted.keys():
-        tied_head = config.tied and name == "lm_head.weight"
-        if not tied_head and not name.endswith(CONSTANTS):
-            raise JourneyError(f"{folder}: the tensor {name} is not part of a {config.family} model as we compute it")
-    for name, tensor in wanted.items():
-        if name not in saved:
-            raise JourneyError(f"{folder}: the tensor {name} is missing from the weights")
-        if saved[name].shape != tensor.shape:
-            found, shape = tuple(saved[name].shape), tuple(tensor.shape)
-            raise JourneyError(f"{folder}: {name} is {found}, config.json says {shape}")
-    ours = family.from_huggingface(config, saved, dict(model.named_parameters()))
+    config, saved = named(load_config(folder), load_tensors(folder), str(folder))
+    saved = fit(config, saved, str(folder))
+    model = _empty(config)
+    ours = families.get(config.family).from_huggingface(config, saved, dict(model.named_parameters()))
     state = {
         name: tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         for name, tensor in ours.items()
@@ -83,10 +71,68 @@ def load(folder: Path) -> GPT:
     return model
 
 
-def prefixed(saved: dict[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
-    """A folder's tensors by their full names: a model saved without its head (AutoModel) has no prefix."""
-    base = families.get(config.family).base
-    return {name if name.startswith((base, "lm_head.")) else base + name: saved[name] for name in saved}
+def _empty(config: GPTConfig) -> GPT:
+    """Shapes alone: no time spent on random weights, none of the caller's seed used up."""
+    with torch.device("meta"):
+        return GPT(config)
+
+
+def named(config: GPTConfig, saved: dict[str, Tensor], where: str) -> tuple[GPTConfig, dict[str, Tensor]]:
+    """A folder's tensors by their full names, as transformers would take them, and its shape as they have it.
+
+    A model saved without its head (AutoModel) has no prefix; of a tied pair one may be missing; and where
+    both are there and differ, the pair is not tied, whatever config.json says.
+    """
+    family = families.get(config.family)
+    full: dict[str, Tensor] = {}
+    for name, tensor in without_wrappers(saved, where).items():
+        put(full, name if name.startswith((family.base, "lm_head.")) else family.base + name, tensor, where)
+    if config.tied:
+        embedding = f"{family.embedding}.weight"
+        full = tie(full, embedding)
+        config = replace(config, tied=embedding not in full or is_tied(full, embedding))
+    return config, full
+
+
+def is_tied(tensors: Mapping[str, Tensor], embedding: str) -> bool:
+    """Whether the output head is the token embedding: there is none of its own, or it is the same."""
+    head = tensors.get(HEAD)
+    return head is None or torch.equal(head, tensors[embedding])
+
+
+def fit(config: GPTConfig, saved: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors that a model of this shape has, under Hugging Face's names; all of them there, and no other.
+
+    Raises JourneyError for a tensor that is missing, left over, of another shape, or of no floating-point type.
+    """
+    # Before the shapes are made: a damaged config.json could ask for a billion blocks.
+    if (found := layers(saved, families.get(config.family).blocks)) < config.n_layer:
+        raise JourneyError(f"{where}: {config.n_layer:,} blocks are needed, {found} are there: tensors are missing")
+    shapes = {name: tensor.shape for name, tensor in tensors(_empty(config)).items()}
+    over = [n for n in saved if n not in shapes and not (config.tied and n == HEAD) and not n.endswith(CONSTANTS)]
+    if over:
+        hint = "; biases on q, k and v are Qwen2's" if over[0].endswith(("q_proj.bias", "k_proj.bias")) else ""
+        raise JourneyError(
+            f"{where}: {over[0]:.120} is no part of a {config.family} as we compute it{hint}: {architectures()}"
+        )
+    for name, shape in shapes.items():
+        if name not in saved:
+            raise JourneyError(f"{where}: the tensor {name} is missing")
+        if saved[name].shape != shape:
+            raise JourneyError(f"{where}: {name} is {tuple(saved[name].shape)}, where {tuple(shape)} is needed")
+        if not saved[name].is_floating_point():
+            raise JourneyError(f"{where}: {name} holds {type_of(saved[name])}: quantized weights are not read")
+    return {name: saved[name] for name in shapes}
+
+
+def layers(names: Iterable[str], prefix: str) -> int:
+    """How many blocks `prefix0.`, `prefix1.`, … there are."""
+    return len({name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)})
+
+
+def type_of(tensor: Tensor) -> str:
+    """float32, int8, …"""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def architectures() -> str:
@@ -96,35 +142,25 @@ def architectures() -> str:
 
 def load_config(folder: Path) -> GPTConfig:
     """The shape that a folder's config.json describes; what we do not compute is refused by name."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise JourneyError(f"{folder} is no checkpoint: it has no config.json")
-    saved = read_json(path)
+    path, saved = folder / "config.json", read_config(folder)
     family = families.find(model_type := saved.get("model_type"))
-    named = (saved.get("architectures") or [family and family.architecture])[0]  # old files name none
-    if family is None or named != family.architecture:
-        raise JourneyError(f"{path}: unknown architecture {named}, model_type {model_type}; known: {architectures()}")
+    listed = saved.get("architectures") or [family and family.architecture]  # old files name none
+    if not isinstance(listed, list):
+        raise JourneyError(f"{path}: architectures is {listed!r:.60}, where a list of names belongs")
+    # The base class is what AutoModel saves: the same model without its head.
+    if family is None or listed[0] not in (family.architecture, family.base_architecture):
+        known = architectures()
+        raise JourneyError(
+            f"{path}: unknown architecture {listed[0]!s:.60}, model_type {model_type!s:.60}; known: {known}"
+        )
+    if saved.get("quantization_config"):
+        raise JourneyError(f"{path}: quantization_config says that its weights are quantized: dequantize them first")
     for key, allowed in family.computed.items():
         if key in saved and saved[key] not in allowed:
-            raise JourneyError(f"{path}: {key} is {saved[key]!r}, we compute {allowed[0]!r} alone")
+            raise JourneyError(f"{path}: {key} is {saved[key]!r:.60}, we compute {allowed[0]!r} alone")
     try:
-        return family.read_config(saved, path)
+        return family.read_config(saved)
     except KeyError as error:
         raise JourneyError(f"{path}: the key {error} is missing") from error
-
-
-def load_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor by its saved name, from model.safetensors or from the shards that its index names."""
-    index, shards = folder / "model.safetensors.index.json", ["model.safetensors"]
-    if index.is_file():
-        shards = sorted(set(read_json(index)["weight_map"].values()))
-    result: dict[str, Tensor] = {}
-    for path in (folder / shard for shard in shards):
-        if not path.is_file():
-            raise JourneyError(f"{path} is missing")
-        try:
-            with safe_open(path, framework="pt") as file:
-                result |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except SafetensorError as error:
-            raise JourneyError(f"{path} is damaged or cut off ({error}): copy or make it again") from error
-    return result
+    except JourneyError as error:
+        raise JourneyError(f"{path}: {error}") from None

@@ -22,13 +22,13 @@ class Cache(Protocol):
         """Put in what a layer keeps of the new tokens, by `Family.cached`, each (B, T, ...); all so far (B, S, ...)."""
 
 
-def rope_table(n_ctx: int, head_dim: int, theta: float) -> Tensor:
-    """Cosine and signed sine of every position's angles (RoFormer, in Hugging Face's order): (2, n_ctx, head_dim).
+def rope_table(n: int, head_dim: int, theta: float) -> Tensor:
+    """Cosine and signed sine of the first n positions' angles (RoFormer, in Hugging Face's order): (2, n, head_dim).
 
     On the CPU even while the parameters are built on the meta device, which keeps no values.
     """
     frequency = 1 / theta ** (torch.arange(0, head_dim, 2, device="cpu").float() / head_dim)
-    angle = torch.arange(n_ctx, device="cpu").float()[:, None] * frequency  # (n_ctx, head_dim / 2)
+    angle = torch.arange(n, device="cpu").float()[:, None] * frequency  # (n, head_dim / 2)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
 

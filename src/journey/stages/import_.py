@@ -10,6 +10,7 @@ from journey.errors import JourneyError
 from journey.fields import Count, Positive
 from journey.files import digest, read_json, sha256_file, write_json
 from journey.metrics import metric
+from journey.model.opening import check_file, read_config
 from journey.report.blocks import Text
 from journey.report.format import MISSING, power
 from journey.stages.cost import ELSEWHERE, Cost
@@ -45,7 +46,8 @@ class Import:
     rope_theta: Positive | None = None
     """Base of the rotary positions, for a bare state dict of llama or qwen3."""
     tokenizer: str = "auto"
-    """Its tokenizer's folder or file; auto: beside the checkpoint or, for a gpt2, GPT-2's own, wherever it is."""
+    """Its tokenizer's folder or file (nanoGPT's meta.pkl, too); auto: beside the checkpoint or, for a gpt2, GPT-2's
+    own, wherever it is."""
 
     def inputs(self) -> dict[str, str]:
         """What the two paths stand for, so that a place can change without changing the node's id."""
@@ -79,20 +81,12 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
         source = foreign.read(Path(config.path), config.family, config.n_head, config.n_ctx, config.rope_theta)
     run.say(f"{config.path}: {source.format}, {source.config.n_params:,} parameters")
     old, where, _ = _found(config)
-    changed = [*source.notes, f"tokenizer of {old.vocab_size:,} tokens ({where})"]
-    before, kept = source.config.vocab_size, old.n_ids
-    if kept > before:
-        raise JourneyError(
-            f"{config.path} has {before:,} embeddings, the tokenizer ({where}) {kept:,} tokens: give the tokenizer "
-            "that it was trained with, as --tokenizer"
-        )
-    if before - kept > _PADDING:
-        raise JourneyError(
-            f"{config.path} has {before:,} embeddings, the tokenizer ({where}) only {kept:,} tokens, which is not "
-            "padding: give the tokenizer that it was trained with, as --tokenizer"
-        )
+    before, kept = source.config.vocab_size, _kept(old, where, source, config.path)
+    changed = [*source.notes, f"tokenizer of {kept if old.n_ids > kept else old.vocab_size:,} tokens ({where})"]
     if before > kept:
         changed.append(f"{before - kept} rows of padding dropped from the vocabulary")
+    if old.n_ids > kept:
+        changed.append(f"{old.n_ids - kept} ids added for other texts: bytes and parts of characters, the mean of all")
     tokenizer = old.with_chat_tokens()
     rows = tokenizer.n_ids
     added = [token for token in tokenizer.special if token not in old.special]
@@ -140,6 +134,31 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
             **{name: metric(value, "", checked["convention"]) for name, value in differences.items()},
         },
     }
+
+
+def _kept(tokenizer: "Tokenizer", where: str, source: "Source", path: str) -> int:
+    """How many rows of the embedding are the tokenizer's: all ids that the checkpoint can have been trained with."""
+    from journey.tokenizer.characters import Characters
+
+    before, ask = source.config.vocab_size, "give the tokenizer that it was trained with, as --tokenizer"
+    if isinstance(tokenizer, Characters):
+        if tokenizer.n_characters != before:
+            said = f"{path} has {before:,} embeddings, {where} {tokenizer.n_characters:,} characters"
+            raise JourneyError(f"{said}: {ask}")
+        return before
+    if tokenizer.n_ids > before:
+        config = source.facts.get("config")
+        dataset = config.get("dataset") if isinstance(config, dict) else None
+        characters = f" (one of characters is nanoGPT's data/{dataset}/meta.pkl)" if dataset else ""
+        raise JourneyError(
+            f"{path} has {before:,} embeddings, the tokenizer ({where}) {tokenizer.n_ids:,} tokens: {ask}{characters}"
+        )
+    if before - tokenizer.n_ids > _PADDING:
+        raise JourneyError(
+            f"{path} has {before:,} embeddings, the tokenizer ({where}) only {tokenizer.n_ids:,} tokens, which is not "
+            f"padding: {ask}"
+        )
+    return tokenizer.n_ids
 
 
 def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any]:
@@ -204,6 +223,12 @@ def _float32(tensors: dict[str, "Tensor"], where: str) -> dict[str, "Tensor"]:
         if not tensor.isfinite().all():
             raise JourneyError(f"{where}: {name} holds NaN or infinity: take a checkpoint from before training broke")
         tensors[name] = tensor
+    end = 0
+    for name in sorted(tensors, key=lambda name: tensors[name].data_ptr()):
+        start = tensors[name].data_ptr()
+        if start < end:  # blocks can share their weights, but safetensors stores no memory twice
+            tensors[name] = tensors[name].clone()
+        end = max(end, start + tensors[name].nbytes)
     return dict(tensors)
 
 
@@ -215,12 +240,11 @@ def _found(config: Import) -> tuple["Tokenizer", str, str]:
 @functools.cache  # a plan asks for the id more than once
 def _find(path: str, tokenizer: str, family: str) -> tuple["Tokenizer", str, str]:
     from journey.data import vocabularies
-    from journey.files import read_json
 
     place = None if path == RANDOM else Path(path)
-    if place and (place / "config.json").is_file():
-        saved = read_json(place / "config.json")
-        family = str(saved.get("model_type", "")) if isinstance(saved, dict) else ""
+    if place and (place / "config.json").exists():
+        said = read_config(place).get("model_type")
+        family = said if isinstance(said, str) else ""
     found, where = vocabularies.find(place, tokenizer, family)
     return found, where, vocabularies.fingerprint(found)
 
@@ -232,9 +256,12 @@ def _fingerprint(path: str) -> str:
     if not path or not Path(path).exists():
         problem = f"{path} does not exist" if path else "no checkpoint given"
         raise JourneyError(f"{problem}: give the path of a checkpoint (or {RANDOM}, to try the recipe)")
-    if Path(path).is_file():
+    if not Path(path).is_dir():
+        check_file(Path(path))
         return _sha256(Path(path), Path(path).stat().st_mtime_ns)
-    files = sorted({file for name in _DECIDING for file in Path(path).glob(name)})
+    if (Path(path) / "config.json").exists():
+        read_config(Path(path))  # if that is damaged, no one need wait for the weights
+    files = sorted({file for name in _DECIDING for file in Path(path).glob(name) if file.is_file()})
     return digest({file.name: _sha256(file, file.stat().st_mtime_ns) for file in files})
 
 

@@ -1,14 +1,15 @@
 """What the rest of the code asks a family, and what holds for all of them until one says otherwise."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from journey.errors import JourneyError
 from journey.model.config import GPTConfig
 
 
@@ -60,6 +61,11 @@ class Family(ABC):
     biases: ClassVar[bool] = False  # whether they and the last norm have one
     computed: ClassVar[Mapping[str, tuple[object, ...]]]  # key of config.json -> its values that we compute
 
+    @property
+    def base_architecture(self) -> str:
+        """Hugging Face's class without the head."""
+        return re.sub("(LMHeadModel|ForCausalLM)$", "Model", self.architecture)
+
     # What is computed.
 
     @abstractmethod
@@ -71,8 +77,8 @@ class Family(ABC):
         """A norm of the residual stream."""
 
     @abstractmethod
-    def rope(self, config: GPTConfig) -> Tensor | None:
-        """Cosine and signed sine of every position, (2, n_ctx, width turned); None where positions are learned."""
+    def rope(self, config: GPTConfig, n: int) -> Tensor | None:
+        """Cosine and signed sine of the first n positions, (2, n, width turned); None where positions are learned."""
 
     def init_std(self, config: GPTConfig, name: str) -> float:
         """Standard deviation of the first values of a matrix, given its parameter's name."""
@@ -115,7 +121,7 @@ class Family(ABC):
         """The family's own keys of Hugging Face's config.json."""
 
     @abstractmethod
-    def read_config(self, saved: Mapping[str, Any], where: Path) -> GPTConfig:
+    def read_config(self, saved: Mapping[str, Any]) -> GPTConfig:
         """The shape that a config.json describes. Raises KeyError for a missing key, JourneyError for a wrong shape."""
 
     @abstractmethod
@@ -164,3 +170,37 @@ class Family(ABC):
         """Each tensor of a GGUF file with llama.cpp's name, one at a time; matrices are (out, in)."""
         for stored in self.layout(config):
             yield stored.gguf, stored.stack(ours)
+
+
+_LARGEST = 3e38  # float32 knows no larger
+
+
+# A config.json can hold anything. Like transformers, these take no value for another: no "12" and no 12.0 for 12.
+
+
+def whole(saved: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """A whole number of a config.json; where it is missing or null, the default, if there is one.
+
+    Raises KeyError where it is missing, JourneyError for anything else than a number.
+    """
+    value = saved[key] if default is None else saved.get(key)
+    value = default if value is None else value
+    if type(value) is not int:
+        raise JourneyError(f"{key} is {value!r:.60}, where a whole number belongs")
+    return value
+
+
+def number(saved: Mapping[str, Any], key: str, default: float) -> float:
+    """A number of a config.json, or the default. Raises JourneyError for anything else."""
+    value = saved.get(key, default)
+    if type(value) not in (int, float) or not -_LARGEST < value < _LARGEST:  # NaN is in no range
+        raise JourneyError(f"{key} is {value!r:.60}, where a number belongs")
+    return value
+
+
+def flag(saved: Mapping[str, Any], key: str, default: bool) -> bool:
+    """True or false in a config.json, or the default. Raises JourneyError for anything else."""
+    value = saved.get(key, default)
+    if not isinstance(value, bool):
+        raise JourneyError(f"{key} is {value!r:.60}, where true or false belongs")
+    return value

@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
 from journey.errors import JourneyError
 from journey.model.config import GPTConfig
-from journey.model.families.family import Family, Stored
+from journey.model.families.family import Family, Stored, flag, number, whole
 from journey.model.layers import GELU, Attention, Block
+
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 
 
 class GPT2(Family):
@@ -48,7 +54,7 @@ class GPT2(Family):
     def make_norm(self, config: GPTConfig) -> nn.Module:
         return nn.LayerNorm(config.n_embd, eps=config.norm_eps)
 
-    def rope(self, config: GPTConfig) -> None:
+    def rope(self, config: GPTConfig, n: int) -> None:
         return None
 
     def init_std(self, config: GPTConfig, name: str) -> float:
@@ -93,19 +99,22 @@ class GPT2(Family):
             "attn_pdrop": 0.0,
         }
 
-    def read_config(self, saved: Mapping[str, Any], where: Path) -> GPTConfig:
+    def read_config(self, saved: Mapping[str, Any]) -> GPTConfig:
+        # transformers knows these by a second name, too.
+        saved = {ours: saved[theirs] for theirs, ours in ALIASES.items() if theirs in saved} | {**saved}
+        C, n_head = whole(saved, "n_embd"), whole(saved, "n_head")
         return GPTConfig(
             family=self.name,
-            vocab_size=saved["vocab_size"],
-            n_ctx=saved["n_positions"],
-            n_layer=saved["n_layer"],
-            n_head=saved["n_head"],
-            n_kv_head=saved["n_head"],
-            head_dim=saved["n_embd"] // saved["n_head"],
-            n_embd=saved["n_embd"],
-            n_inner=saved.get("n_inner") or 4 * saved["n_embd"],
-            norm_eps=saved.get("layer_norm_epsilon", 1e-5),
-            tied=saved.get("tie_word_embeddings", True),
+            vocab_size=whole(saved, "vocab_size"),
+            n_ctx=whole(saved, "n_positions"),
+            n_layer=whole(saved, "n_layer"),
+            n_head=n_head,
+            n_kv_head=n_head,
+            head_dim=C // n_head if n_head else 0,
+            n_embd=C,
+            n_inner=whole(saved, "n_inner", 4 * C),
+            norm_eps=number(saved, "layer_norm_epsilon", 1e-5),
+            tied=flag(saved, "tie_word_embeddings", True),
         )
 
     def gguf_shape(self, config: GPTConfig) -> dict[str, int | float]:

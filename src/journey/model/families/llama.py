@@ -1,14 +1,13 @@
 """Llama (Touvron et al. 2023): RMSNorm, rotary positions, no bias, a gated MLP, keys and values shared by heads."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from journey.errors import JourneyError
 from journey.model.config import GPTConfig
-from journey.model.families.family import Family, Stored
+from journey.model.families.family import Family, Stored, flag, number, whole
 from journey.model.layers import Attention, Block, SwiGLU, rope_table
 
 ATTENTION: tuple[Stored, ...] = (
@@ -38,7 +37,7 @@ class Llama(Family):
     embedding, norm = "model.embed_tokens", "model.norm"
     parts = ATTENTION + MLP
     computed: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        "hidden_act": ("silu",),
+        "hidden_act": ("silu", "swish"),
         "attention_bias": (False,),
         "mlp_bias": (False,),
         "use_sliding_window": (False,),
@@ -51,8 +50,8 @@ class Llama(Family):
     def make_norm(self, config: GPTConfig) -> nn.Module:
         return nn.RMSNorm(config.n_embd, eps=config.norm_eps)
 
-    def rope(self, config: GPTConfig) -> Tensor:
-        return rope_table(config.n_ctx, config.head_dim, config.rope_theta)
+    def rope(self, config: GPTConfig, n: int) -> Tensor:
+        return rope_table(n, config.head_dim, config.rope_theta)
 
     def check(self, config: GPTConfig) -> None:
         if config.head_dim % 2:
@@ -90,24 +89,31 @@ class Llama(Family):
             "attention_dropout": 0.0,
         }
 
-    def read_config(self, saved: Mapping[str, Any], where: Path) -> GPTConfig:
-        rope = saved.get("rope_parameters") or saved.get("rope_scaling") or {}
+    def read_config(self, saved: Mapping[str, Any]) -> GPTConfig:
+        rope = saved.get("rope_scaling") or saved.get("rope_parameters") or {}
+        if not isinstance(rope, dict):
+            raise JourneyError(f"rope_parameters is {rope!r:.60}, where an object belongs")
         if rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise JourneyError(f"{where}: rotary positions are scaled ({rope}), which we do not compute")
-        n_head = saved["num_attention_heads"]
+            raise JourneyError(f"rotary positions are scaled ({rope!s:.200}), which we do not compute")
+        if (part := rope.get("partial_rotary_factor", saved.get("partial_rotary_factor", 1))) not in (1, None):
+            raise JourneyError(f"partial_rotary_factor is {part!r:.60}, we turn the whole of every head")
+        kinds = saved.get("layer_types") or []
+        if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+            raise JourneyError("layer_types has layers of other than full_attention, which we do not compute")
+        n_head, C = whole(saved, "num_attention_heads"), whole(saved, "hidden_size")
         return GPTConfig(
             family=self.name,
-            vocab_size=saved["vocab_size"],
-            n_ctx=saved["max_position_embeddings"],
-            n_layer=saved["num_hidden_layers"],
+            vocab_size=whole(saved, "vocab_size"),
+            n_ctx=whole(saved, "max_position_embeddings"),
+            n_layer=whole(saved, "num_hidden_layers"),
             n_head=n_head,
-            n_kv_head=saved.get("num_key_value_heads") or n_head,
-            head_dim=saved.get("head_dim") or saved["hidden_size"] // n_head,
-            n_embd=saved["hidden_size"],
-            n_inner=saved["intermediate_size"],
-            rope_theta=rope.get("rope_theta", saved.get("rope_theta", 10000.0)),
-            norm_eps=saved.get("rms_norm_eps", 1e-6),
-            tied=saved.get("tie_word_embeddings", False),
+            n_kv_head=whole(saved, "num_key_value_heads", n_head),
+            head_dim=whole(saved, "head_dim", C // n_head if n_head else 0),
+            n_embd=C,
+            n_inner=whole(saved, "intermediate_size"),
+            rope_theta=number(rope if "rope_theta" in rope else saved, "rope_theta", 10000.0),
+            norm_eps=number(saved, "rms_norm_eps", 1e-6),
+            tied=flag(saved, "tie_word_embeddings", False),
         )
 
     def gguf_shape(self, config: GPTConfig) -> dict[str, int | float]:

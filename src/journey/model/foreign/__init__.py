@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from journey.errors import JourneyError, nearest
 from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.families import FAMILIES
-from journey.model.foreign import folder, gpt2, llama, llmc
+from journey.model.foreign import elsewhere, folder, gpt2, llama, llmc
 from journey.model.foreign.pickles import Record
 from journey.model.foreign.source import Source
 from journey.model.foreign.torchfile import TorchFile
 from journey.model.gpt import GPT
 from journey.model.huggingface import tensors as model_tensors
+from journey.model.weights import check_weights, read_safetensors
 
 RANDOM = "random-gpt2"
 _LONGEST_TEXT = 200  # characters of a training fact that is carried along
@@ -73,29 +72,32 @@ def _read(path: Path, family: str, n_head: int | None, n_ctx: int | None, rope_t
     if path.is_dir():
         if (path / "config.json").exists():
             return folder.read(path)
-        files = sorted(file.name for file in path.iterdir() if file.suffix in (".pt", ".pth", ".bin", ".safetensors"))
-        hint = f"; name a file in it ({', '.join(files[:3])})" if files else ""
-        raise JourneyError(f"{path} has no config.json: it is no Hugging Face folder{hint}")
+        raise JourneyError(f"{path} {elsewhere.instead_of_folder(path)}")
+    check_weights(path)
     with open(path, "rb") as file:
         head = file.read(4)
+    if what := elsewhere.instead_of_file(head):
+        raise JourneyError(f"{path} is {what}")
     if len(head) == 4 and struct.unpack("<i", head)[0] in (llmc.MAGIC, llmc.LLAMA_MAGIC):
         return llmc.read(path)
     if path.suffix == ".safetensors":
-        try:
-            return _bare(load_file(path), path, family, n_head, n_ctx, rope_theta)
-        except SafetensorError as error:
-            raise JourneyError(f"{path} is damaged or cut off ({error}): copy or save it again") from None
+        return _bare(read_safetensors(path), path, family, n_head, n_ctx, rope_theta)
     saved = TorchFile(path)
     tensors, beside = folder.state_dict(saved)
     # nanoGPT keeps the shape as a dict, build-nanogpt as an instance of a class of its script.
     if isinstance(args := beside.get("model_args"), dict):
-        source = gpt2.read(tensors, str(path), "nanoGPT", args)
+        source = gpt2.read(tensors, str(path), "nanoGPT", _named(args))
     elif isinstance(own := beside.get("config"), Record) and isinstance(own.state, dict) and "n_head" in own.state:
-        source = gpt2.read(tensors, str(path), "build-nanogpt", own.state)
+        source = gpt2.read(tensors, str(path), "build-nanogpt", _named(own.state))
     else:
         source = _bare(tensors, path, family, n_head, n_ctx, rope_theta)
     source.facts |= _facts(saved, beside)
     return source
+
+
+def _named(values: dict[Any, Any]) -> dict[str, Any]:
+    """Those that go by a text: what else a pickle can have as a key may take for ever to be written out."""
+    return {name: value for name, value in values.items() if isinstance(name, str)}
 
 
 def _bare(
@@ -127,7 +129,7 @@ def _facts(file: TorchFile, beside: dict[str, Any]) -> dict[str, Any]:
         if scalar is not None:
             facts[name] = scalar
         elif name == "config" and isinstance(value, dict):
-            inside = {str(key): _plain(one, file) for key, one in value.items()}
+            inside = {key: _plain(one, file) for key, one in _named(value).items()}
             facts[name] = {key: one for key, one in inside.items() if one is not None}
     return facts
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from journey.errors import JourneyError
 from journey.model import families
 from journey.model.config import GPTConfig
-from journey.model.foreign.source import Source, fit, is_tied, layers, type_notes, unwrapped
-from journey.model.huggingface import CONSTANTS
+from journey.model.foreign.source import Source, shape, type_notes, unwrapped
+from journey.model.huggingface import fit, is_tied, layers
+from journey.model.weights import CONSTANTS
 
 FAMILY = "gpt2"
 OPENAI = (768, 1024, 1280, 1600)  # the widths of GPT-2's four sizes, all with heads of 64
@@ -35,19 +36,21 @@ def read(
     """
     args = args or {}
     notes: list[str] = []
-    plain = unwrapped(tensors, "wte.weight", "transformer.", where)
+    plain = unwrapped(tensors, "wte.weight", "wpe.weight", "transformer.", where)
     plain = {name: tensor for name, tensor in plain.items() if not name.endswith(CONSTANTS)}
     first = "transformer.h.0."
-    for name in ("transformer.wpe.weight", f"{first}attn.c_attn.weight", f"{first}mlp.c_fc.weight"):
+    tables = ("transformer.wte.weight", "transformer.wpe.weight")
+    for name in (*tables, f"{first}attn.c_attn.weight", f"{first}mlp.c_fc.weight"):
         if name not in plain or plain[name].dim() != 2:
             raise JourneyError(f"{where}: the matrix {name} is missing: is it another family?")
     V, C = plain["transformer.wte.weight"].shape
-    shape = tuple(plain[f"{first}attn.c_attn.weight"].shape)
-    if shape not in ((3 * C, C), (C, 3 * C)):
-        raise JourneyError(f"{where}: c_attn is {shape}: with {C} channels, GPT-2's has {3 * C} x {C}")
-    linear = shape == (3 * C, C)
+    qkv = tuple(plain[f"{first}attn.c_attn.weight"].shape)
+    if qkv not in ((3 * C, C), (C, 3 * C)):
+        raise JourneyError(f"{where}: c_attn is {qkv}: with {C} channels, GPT-2's has {3 * C} x {C}")
+    linear = qkv == (3 * C, C)
     n_head = _heads(C, args.get("n_head"), n_head, where, notes)
-    config = GPTConfig(
+    config = shape(
+        where,
         family=FAMILY,
         vocab_size=V,
         n_ctx=len(plain["transformer.wpe.weight"]),

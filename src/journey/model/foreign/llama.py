@@ -4,9 +4,9 @@ from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.model import families
-from journey.model.config import GPTConfig
-from journey.model.foreign.source import Source, fit, is_tied, layers, type_notes, unwrapped
-from journey.model.huggingface import CONSTANTS
+from journey.model.foreign.source import Source, shape, type_notes, unwrapped
+from journey.model.huggingface import fit, is_tied, layers
+from journey.model.weights import CONSTANTS
 
 UNCHECKED = "a bare state dict does not say what computed it"
 
@@ -15,10 +15,11 @@ def read(
     tensors: dict[str, Tensor], where: str, family: str, n_head: int | None, n_ctx: int | None, rope_theta: float | None
 ) -> Source:
     """A Llama or Qwen3 from a state dict in Hugging Face's names."""
-    plain = unwrapped(tensors, "embed_tokens.weight", "model.", where)
+    plain = unwrapped(tensors, "embed_tokens.weight", "layers.0.input_layernorm.weight", "model.", where)
     plain = {name: tensor for name, tensor in plain.items() if not name.endswith(CONSTANTS)}
     first = "model.layers.0."
-    for name in (f"{first}self_attn.q_proj.weight", f"{first}self_attn.k_proj.weight", f"{first}mlp.gate_proj.weight"):
+    inside = (f"{first}{name}_proj.weight" for name in ("self_attn.q", "self_attn.k", "mlp.gate"))
+    for name in ("model.embed_tokens.weight", *inside):
         if name not in plain or plain[name].dim() != 2:
             raise JourneyError(f"{where}: the matrix {name} is missing: is it another family?")
     if n_ctx is None or rope_theta is None:
@@ -27,13 +28,14 @@ def read(
     V, C = plain["model.embed_tokens.weight"].shape
     q, k = (len(plain[f"{first}self_attn.{x}_proj.weight"]) for x in "qk")
     q_norm = plain.get(f"{first}self_attn.q_norm.weight")
-    if q_norm is not None:  # as wide as a head
-        n_head = q // len(q_norm)
+    if q_norm is not None and q_norm.numel():  # as wide as a head
+        n_head = q // q_norm.numel()
     if n_head is None:
         raise JourneyError(f"{where}: no shape shows how many heads there are: give --n-head")
-    if n_head < 1 or q % n_head or k % (q // n_head):
+    if n_head < 1 or not q or q % n_head or k % (q // n_head):
         raise JourneyError(f"{where}: queries of {q} and keys of {k} cannot be shared by {n_head} heads: --n-head")
-    config = GPTConfig(
+    config = shape(
+        where,
         family=family,
         vocab_size=V,
         n_ctx=n_ctx,

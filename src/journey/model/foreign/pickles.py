@@ -5,11 +5,16 @@ stack: that is how a checkpoint can run anything. The machine here carries out t
 and containers, and for the others it writes down what was asked for, in a `Record`. It has no way to import or to call.
 """
 
+import io
 import pickletools
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 from journey.errors import JourneyError
+from journey.model.opening import check_file
+
+LONGEST = 64 << 20  # bytes; the pickle of a checkpoint without its tensors has some thousands
 
 
 class Name(str):
@@ -27,16 +32,29 @@ class Record:
 
 
 PERSISTENT = "persistent id"  # the name of a Record that stands for data kept outside the pickle
-_PLAIN = (str, int, float, bytes, type(None))
+STEPS = 2_000_000  # some seconds; a checkpoint's pickle has thirty instructions a tensor
+_PLAIN = (str, float, bytes, type(None))
+_LONGEST_NAME = 1000  # characters of a class and its module
 
 
-def load(stream: Any) -> Any:
+def load(stream: Any, steps: int = STEPS) -> Any:
     """The value of the pickle that begins here in a stream of bytes, which is then read to the pickle's end.
 
     dict (OrderedDict too), list, tuple and plain values are themselves; all else is a Record or a Name. Raises
-    JourneyError for what is not a whole pickle.
+    JourneyError for what is not a whole pickle of at most so many instructions.
     """
-    return _Machine().run(stream)
+    return _Machine().run(stream, steps)
+
+
+def read(path: Path) -> Any:
+    """The value of the pickle in a file. Raises JourneyError naming the file."""
+    check_file(path)
+    if (size := path.stat().st_size) > LONGEST:
+        raise JourneyError(f"{path} has {size:,} bytes, and a pickle of more than {LONGEST:,} is not read")
+    try:
+        return load(io.BytesIO(path.read_bytes()))
+    except JourneyError as error:
+        raise JourneyError(f"{path}: {error}") from None
 
 
 class _Machine:
@@ -45,11 +63,13 @@ class _Machine:
         self.below: list[list[Any]] = []  # the stacks under each open mark
         self.memo: dict[int, Any] = {}
 
-    def run(self, stream: IO[bytes]) -> Any:
+    def run(self, stream: IO[bytes], steps: int) -> Any:
         try:
-            for opcode, argument, _ in pickletools.genops(stream):
+            for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
                 if opcode.name == "STOP":
                     return self.stack.pop()
+                if step == steps:
+                    raise JourneyError(f"a pickle of more than {steps:,} instructions")
                 self.step(opcode.name, argument)
         except (ValueError, IndexError, KeyError) as error:
             raise JourneyError(f"a damaged or cut off pickle ({type(error).__name__})") from None
@@ -117,7 +137,9 @@ class _Machine:
                 stack.append(Name(argument.replace(" ", ".")))
             case "STACK_GLOBAL":
                 module, name = self.last(2)
-                stack.append(Name(f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else "?"))
+                texts = isinstance(module, str) and isinstance(name, str)
+                short = texts and len(module) + len(name) < _LONGEST_NAME  # else one that is memorized, times a million
+                stack.append(Name(f"{module}.{name}" if short else "?"))
             case "EXT1" | "EXT2" | "EXT4":
                 stack.append(Name(f"copyreg extension {argument}"))
             case "INST":
@@ -170,8 +192,10 @@ class _Machine:
         if len(flat) % 2 or not isinstance(items, dict):
             raise ValueError("not a dict")
         for key, value in zip(flat[::2], flat[1::2], strict=True):
-            # A tuple of tuples of … would take for ever to hash: any other key is itself alone.
-            items[key if isinstance(key, _PLAIN) else Record("key", (key,))] = value
+            # A tuple of tuples of …, or a number of a million digits, would take for ever to hash: those are Records,
+            # each of which is equal to itself alone.
+            plain = isinstance(key, _PLAIN) or (isinstance(key, int) and abs(key) < 1 << 63)
+            items[key if plain else Record("key", (key,))] = value
 
 
 def _called(what: Any, args: Any) -> Any:

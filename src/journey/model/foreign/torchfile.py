@@ -18,6 +18,7 @@ from torch import Tensor
 from journey.errors import JourneyError
 from journey.model.foreign import pickles
 from journey.model.foreign.pickles import PERSISTENT, Record
+from journey.model.weights import check_weights
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch before 1.6, and OpenAI's GPT-2 on the Hub
 TYPES = {
@@ -34,7 +35,7 @@ TYPES = {
 }
 _TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
-_LONGEST_PICKLE = 64 << 20  # bytes; that of a checkpoint without its tensors is some kilobytes
+_FEW = 1000  # instructions; before the value of a legacy file stand a number, another, and a small dict
 
 
 class TorchFile:
@@ -44,6 +45,7 @@ class TorchFile:
         """Raises JourneyError naming the file when it is cut off, compressed, or no file of torch.save."""
         self.path = path
         self.places: dict[str, tuple[int, int]] = {}  # a storage's key -> where its bytes begin, how many there are
+        check_weights(path)
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise JourneyError(f"{path} is empty: copy or save it again")
@@ -72,7 +74,7 @@ class TorchFile:
         if self._content(f"{prefix}byteorder") == b"big":
             raise JourneyError("saved on a big-endian machine: save it again on this one")
         start, size = self.places[pickled[0]]
-        if size > _LONGEST_PICKLE:
+        if size > pickles.LONGEST:
             raise JourneyError(f"its data.pkl has {size:,} bytes: a checkpoint's has some thousands")
         return pickles.load(io.BytesIO(self.bytes[start : start + size]))
 
@@ -93,24 +95,31 @@ class TorchFile:
 
     def _legacy(self) -> Any:
         """Pickles one after the other (a magic number, a version, the machine, the value, the keys), then storages."""
-        stream = self.bytes
-        if stream[:1] != b"\x80" or pickles.load(stream) != LEGACY_MAGIC:
+        if self.bytes[:1] != b"\x80" or self._next(_FEW) != LEGACY_MAGIC:
             raise JourneyError("no file of torch.save: save the model's state_dict() by torch.save or safetensors")
-        _version, machine = pickles.load(stream), pickles.load(stream)
+        _version, machine = self._next(_FEW), self._next(_FEW)
         if not isinstance(machine, dict) or machine.get("little_endian") is not True:
             raise JourneyError("saved on a big-endian machine: save it again on this one")
-        root, keys = pickles.load(stream), pickles.load(stream)
+        root, keys = self._next(), self._next()
         types = dict(_storages(root))
-        at = stream.tell()
+        at, end = self.bytes.tell(), len(self.bytes)
         for key in keys if isinstance(keys, list) else []:
-            if key not in types or at + 8 > len(stream):
+            if not isinstance(key, str) or key not in types or at + 8 > end:
                 raise JourneyError("cut off or damaged (a storage is missing): copy it again, or load and save it")
-            size = struct.unpack("<q", stream[at : at + 8])[0] * types[key].itemsize
+            size = struct.unpack("<q", self.bytes[at : at + 8])[0] * types[key].itemsize
             self.places[key] = at + 8, size
             at += 8 + size
-            if size < 0 or at > len(stream):
+            if size < 0 or at > end:
                 raise JourneyError("cut off or damaged (a tensor is longer than the file): copy or save it again")
         return root
+
+    def _next(self, steps: int = pickles.STEPS) -> Any:
+        """The value of the pickle that begins here; no more is looked at than a pickle may be long."""
+        at = self.bytes.tell()
+        stream = io.BytesIO(self.bytes[at : at + pickles.LONGEST])
+        value = pickles.load(stream, steps)
+        self.bytes.seek(at + stream.tell())
+        return value
 
     def tensor(self, value: Any) -> Tensor | None:
         """The tensor that a value of `root` stands for, None when it is none. The data is still in the file.
@@ -125,19 +134,25 @@ class TorchFile:
             _, kind, key, _, n = pid[:5]
             dtype = TYPES[kind]
             numbers = (n, offset, *size, *stride)
-            # Of Python's own integers: nothing overflows.
-            last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-            fits = all(type(x) is int and x >= 0 for x in numbers) and math.prod(size) <= n
-            fits = fits and (0 in size or last < n)
+            # Of Python's own integers, none of them long: nothing overflows, and nothing takes for ever.
+            fits = len(size) <= 8 and all(type(x) is int and 0 <= x < 1 << 62 for x in numbers)
+            if fits:
+                last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+                fits = math.prod(size) <= n and (0 in size or last < n)
             start, n_bytes = self.places[key]
         except (AttributeError, KeyError, IndexError, TypeError, ValueError):
             raise JourneyError(f"{self.path}: a tensor of a kind that is not read, or damaged") from None
-        if not fits or n_bytes != n * dtype.itemsize or len(size) > 8:
+        if not fits or n_bytes != n * dtype.itemsize:
             raise JourneyError(f"{self.path}: a tensor does not fit in its storage of {n_bytes:,} bytes: it is damaged")
         if not math.prod(size):
             return torch.empty(size, dtype=dtype)
         storage = torch.frombuffer(self.bytes, dtype=dtype, count=n, offset=start)
         return storage.as_strided(size, stride, offset)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value of `root` stands for a tensor."""
+    return _tensor_record(value) is not None
 
 
 def _tensor_record(value: Any) -> Record | None:
