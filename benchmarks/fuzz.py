@@ -197,6 +197,7 @@ def fuzz(name: str, reader: Reader, scratch: Path, n: int, seconds: float, seed:
     """Read up to `n` damaged files within so many seconds, in children that are replaced when they crash or hang."""
     outcome, seeds, until = Outcome(), [f"{seed}:{name}:{i}" for i in range(n)], time.monotonic() + seconds
     while seeds and time.monotonic() < until:
+        scratch.mkdir(exist_ok=True)
         mine, theirs = multiprocessing.Pipe(duplex=False)
         child = multiprocessing.get_context("fork").Process(
             target=work, args=(reader, scratch / name, seeds, until, theirs), daemon=True

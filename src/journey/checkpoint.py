@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
 from journey.files import digest, read_json, sha256_file, write_json
+from journey.model.opening import read_config, read_object
 
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
 LINEAGE = "lineage.json"
 COMPARED = ".compared.json"  # beside it: of each file that was found equal to its hash, what tells that it changed
+_LONGEST = 64 << 20  # bytes of a lineage.json
 _FREE = ("README.md",)  # a model card is for its owner to write on
 _SHAPE = {"id": str, "name": str, "stage": str, "parents": list, "files": dict, "metrics": dict}
 # What decides the behaviour of a folder that came from elsewhere and so has no lineage of ours.
@@ -62,9 +64,9 @@ class Node:
 
 def _lineage(path: Path) -> dict[str, Any]:
     """A lineage.json of ours. Errors: JourneyError for one that lacks what every node has."""
-    lineage = read_json(path)
+    lineage = read_object(path, _LONGEST)
     for key, kind in _SHAPE.items():
-        if not isinstance(lineage, dict) or not isinstance(lineage.get(key), kind):
+        if not isinstance(lineage.get(key), kind):
             raise JourneyError(f'{path} is damaged: it holds no "{key}" as a node has it: restore it')
     if not all(isinstance(text, str) for text in [*lineage["parents"], *lineage["files"].values()]):
         raise JourneyError(f"{path} is damaged: its parents and files are hashes: restore it")
@@ -158,7 +160,7 @@ def open_tokenizer(folder: Path) -> "Tokenizer":
     from journey.tokenizer.formats import Tokenizer
 
     tokenizer = Tokenizer.load(folder)
-    rows = read_json(folder / "config.json").get("vocab_size") if (folder / "config.json").exists() else None
+    rows = read_config(folder).get("vocab_size") if (folder / "config.json").exists() else None
     if isinstance(rows, int) and tokenizer.n_ids > rows:
         raise JourneyError(
             f"{folder}: its tokenizer has ids up to {tokenizer.n_ids - 1:,}, its embedding only {rows:,} rows: "

@@ -38,7 +38,8 @@ VERBS = {
     "ask": ("talk", "answer a question from an index, and show the sources"),
     "doctor": ("measured", "versions, machine, a numerical self-check, what is missing"),
 }
-_LONGEST_PATH = 100  # characters of a path that an error shows
+_LONGEST_PATH, _LONGEST_LINE = 100, 1000  # characters of a path that the system refuses, and of an error
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}  # in the name of a file, say
 # Verbs of two words: the second -> the stage that it is, or nothing where it is a function.
 SECOND = {"tokenizer": {"train": "tokenizer", "explain": "", "compare": ""}, "data": {"prepare": "prepare"}}
 
@@ -100,7 +101,7 @@ def _call(verb: str, rest: list[str], as_json: bool) -> "Result | int":
     from journey.verbs.common import Result
 
     def failed(message: str, bad_input: bool = False) -> Result:
-        return Result(ok=False, error=message, bad_input=bad_input)
+        return Result(ok=False, error=_a_line(message), bad_input=bad_input)
 
     try:
         if verb not in VERBS:
@@ -129,6 +130,12 @@ def _call(verb: str, rest: list[str], as_json: bool) -> "Result | int":
         if isinstance(error, OSError) and error.errno:
             return failed(_refused_by_system(error), bad_input=True)
         return failed(_our_fault(error))
+
+
+def _a_line(message: str) -> str:
+    """What is said of bad input, whatever names and values of it stand in that: one line, and no long one."""
+    said = message.translate(_ESCAPED)
+    return said if len(said) <= _LONGEST_LINE else f"{said[: _LONGEST_LINE // 2]} … {said[-_LONGEST_LINE // 2 :]}"
 
 
 def _refused_by_system(error: OSError) -> str:

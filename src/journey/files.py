@@ -15,8 +15,15 @@ os.umask(_UMASK)
 _HALVES = "backslashreplace"  # the name of a file that is not UTF-8 reaches Python with such halves of characters
 
 
+def check_file(path: Path) -> None:
+    """Raises JourneyError where there is no ordinary file: opening a pipe would wait for ever, a device not end."""
+    if not path.is_file():
+        raise JourneyError(f"{path} is " + ("no ordinary file" if path.exists() else "missing"))
+
+
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Hex SHA-256 of a file's bytes. Errors: JourneyError for what is no ordinary file."""
+    check_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -73,6 +80,8 @@ def parse_json(text: str | bytes, where: str, of: str = "line") -> Any:
 
 def read_json(path: Path) -> Any:
     """The JSON value in a file. Errors: JourneyError naming the file, when it is missing or is not JSON."""
+    if path.exists():
+        check_file(path)
     try:
         return parse_json(path.read_bytes(), str(path), "file")
     except FileNotFoundError:

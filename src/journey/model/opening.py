@@ -4,15 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from journey.errors import JourneyError
-from journey.files import read_json
+from journey.files import check_file, read_json
 
 _LONGEST_CONFIG = 4 << 20  # bytes; one has some thousands
-
-
-def check_file(path: Path) -> None:
-    """Raises JourneyError where there is no ordinary file: opening a pipe would wait for ever, a device not end."""
-    if not path.is_file():
-        raise JourneyError(f"{path} is " + ("no ordinary file" if path.exists() else "missing"))
 
 
 def read_object(path: Path, longest: int) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
 from journey.fields import Count, Positive
-from journey.files import digest, read_json, sha256_file, write_json
+from journey.files import check_file, digest, read_json, sha256_file, write_json
 from journey.metrics import metric
-from journey.model.opening import check_file, read_config
+from journey.model.opening import read_config
 from journey.report.blocks import Text
 from journey.report.format import MISSING, power
 from journey.stages.cost import ELSEWHERE, Cost

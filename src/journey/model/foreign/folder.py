@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from journey.errors import JourneyError
+from journey.files import check_file
 from journey.model import families, huggingface
 from journey.model.foreign import elsewhere
 from journey.model.foreign.pickles import Record
 from journey.model.foreign.source import Source, type_notes
 from journey.model.foreign.torchfile import TorchFile, is_tensor
-from journey.model.opening import check_file, read_config
+from journey.model.opening import read_config
 from journey.model.weights import SAFETENSORS, load_tensors, shards
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from journey.errors import JourneyError
-from journey.model.opening import check_file
+from journey.files import check_file
 
 LONGEST = 64 << 20  # bytes; the pickle of a checkpoint without its tensors has some thousands
 
