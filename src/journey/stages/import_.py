@@ -80,6 +80,8 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     old, where, _ = _found(config)
     changed = [*source.notes, f"tokenizer of {old.vocab_size:,} tokens ({where})"]
     before, kept = source.config.vocab_size, old.n_ids
+    if all(token in old.special for token, i in old.backend.get_vocab().items() if i >= before):
+        kept = min(kept, before)  # special tokens that were added and never trained: they get rows as ours do
     if kept > before:
         raise JourneyError(
             f"{config.path} has {before:,} embeddings, the tokenizer ({where}) {kept:,} tokens: give the tokenizer "
@@ -94,7 +96,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
         changed.append(f"{before - kept} rows of padding dropped from the vocabulary")
     tokenizer = old.with_chat_tokens()
     rows = tokenizer.n_ids
-    added = [token for token in tokenizer.special if token not in old.special]
+    added = [token for token, i in tokenizer.special.items() if i >= kept]
     if added:
         changed.append(f"tokens added: {' '.join(added)}; their embeddings are the mean of the others")
     weights = _float32(source.tensors, config.path)
