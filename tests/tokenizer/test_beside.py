@@ -224,7 +224,7 @@ def test_a_vocabulary_that_is_read_in_another_way_is_none_of_our_patterns(folder
     """So that nothing takes it for GPT-2's: neither tiktoken's fast way nor its file, and no partner."""
     write(folder, "tokenizer_config.json", {"add_prefix_space": True})
     made = Tokenizer.load(folder)
-    assert made.pattern == "ByteLevel (gpt2, add_prefix_space)" and made._tiktoken is None
+    assert made.pattern == "ByteLevel (gpt2 and add_prefix_space)" and made._tiktoken is None
     with pytest.raises(JourneyError, match="tiktoken knows only a split pattern and ranks"):
         made.save_tiktoken(folder / "a.tiktoken")
     made.backend.normalizer = normalizers.NFC()

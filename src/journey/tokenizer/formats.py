@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tiktoken
 import tokenizers
-from tokenizers import AddedToken, decoders, models, normalizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from journey import chat
 from journey.chat import BOS, PAD, SPECIALS
@@ -25,7 +25,7 @@ from journey.tokenizer.beside import Beside, add, kind_of, puts_space_before, re
 from journey.tokenizer.codec import ALPHABET, PATTERNS, Merge, check, splitter, vocabulary
 from journey.tokenizer.ranks import is_safe, merges_of, ranks_of
 from journey.tokenizer.reading import check_ids, open_backend, read_ids, read_merges, read_ranks
-from journey.tokenizer.split import name_of, pre_tokenizer, steps_of
+from journey.tokenizer.split import name_of, steps_of
 
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as the Hub name them
 _A_TASK = 2**16  # characters that a thread encodes before it takes others: handing them out costs time too
@@ -63,6 +63,7 @@ class Tokenizer:
     def load(cls, path: str | Path, pattern: str = "gpt2") -> Tokenizer:
         """Read a folder or its tokenizer.json, a folder of GPT-2's encoder.json and vocab.bpe, or a .tiktoken file.
 
+        Of a folder the tokens are read too that stand beside the vocabulary, as in added_tokens.json (see `beside`).
         `pattern` is for a .tiktoken file, which does not say how text is split, unless `save_tiktoken` wrote it.
         A missing or damaged file, or one that is no byte-level BPE of a known split pattern, raises JourneyError.
         """
@@ -243,7 +244,7 @@ class Tokenizer:
     @property
     def stop(self) -> set[int]:
         """The ids that end a generated text: <|end|> and <|endoftext|>."""
-        return {self.special[token] for token in (EOS, BOS) if token in self.special}
+        return {self.special[token] for token in (EOS, BOS) if self.special.get(token, self.n_ids) < self.n_ids}
 
     @cached_property
     def merges(self) -> list[Merge]:
@@ -264,6 +265,8 @@ class Tokenizer:
     def _special(self, token: str) -> int:
         if token not in self.special:
             raise JourneyError(f"this tokenizer has no {token} token: it was not made for chat")
+        if self.special[token] >= self.n_ids:
+            raise JourneyError(f"{token} has only a name in this tokenizer, and no row in its model: import it first")
         return self.special[token]
 
 
@@ -279,6 +282,15 @@ def grouped(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
             group, room = [], characters
     if group:
         yield group
+
+
+def pre_tokenizer(pattern: str, add_prefix_space: bool = False) -> pre_tokenizers.PreTokenizer:
+    """What cuts text by the split pattern of this name and writes its bytes as visible characters."""
+    if pattern == "gpt2":  # built into ByteLevel, and known to every reader of tokenizer.json in this form
+        return pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    split = pre_tokenizers.Split(Regex(PATTERNS[pattern]), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=False)
+    return pre_tokenizers.Sequence([split, byte_level])
 
 
 def _backend(

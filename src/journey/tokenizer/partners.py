@@ -18,8 +18,7 @@ from tokenizers import decoders, models
 from journey.errors import JourneyError
 from journey.tokenizer.codec import ALPHABET, spell, splitter
 from journey.tokenizer.foreign import INSTALL
-from journey.tokenizer.formats import SPECIALS
-from journey.tokenizer.split import pre_tokenizer
+from journey.tokenizer.formats import SPECIALS, pre_tokenizer
 
 Partner = Literal["unigram", "sentencepiece"]
 ENDINGS: dict[Partner, str] = {"unigram": ".json", "sentencepiece": ".model"}
