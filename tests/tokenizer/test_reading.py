@@ -136,6 +136,7 @@ def test_lines_of_ranks_that_cannot_be(tmp_path: Path) -> None:
         ({"!": False}, "the id of '!' is False"),
         ({"!": 10**9}, "the id of '!' is 1000000000"),
         ({"!": [0]}, r"the id of '!' is \[0\]"),
+        ({"\ud800": 5}, r"'\\ud800' is no token: write its text"),
     ],
 )
 def test_ids_that_can_be_none_are_named(ids: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -236,6 +237,8 @@ def hostile() -> dict[str, bytes]:
         "no model": json.dumps({key: value for key, value in state.items() if key != "model"}).encode(),
         "a model of a wrong type": changed(model=[]),
         "merges of a wrong type": changed(model=model | {"merges": [1, None]}),
+        "a merge longer than all tokens": changed(model=model | {"merges": [["abc", "abcabcabcabcabcabcabcabc"]]}),
+        "half a character": changed(added_tokens=[{**state["added_tokens"][0], "content": "\ud800"}]),
         "merges out of the vocabulary": changed(model=model | {"merges": [["x", "y"]]}),
         "a vocabulary of a wrong type": changed(model=model | {"vocab": {"a": -1}}),
         "added tokens of a wrong type": changed(added_tokens=[7]),

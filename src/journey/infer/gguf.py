@@ -149,9 +149,10 @@ def _pre_tokenizer(tokenizer: Tokenizer) -> str:
     if cut not in PRE_TOKENIZERS:
         known = {step for name in PRE_TOKENIZERS for step in name.split(", ")}
         strange = [step for step in str(cut).split(", ") if step not in known]
+        missing = " and ".join(strange) or "the order"
         raise JourneyError(
-            f"llama.cpp has no name for {' and '.join(strange) or 'the order'} in this tokenizer ({cut}), and would read "
-            f"text as other ids; it has names for {'; '.join(PRE_TOKENIZERS)}"
+            f"llama.cpp has no name for {missing} in this tokenizer ({cut}), and would read text as other ids; it has "
+            f"names for {'; '.join(PRE_TOKENIZERS)}"
         )
     return PRE_TOKENIZERS[cut]
 

@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 
 from journey.errors import JourneyError
 from journey.files import read_json
-from journey.tokenizer.reading import check_ids, read_ids
+from journey.tokenizer.reading import check_ids, check_token, read_ids
 
 CONFIG, SPECIALS_MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -158,11 +158,11 @@ def _added(folder: Path, special: Iterable[str]) -> dict[int, AddedToken]:
 def _token(said: Any, folder: Path, special: bool) -> AddedToken:
     """A token, given as its text or as an object with its text and its flags."""
     said = {"content": said} if isinstance(said, str) else said
-    if not isinstance(said, dict) or not isinstance(said.get("content"), str):
+    if not isinstance(said, dict):
         raise JourneyError(f"{folder}: {said!r:.60} beside the vocabulary is no token: write its text")
     flags = {name: bool(said[name]) for name in _FLAGS if name in said}
     flags["special"] = special = special or flags.get("special", False)
-    return AddedToken(said["content"], **{"normalized": not special} | flags)
+    return AddedToken(check_token(said.get("content"), folder), **{"normalized": not special} | flags)
 
 
 def _named(said: Mapping[str, Any]) -> dict[str, Any]:

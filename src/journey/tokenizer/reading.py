@@ -17,9 +17,11 @@ MOST_IDS = 1 << 24  # thirty times the largest vocabulary known; a table of so m
 
 
 def check_ids(ids: Mapping[str, Any], file: Path) -> dict[str, int]:
-    """The same, if each token has an id of its own; an id twice, or one that can be none, raises JourneyError."""
+    """The same, if each token is text and has an id of its own; an id twice, or one that can be none, raises
+    JourneyError."""
     owners: dict[int, str] = {}
     for token, i in ids.items():
+        check_token(token, file)
         if type(i) is not int or not 0 <= i < MOST_IDS:
             raise JourneyError(
                 f"{file}: the id of {token!r:.60} is {i!r:.40}: it should be a number from 0 to {MOST_IDS:,}"
@@ -28,6 +30,13 @@ def check_ids(ids: Mapping[str, Any], file: Path) -> dict[str, int]:
             raise JourneyError(f"{file}: {owners[i]!r:.60} and {token!r:.60} both have the id {i}: give each its own")
         owners[i] = token
     return dict(ids)
+
+
+def check_token(token: Any, file: Path) -> str:
+    """The token itself; what is no text, and half a character, which JSON can spell, raises JourneyError."""
+    if not isinstance(token, str) or any("\ud800" <= char <= "\udfff" for char in token):
+        raise JourneyError(f"{file}: {token!r:.60} is no token: write its text")
+    return token
 
 
 def read_ids(file: Path, what: str) -> dict[str, int]:
@@ -104,18 +113,17 @@ def open_backend(data: bytes, file: Path) -> tokenizers.Tokenizer:
 
 def _check_panics(state: Any, file: Path) -> None:
     """JourneyError for the two things at which the library is known to panic, with lines of its own on stderr: a merge
-    whose right token is shorter than the prefix that it should have, and an empty text to be replaced."""
+    of what are no tokens that make a third, and an empty text to be replaced."""
     state = state if isinstance(state, dict) else {}
     model = state["model"] if isinstance(state.get("model"), dict) else {}
-    prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
-    for merge in merges if isinstance(merges, list) and isinstance(prefix, str) else ():
-        right = (
-            merge.split(" ")[-1] if isinstance(merge, str) else merge[-1] if isinstance(merge, list) and merge else ""
-        )
-        if not str(right).startswith(str(prefix)):
-            raise JourneyError(
-                f"{file} is damaged: the merge {merge!r:.60} is none of tokens that go on with {prefix!r}"
-            )
+    merges, vocab = model.get("merges"), model["vocab"] if isinstance(model.get("vocab"), dict) else {}
+    prefix = str(model.get("continuing_subword_prefix") or "")
+    for merge in merges if isinstance(merges, list) else ():
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(token, str) for token in pair):
+            raise JourneyError(f"{file} is damaged: {merge!r:.60} among its merges is no pair of tokens")
+        if not pair[1].startswith(prefix) or pair[0] + pair[1].removeprefix(prefix) not in vocab:
+            raise JourneyError(f"{file} is damaged: its merge {merge!r:.60} makes no token of the vocabulary")
     normalizer = json.dumps(state.get("normalizer"))
     if '{"String": ""}' in normalizer or '{"Regex": ""}' in normalizer:
         raise JourneyError(f"{file} is damaged: its normalizer replaces an empty text")
