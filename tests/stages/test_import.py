@@ -263,6 +263,22 @@ def test_a_document_mark_that_is_not_last_keeps_its_row(tmp_path, base, place):
     assert json.loads((node.path / "generation_config.json").read_text())["bos_token_id"] == place
 
 
+@pytest.mark.parametrize("named", [{}, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<s>"}])
+def test_a_vocabulary_whose_document_mark_has_another_name(tmp_path, base, named):
+    """As RoBERTa's has it: our mark is a new token, which begins as the model's own."""
+    tokens = sorted(base.backend.get_vocab(), key=base.backend.get_vocab().get)[:-1]
+    vocab = {token: i for i, token in enumerate(["<s>", "</s>", *tokens])}
+    folder = gpt2_folder(tmp_path / "theirs", base, ROWS + 1, vocab=vocab, special_tokens_map=named)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": 0}))
+    theirs = AutoTokenizer.from_pretrained(folder)
+    node = import_(None, Import(path=str(folder)), Run(tmp_path / "mine"))
+    mine, rows = AutoTokenizer.from_pretrained(node.path), rows_of(node)
+    assert theirs.get_vocab().items() <= mine.get_vocab().items()
+    assert mine.encode("def parse_args") == theirs.encode("def parse_args")
+    assert rows[BOS] == rows["<s>"] == 0 and rows["</s>"] == pytest.approx(1) and mine.bos_token_id == ROWS + 1
+
+
 def test_a_gap_in_the_ids_is_kept_and_new_tokens_stand_above(tmp_path, base):
     added = {"<|user|>": ROWS + 10}
     folder = gpt2_folder(tmp_path / "theirs", base, ROWS + 20, added_tokens=added)
