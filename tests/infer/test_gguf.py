@@ -1,6 +1,7 @@
 """The GGUF file: read back by the gguf package, and computed by llama.cpp itself."""
 
 import argparse
+import base64
 import heapq
 import json
 import re
@@ -8,16 +9,29 @@ import re
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType, GGUFReader, TokenType, quants
+from gguf import (
+    MODEL_ARCH_NAMES,
+    GGMLQuantizationType,
+    GGUFReader,
+    TokenType,
+    get_tensor_name_map,
+    quants,
+)
+from safetensors.torch import load_file
+from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Backend
 
 from journey import chat
 from journey.errors import JourneyError
 from journey.infer import gguf
 from journey.infer.llamacpp import LlamaCpp
+from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.tokenizer import bpe
+from journey.tokenizer.codec import PATTERNS
 from journey.tokenizer.formats import BOS, EOS, PAD, SPECIALS, Tokenizer
+from journey.tokenizer.split import name_of, steps_of
 
 TEXTS = [module.__doc__ for module in (argparse, heapq, json, re)] + ["Straße 中文 🙂 naïve"]
 V = 400
@@ -117,6 +131,9 @@ def test_the_file_holds_the_shape(name, tokenizer, tmp_path):
     assert value["general.architecture"] == family
     assert value["general.name"] == "tiny"
     assert value["general.base_model.0.name"] == "parent"
+    assert 10_000 < config.n_params < 1_000_000
+    assert value["general.size_label"] == f"{config.n_params / 1000:.0f}K", "a tied embedding counts once"
+    assert value["general.tags"] == ["text-generation"] and "general.license" not in value
     assert value["general.file_type"] == 0
     assert value[f"{family}.context_length"] == config.n_ctx
     assert value[f"{family}.embedding_length"] == config.n_embd
@@ -261,6 +278,173 @@ def test_a_tokenizer_without_chat_tokens_ends_its_documents(tmp_path):
     with LlamaCpp(tmp_path / "a.gguf") as llama:
         assert [i for i in range(V) if llama.ends(i)] == [own.bos]
         assert "tokenizer.chat_template" not in llama.metadata
+
+
+def converted(model, folder, type):
+    """Name -> bytes of every tensor by the rules of llama.cpp's convert_hf_to_gguf.py, from the saved weights: names of
+    the package gguf, Conv1D turned, the rows of q and k in the order of its rotary positions, and one dimension, or
+    positions, in f32."""
+    config = model.config
+    huggingface.save(model, folder)
+    arch = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == config.family)
+    names = get_tensor_name_map(arch, config.n_layer)
+    found = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        data = tensor.numpy()
+        if config.family == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+            data = data.T
+        if config.family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+            heads = config.n_head if "q_proj" in name else config.n_kv_head
+            data = (
+                data.reshape(heads, 2, data.shape[0] // heads // 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
+            )
+        plain = data.ndim == 1 or name.endswith("wpe.weight")
+        stored = GGMLQuantizationType.F32 if plain else gguf.TYPES[type][0]
+        packed = quants.quantize(np.ascontiguousarray(data), stored)
+        found[names.get_name(name, try_suffixes=(".weight", ".bias"))] = packed.tobytes()
+    return found
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-untied", "llama", "gpt2", "gpt2-untied"])
+@pytest.mark.parametrize("type", ["f32", "f16", "q8_0"])
+def test_every_tensor_is_bit_for_bit_the_converters(name, type, tokenizer, tmp_path):
+    model = make(name)
+    reader = written(model, tokenizer, tmp_path / "a.gguf", type)
+    assert {tensor.name: tensor.data.tobytes() for tensor in reader.tensors} == converted(model, tmp_path / "hf", type)
+
+
+def cut_by(tokenizer, *steps, normalizer=None):
+    """The tokenizer, cutting text in other steps, as its tokenizer.json is read."""
+    state = json.loads(tokenizer.backend.to_str())
+    steps = [json.loads(step.__getstate__()) for step in steps]
+    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps} if steps else state["pre_tokenizer"]
+    state["normalizer"] = json.loads(normalizer.__getstate__()) if normalizer else None
+    return Tokenizer(Backend.from_str(json.dumps(state)), name_of(steps_of(state)))
+
+
+PLAIN = pre_tokenizers.ByteLevel(add_prefix_space=False)
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+GPT2 = pre_tokenizers.Split(Regex(PATTERNS["gpt2"]), "isolated")
+OTHERWISE = ["x =    5", "\n\n1. First\n\n2. Second", "    a =   17\n", "In 1999 there were 12345", "½²٣", "Hello"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "pre"),
+    [
+        ([pre_tokenizers.Digits(individual_digits=True), PLAIN], "smollm"),
+        ([pre_tokenizers.Digits(individual_digits=True), GPT2, BYTES], "smollm"),
+        ([pre_tokenizers.Split(Regex(r"\p{N}"), "isolated"), PLAIN], "smollm"),
+        ([GPT2, BYTES], "gpt-2"),
+        ([pre_tokenizers.Sequence([GPT2]), BYTES], "gpt-2"),
+    ],
+)
+def test_other_cuts_have_the_name_by_which_llama_cpp_makes_the_same_ids(steps, pre, tokenizer, tmp_path):
+    own = cut_by(tokenizer, *steps)
+    reader = written(make("gpt2"), own, tmp_path / "a.gguf")
+    assert reader.fields["tokenizer.ggml.pre"].contents() == pre
+    with LlamaCpp(tmp_path / "a.gguf") as llama:
+        for text in [*OTHERWISE, *TEXTS]:
+            assert llama.tokenize(text) == own.encode(text), text
+
+
+@pytest.mark.parametrize(
+    ("steps", "normalizer", "said"),
+    [
+        ([], normalizers.NFC(), "NFC"),
+        ([], normalizers.Lowercase(), "Lowercase"),
+        ([], normalizers.Replace("a", "b"), "Replace"),
+        ([], normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]), "NFD and StripAccents"),
+        ([pre_tokenizers.ByteLevel(add_prefix_space=True)], None, r"ByteLevel \(gpt2 and add_prefix_space\)"),
+        ([pre_tokenizers.Digits(individual_digits=False), PLAIN], None, "Digits"),
+        ([PLAIN, pre_tokenizers.Digits(individual_digits=True)], None, "the order"),
+        ([pre_tokenizers.Punctuation(), PLAIN], None, "Punctuation"),
+        ([pre_tokenizers.Split(Regex(PATTERNS["qwen2"]), "removed", invert=True), BYTES], None, "qwen2"),
+        ([pre_tokenizers.Digits(individual_digits=True), GPT2, BYTES], normalizers.NFC(), "NFC"),
+    ],
+)
+def test_a_cut_that_llama_cpp_has_no_name_for_is_refused(steps, normalizer, said, tokenizer, tmp_path):
+    with pytest.raises(JourneyError, match=f"llama.cpp has no name for {said}") as told:
+        gguf.write(make("gpt2"), cut_by(tokenizer, *steps, normalizer=normalizer), tmp_path / "a.gguf", "f32")
+    assert "\n" not in str(told.value) and not (tmp_path / "a.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda t: cut_by(t, normalizer=normalizers.NFC()),
+        lambda t: cut_by(t, normalizer=normalizers.Lowercase()),
+        lambda t: cut_by(t, normalizer=normalizers.Strip()),
+        lambda t: cut_by(t, pre_tokenizers.ByteLevel(add_prefix_space=True)),
+        lambda t: cut_by(t, pre_tokenizers.Digits(individual_digits=True), PLAIN),
+    ],
+)
+def test_a_wrong_name_would_be_seen(own, tokenizer, tmp_path, monkeypatch):
+    """The texts of the proof part each of these from GPT-2's plain cut, which was once written for them."""
+    monkeypatch.setattr(gguf, "_pre_tokenizer", lambda tokenizer: "gpt-2")
+    with pytest.raises(JourneyError, match=r"llama\.cpp reads other ids than this tokenizer"):
+        gguf.write(make("gpt2"), own(tokenizer), tmp_path / "a.gguf", "f32")
+    assert not (tmp_path / "a.gguf").exists()
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "llama-bpe", "qwen2", "smollm"])
+def test_the_names_are_parted_from_each_other(name, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(gguf, "_pre_tokenizer", lambda tokenizer: name)
+    if name == "gpt-2":
+        gguf.write(make("gpt2"), tokenizer, tmp_path / "a.gguf", "f32")
+        return
+    with pytest.raises(JourneyError, match="reads other ids"):
+        gguf.write(make("gpt2"), tokenizer, tmp_path / "a.gguf", "f32")
+
+
+@pytest.mark.parametrize(("pattern", "fits"), [("gpt2", False), ("llama3", True)])
+def test_a_token_that_no_merge_reaches_is_proved_too(pattern, fits, tmp_path):
+    """tiktoken looks a piece up before it merges, and so does llama.cpp under Llama 3's name, but not under GPT-2's."""
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"ab": 256, b"xyz": 257}
+    lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
+    (tmp_path / "a.tiktoken").write_bytes(b"".join(lines))
+    own = Tokenizer.load(tmp_path / "a.tiktoken", pattern)
+    model = make("gpt2", vocab_size=own.n_ids)
+    if not fits:
+        with pytest.raises(JourneyError, match=r"reads other ids than this tokenizer \(near 'xyz'"):
+            gguf.write(model, own, tmp_path / "a.gguf", "f32")
+        return
+    gguf.write(model, own, tmp_path / "a.gguf", "f32")
+    with LlamaCpp(tmp_path / "a.gguf") as llama:
+        assert llama.tokenize("xyz ab") == own.encode("xyz ab")
+
+
+@pytest.mark.parametrize("flags", [{"single_word": True}, {"lstrip": True}, {"rstrip": True}])
+def test_an_added_token_that_takes_more_than_its_spelling_is_refused(flags, tmp_path):
+    own = Tokenizer.from_merges(bpe.train(bpe.count_words(TEXTS), V - 1, len(SPECIALS)))
+    own.backend.add_tokens([AddedToken("<tool>", **flags)])
+    with pytest.raises(JourneyError, match="reads other ids than this tokenizer"):
+        gguf.write(make("gpt2"), Tokenizer(own.backend, "gpt2"), tmp_path / "a.gguf", "f32")
+
+
+def test_ids_with_a_gap_and_a_mark_that_is_not_last(tmp_path):
+    plain = Tokenizer.from_merges(bpe.train(bpe.count_words(TEXTS), V, len(SPECIALS)))
+    state = json.loads(plain.backend.to_str())["model"]
+    ids = {token: i + 1 + 9 * (i > 300) for token, i in state["vocab"].items() if i < plain.bos} | {BOS: 0}
+    (tmp_path / "vocab.json").write_text(json.dumps(ids))
+    (tmp_path / "merges.txt").write_text("".join(f"{left} {right}\n" for left, right in state["merges"]))
+    own = Tokenizer.load(tmp_path).with_chat_tokens()
+    reader = written(make("gpt2", vocab_size=own.n_ids), own, tmp_path / "a.gguf")
+    types = reader.fields["tokenizer.ggml.token_type"].contents()
+    assert [i for i, type in enumerate(types) if type == TokenType.UNUSED] == [*range(302, 311)]
+    assert types[0] == TokenType.CONTROL and reader.fields["tokenizer.ggml.bos_token_id"].contents() == 0
+    with LlamaCpp(tmp_path / "a.gguf") as llama:
+        assert all(llama.tokenize(text) == own.encode(text) for text in TEXTS)
+        assert [i for i in range(own.n_ids) if llama.ends(i)] == sorted(own.stop)
+
+
+def test_a_token_that_has_only_a_name_is_not_in_the_file(tmp_path):
+    plain = Tokenizer.from_merges(bpe.train(bpe.count_words(TEXTS), V, len(SPECIALS)))
+    plain.save(tmp_path)
+    (tmp_path / "special_tokens_map.json").write_text('{"mask_token": "[MASK]"}')
+    own = Tokenizer.load(tmp_path)
+    assert own.vocab_size == V + 1
+    reader = written(make("gpt2"), own, tmp_path / "a.gguf")
+    assert len(reader.fields["tokenizer.ggml.tokens"].contents()) == V
 
 
 def test_tokenizers_that_llama_cpp_cannot_use_are_refused(tmp_path):

@@ -228,6 +228,117 @@ def test_a_folder_with_tokens_and_an_untied_head_of_its_own(tmp_path):
     assert difference.abs().max() < 1e-4
 
 
+def gpt2_folder(folder, base, n_rows, **files):
+    """A GPT-2's folder as slow tokenizers saved it: row i of the embedding begins with i hundredths."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=n_rows, n_positions=16, n_embd=8, n_layer=1, n_head=1))
+    with torch.no_grad():
+        model.transformer.wte.weight[:, 0] = torch.arange(n_rows) / 100
+    model.save_pretrained(folder)
+    state = json.loads(base.backend.to_str())["model"]
+    (folder / "merges.txt").write_text("".join(f"{left} {right}\n" for left, right in state["merges"]))
+    files = {"vocab.json": state["vocab"], **{f"{name}.json": value for name, value in files.items()}}
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value))
+    return folder
+
+
+def rows_of(node):
+    """Token -> the number with which its row begins, in hundredths."""
+    weight = load_file(node.path / "model.safetensors")["transformer.wte.weight"]
+    return {
+        token: weight[i, 0].item() * 100 for token, i in AutoTokenizer.from_pretrained(node.path).get_vocab().items()
+    }
+
+
+ROLES = {"<|user|>": ROWS, "<|assistant|>": ROWS + 1, "<|pad|>": ROWS + 2, "<tool>": ROWS + 3}
+
+
+@pytest.mark.parametrize("named", [{}, {"additional_special_tokens": ["<|user|>", "<|assistant|>"]}])
+def test_trained_tokens_beside_the_vocabulary_keep_their_ids_and_rows(tmp_path, base, named):
+    folder = gpt2_folder(tmp_path / "theirs", base, ROWS + 4, added_tokens=ROLES, special_tokens_map=named)
+    node = import_(None, Import(path=str(folder)), Run(tmp_path / "mine"))
+    theirs, rows = AutoTokenizer.from_pretrained(node.path), rows_of(node)
+    assert ROLES.items() <= theirs.get_vocab().items()
+    assert all(rows[token] == pytest.approx(i) for token, i in ROLES.items())
+    changed = json.loads((node.path / "import.json").read_text())["changed"]
+    assert not any("padding" in line for line in changed)
+    assert changed[-1] == "tokens added: <|system|> <|tool|> <|end|>; their embeddings are the mean of the others"
+    assert theirs.encode("a<tool>b")[1] == ROLES["<tool>"]
+
+
+@pytest.mark.parametrize("place", [0, 7])
+def test_a_document_mark_that_is_not_last_keeps_its_row(tmp_path, base, place):
+    tokens = sorted(base.backend.get_vocab(), key=base.backend.get_vocab().get)[:-1]
+    vocab = {token: i for i, token in enumerate([*tokens[:place], BOS, *tokens[place:]])}
+    folder = gpt2_folder(tmp_path / "theirs", base, ROWS, vocab=vocab)
+    node = import_(None, Import(path=str(folder)), Run(tmp_path / "mine"))
+    theirs = AutoTokenizer.from_pretrained(node.path)
+    assert theirs.bos_token_id == place and rows_of(node)[BOS] == pytest.approx(place)
+    assert theirs.encode("def parse_args") == AutoTokenizer.from_pretrained(folder).encode("def parse_args")
+    assert json.loads((node.path / "generation_config.json").read_text())["bos_token_id"] == place
+
+
+@pytest.mark.parametrize("named", [{}, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<s>"}])
+def test_a_vocabulary_whose_document_mark_has_another_name(tmp_path, base, named):
+    """As RoBERTa's has it: our mark is a new token, which begins as the model's own."""
+    tokens = sorted(base.backend.get_vocab(), key=base.backend.get_vocab().get)[:-1]
+    vocab = {token: i for i, token in enumerate(["<s>", "</s>", *tokens])}
+    folder = gpt2_folder(tmp_path / "theirs", base, ROWS + 1, vocab=vocab, special_tokens_map=named)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": 0}))
+    theirs = AutoTokenizer.from_pretrained(folder)
+    node = import_(None, Import(path=str(folder)), Run(tmp_path / "mine"))
+    mine, rows = AutoTokenizer.from_pretrained(node.path), rows_of(node)
+    assert theirs.get_vocab().items() <= mine.get_vocab().items()
+    assert mine.encode("def parse_args") == theirs.encode("def parse_args")
+    assert rows[BOS] == rows["<s>"] == 0 and rows["</s>"] == pytest.approx(1) and mine.bos_token_id == ROWS + 1
+
+
+def test_a_gap_in_the_ids_is_kept_and_new_tokens_stand_above(tmp_path, base):
+    added = {"<|user|>": ROWS + 10}
+    folder = gpt2_folder(tmp_path / "theirs", base, ROWS + 20, added_tokens=added)
+    node = import_(None, Import(path=str(folder)), Run(tmp_path / "mine"))
+    ids = AutoTokenizer.from_pretrained(node.path).get_vocab()
+    assert ids["<|user|>"] == ROWS + 10 and rows_of(node)["<|user|>"] == pytest.approx(ROWS + 10)
+    assert sorted(ids[token] for token in SPECIALS)[2:] == [*range(ROWS + 11, ROWS + 16)]
+    assert node.lineage["metrics"]["vocabulary"]["value"] == ROWS + 16
+
+
+@pytest.mark.parametrize("n_rows", [ROWS, ROWS + 48])
+def test_a_token_that_was_never_trained_gets_a_row(tmp_path, base, n_rows):
+    """[PAD] by its name alone, as a library's example sets it: padding of the embedding is not its row."""
+    folder = gpt2_folder(tmp_path / "theirs", base, n_rows, special_tokens_map={"pad_token": "[PAD]"})
+    node = import_(None, Import(path=str(folder)), Run(tmp_path / "mine"))
+    assert rows_of(node)["[PAD]"] == pytest.approx((ROWS - 1) / 2, rel=0.1)  # the mean of the others
+
+
+def test_a_special_token_without_an_embedding_gets_one(tmp_path, base):
+    """Added to tokenizer.json, and the model never resized."""
+    folder = gpt2_folder(tmp_path / "theirs", base, ROWS)
+    grown = Tokenizer.load(folder).backend
+    grown.add_special_tokens(["[PAD]"])
+    grown.save(str(folder / "tokenizer.json"))
+    node = import_(None, Import(path=str(folder)), Run(tmp_path / "mine"))
+    assert AutoTokenizer.from_pretrained(node.path).get_vocab()["[PAD]"] == ROWS
+    grown.add_tokens(["<tool>"])  # a word of the text is another matter: its embedding is missing
+    folder = gpt2_folder(tmp_path / "others", base, ROWS)
+    grown.save(str(folder / "tokenizer.json"))
+    with pytest.raises(JourneyError, match=r"400 embeddings, the tokenizer .* 402 tokens"):
+        import_(None, Import(path=str(folder)), Run(tmp_path / "other"))
+
+
+def test_what_decides_the_tokens_decides_the_id(tmp_path, base):
+    """added_tokens.json and its kind are read, so they are part of what the node is made of."""
+    ids = set()
+    for n, files in enumerate(
+        ({}, {"added_tokens": ROLES}, {"added_tokens": ROLES, "special_tokens_map": {"pad_token": "<|pad|>"}})
+    ):
+        folder = gpt2_folder(tmp_path / f"theirs{n}", base, ROWS + 4, **files)
+        ids.add(import_(None, Import(path=str(folder)), Run(tmp_path / f"mine{n}")).id)
+    assert len(ids) == 3
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, Metadata, size_label
 
 from journey import chat
 from journey.checkpoint import COMPARED, Node
@@ -16,7 +16,7 @@ from journey.infer.llamacpp import LlamaCpp
 from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
-from journey.stages.quantize import Quantize, quantize
+from journey.stages.quantize import Quantize, _tags, quantize
 from journey.stages.run import Run, Stopped
 from journey.tokenizer.formats import Tokenizer
 
@@ -43,7 +43,7 @@ def test_the_node_holds_a_file_a_type(made):
 def test_the_lineage_says_what_was_made(made, life):
     lineage = made.lineage
     assert lineage["stage"] == "quantize" and lineage["parents"] == [life.node("chat").id]
-    assert lineage["config"] == {"types": ["f16", "q8_0", "q4_0"]}
+    assert lineage["config"] == {"types": ["f16", "q8_0", "q4_0"], "license": ""}
     assert lineage["files"]["small-q8_0.gguf"] == sha256_file(made.path / "small-q8_0.gguf")
     assert lineage["metrics"]["bytes_q4_0"]["value"] == (made.path / "small-q4_0.gguf").stat().st_size
     assert lineage["metrics"]["bits_per_weight_f16"]["unit"] == "bits"
@@ -51,9 +51,55 @@ def test_the_lineage_says_what_was_made(made, life):
 
 def test_the_files_say_where_they_come_from(made):
     value = {key: field.contents() for key, field in GGUFReader(made.path / "small-q4_0.gguf").fields.items()}
-    assert value["general.name"] == "small"
-    assert value["general.base_model.0.name"] == "chat"
+    assert value["general.name"] == value["general.base_model.0.name"] == "chat"
+    assert "general.license" not in value
     assert value["tokenizer.chat_template"] == chat.TEMPLATE
+
+
+def test_the_files_say_what_llama_cpps_converter_says(made, life):
+    """Its own code, which is in the package gguf, reads the parent's folder: what kind of model, and how large."""
+    parent = life.node("chat").path
+    n = huggingface.load_config(parent).n_params
+    theirs = Metadata.load(model_path=parent, total_params=n)
+    value = {key: field.contents() for key, field in GGUFReader(made.path / "small-f16.gguf").fields.items()}
+    assert value["general.tags"] == theirs.tags == ["journey", "sft", "text-generation"]
+    assert theirs.size_label is None, "it is then made of the number of parameters"
+    assert value["general.size_label"] == size_label(n, n, 0, 0)
+
+
+def test_a_licence_is_the_users_to_give(life, made, tmp_path):
+    node = quantize(life.node("chat"), Quantize(types=("q8_0",), license="mit"), Run(tmp_path / "out"))
+    value = {key: field.contents() for key, field in GGUFReader(node.path / "out-q8_0.gguf").fields.items()}
+    assert value["general.license"] == "mit" and node.id != made.id
+
+
+@pytest.mark.parametrize(
+    ("card", "tags"),
+    [
+        ("---\ntags: [a, b, 7]\npipeline_tag: text-generation\n---\n# x", ["a", "b", "text-generation"]),
+        ("---\ntags: a\n---\n", ["a"]),
+        ("---\ntags: {a: b}\n---\n", []),
+        ("---\n[" + "[" * 5000 + "\n---\n", []),
+        ("---\n- a\n---\n", []),
+        ("# no card", []),
+        (None, []),
+    ],
+)
+def test_tags_are_those_of_the_card(card, tags, tmp_path):
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert _tags(tmp_path / "README.md") == tags
+
+
+def test_a_tokenizer_that_llama_cpp_has_no_name_for_is_refused_and_leaves_nothing(life, tmp_path):
+    folder = tmp_path / "chat"
+    shutil.copytree(life.node("chat").path, folder)
+    (folder / "lineage.json").unlink()
+    state = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(state | {"normalizer": {"type": "NFC"}}))
+    with pytest.raises(JourneyError, match=r"llama\.cpp has no name for NFC in this tokenizer"):
+        quantize(str(folder), Quantize(), Run(tmp_path / "out"))
+    assert not (tmp_path / "out").exists() and not list(tmp_path.rglob("*.gguf"))
 
 
 def test_llama_cpp_answers_as_the_model_does(made, life):

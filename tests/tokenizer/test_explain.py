@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as Backend
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
 from journey.errors import JourneyError
 from journey.tokenizer import bpe
@@ -264,3 +265,19 @@ def test_a_program_gets_the_same() -> None:
         assert [tuple(made.merges[m["rank"]]) for m in word["merges"]] == [
             (m["left"], m["right"]) for m in word["merges"]
         ]
+
+
+def test_other_cuts_are_shown_as_they_are():
+    """Single digits, as SmolLM has them; and cuts inside characters, which no word can show."""
+    plain = Tokenizer.from_merges([("Ġ", "a"), ("1", "2")], specials=[])
+    digits, byte_level = Digits(individual_digits=True), ByteLevel(add_prefix_space=False)
+    for steps, ids in ([digits, byte_level], True), ([byte_level, digits], False):
+        backend = Backend.from_str(plain.backend.to_str())
+        backend.pre_tokenizer = Sequence(steps)
+        own = Tokenizer(backend, "their own")
+        assert [id for word in explain("a 12", own) for id in word.ids] == own.encode("a 12")
+        if ids:
+            assert [word.text for word in explain("a 12²", own)] == ["a", " ", "1", "2", "²"]
+        else:
+            with pytest.raises(JourneyError, match="cuts inside characters"):
+                explain("a\u00b2", own)

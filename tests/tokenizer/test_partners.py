@@ -142,3 +142,8 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
         JourneyError, match=r"by the package sentencepiece: install the extra: pip install \"journey-gpt"
     ):
         partners.library()
+
+
+def test_a_tokenizer_that_cuts_in_another_way_has_no_partner_with_its_words():
+    with pytest.raises(JourneyError, match='no split pattern "single digits, gpt2"'):
+        partners.train("unigram", ["abc"], 300, "single digits, gpt2")

@@ -1,6 +1,7 @@
 """Where the tokenizer of a checkpoint is: in a place given, beside it, or, GPT-2's, wherever this machine has it."""
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +13,9 @@ from journey.files import digest
 from journey.model import families
 from journey.tokenizer import foreign
 from journey.tokenizer.characters import META, Characters
+from journey.tokenizer.codec import PATTERNS
 from journey.tokenizer.formats import GPT2_FILES, Tokenizer
+from journey.tokenizer.split import steps_of
 
 GPT2_REPOSITORY = "openai-community/gpt2"
 # OpenAI's addresses, by whose hash tiktoken names the files in its cache.
@@ -26,8 +29,12 @@ NAMED = ("gpt2", "llama3", *foreign.MISTRAL)
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """Hash of the split pattern and of every token's id: the same for each form that a tokenizer is published in."""
-    return digest([tokenizer.pattern, tokenizer.backend.get_vocab()])
+    """Hash of how text is split, of every token's id, and of which tokens are found in text before it is split: the
+    same for each form that a tokenizer is published in."""
+    state = json.loads(tokenizer.backend.to_str())
+    split = tokenizer.pattern if tokenizer.pattern in PATTERNS else steps_of(state)
+    found = sorted(token["content"] for token in state["added_tokens"] if not token["special"])
+    return digest([split, tokenizer.backend.get_vocab(), *found])
 
 
 def find(

@@ -1,7 +1,7 @@
 """GGUF: the one file that llama.cpp runs, with the weights, the tokenizer and the chat template inside."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,20 @@ from gguf import (
     LlamaFileType,
     TokenType,
     quants,
+    size_label,
 )
 from torch import Tensor
 
 from journey.errors import JourneyError, nearest
+from journey.infer import proof
 from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.tokenizer.formats import EOS, PAD, Tokenizer
+from journey.tokenizer.split import name_of, steps_of
 
 FACTS = "quantize.json"  # beside the files of a quantize node: {"types": {type: {"file", "bytes", "bits_per_weight"}}}
+TAG = "text-generation"  # by which the Hub finds a model of our kind
 # How the matrices are stored, and what llama.cpp calls such a file.
 TYPES = {
     "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
@@ -32,7 +36,9 @@ TYPES = {
     "q5_0": (GGMLQuantizationType.Q5_0, LlamaFileType.MOSTLY_Q5_0),
     "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
 }
-PRE_TOKENIZERS = {"gpt2": "gpt-2", "llama3": "llama-bpe", "qwen2": "qwen2"}  # our split pattern -> llama.cpp's name
+# How text is cut (`split.name_of`) -> llama.cpp's name. It has many more, for tokenizers that ours cannot be, and knows
+# no normalizer beside byte-level BPE.
+PRE_TOKENIZERS = {"gpt2": "gpt-2", "llama3": "llama-bpe", "qwen2": "qwen2", "single digits, gpt2": "smollm"}
 _MOST_PADDING = 1024  # rows of the embedding without a token: Qwen pads by 271; more is another tokenizer's model
 
 
@@ -45,11 +51,14 @@ def write(
     template: str = "",
     name: str = "",
     base_model: str = "",
+    license: str = "",
+    tags: Sequence[str] = (TAG,),
 ) -> float:
     """Write the model as one GGUF file; the bits that a weight takes in it, on average.
 
     Beside the model, memory holds one tensor at a time. Raises JourneyError for a type that `check` refuses, a
-    tokenizer of another vocabulary, and weights that are no numbers in this type.
+    tokenizer of another vocabulary or one whose ids llama.cpp would not give (`proof`), and weights that are no numbers
+    in this type.
     """
     check(model, [type])
     matrices, file_type = TYPES[type]
@@ -57,6 +66,9 @@ def write(
     writer = GGUFWriter(path, family.gguf)
     writer.add_type(GGUFType.MODEL)
     writer.add_name(name or path.stem)
+    if license:
+        writer.add_license(license)
+    writer.add_tags(tags)
     if base_model:
         writer.add_base_model_count(1)
         writer.add_base_model_name(0, base_model)
@@ -75,6 +87,7 @@ def write(
         block, block_bytes = GGML_QUANT_SIZES[stored]
         sizes.append(tensor.numel() // block * block_bytes)
         writer.add_tensor_info(tensor_name, tensor.shape, np.dtype(np.float32), sizes[-1], raw_dtype=stored)
+    writer.add_size_label(size_label(*writer.get_total_parameter_count()))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -82,6 +95,11 @@ def write(
         stored = stored_as(tensor_name, tensor, matrices, model.config)
         writer.write_tensor_data(_packed(tensor_name, tensor.cpu().numpy(), stored))
     writer.close()
+    try:
+        proof.prove(path, tokenizer, _pre_tokenizer(tokenizer))
+    except JourneyError:
+        path.unlink()
+        raise
     return 8 * sum(sizes) / model.config.n_params
 
 
@@ -125,8 +143,23 @@ def _packed(name: str, weights: np.ndarray, stored: GGMLQuantizationType) -> np.
     return quants.quantize(weights, stored)
 
 
+def _pre_tokenizer(tokenizer: Tokenizer) -> str:
+    """llama.cpp's name for what this tokenizer does to a text before the merges; JourneyError where it has none."""
+    cut = name_of(steps_of(json.loads(tokenizer.backend.to_str())))
+    if cut not in PRE_TOKENIZERS:
+        known = {step for name in PRE_TOKENIZERS for step in name.split(", ")}
+        strange = [step for step in str(cut).split(", ") if step not in known]
+        missing = " and ".join(strange) or "the order"
+        raise JourneyError(
+            f"llama.cpp has no name for {missing} in this tokenizer ({cut}), and would read text as other ids; it has "
+            f"names for {'; '.join(PRE_TOKENIZERS)}"
+        )
+    return PRE_TOKENIZERS[cut]
+
+
 def _add_tokenizer(writer: GGUFWriter, config: GPTConfig, tokenizer: Tokenizer, template: str) -> None:
     """Tokens, merges and special ids: llama.cpp makes the same ids of a text, adds none, and stops where we do."""
+    pre = _pre_tokenizer(tokenizer)
     ids = tokenizer.backend.get_vocab(with_added_tokens=True)
     padding = config.vocab_size - tokenizer.n_ids
     if not 0 <= padding < _MOST_PADDING:
@@ -138,6 +171,8 @@ def _add_tokenizer(writer: GGUFWriter, config: GPTConfig, tokenizer: Tokenizer, 
     types = [TokenType.UNUSED] * config.vocab_size
     added = tokenizer.backend.get_added_tokens_decoder()
     for token, i in ids.items():
+        if i >= tokenizer.n_ids:
+            continue  # it has only a name, and no row
         tokens[i] = token
         types[i] = TokenType.NORMAL
         if i in added:
@@ -145,10 +180,12 @@ def _add_tokenizer(writer: GGUFWriter, config: GPTConfig, tokenizer: Tokenizer, 
             types[i] = TokenType.CONTROL if added[i].special else TokenType.USER_DEFINED
     merges = json.loads(tokenizer.backend.to_str())["model"]["merges"]
     if not merges:
-        raise JourneyError("this tokenizer has no merges, and llama.cpp loads none without: train a larger vocabulary")
+        raise JourneyError(
+            "this tokenizer has no merges (it is one of bytes or characters), and llama.cpp loads none without"
+        )
 
     writer.add_tokenizer_model("gpt2")  # the kind: byte-level BPE
-    writer.add_tokenizer_pre(PRE_TOKENIZERS[tokenizer.pattern])
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([" ".join(merge) for merge in merges])

@@ -196,14 +196,7 @@ class LlamaCpp:
     def __init__(self, path: Path, n_ctx: int = 0, *, exact: bool = False) -> None:
         """JourneyError for a file that is missing, damaged, or too large for the memory."""
         self._lib = lib = library()
-        _check_magic(path)
-        lib.llama_log_set(_keep_errors, None)  # each time: xllamacpp's own server in the same process sets another
-        _errors.clear()
-        params = lib.llama_model_default_params()
-        params.check_tensors = True
-        model = lib.llama_model_load_from_file(str(path).encode(), params)
-        if not model:
-            raise JourneyError(f"llama.cpp cannot load {path} ({_cause()}): it is damaged, make it again")
+        model = _load(lib, path, check_tensors=True)
         longest = lib.llama_model_n_ctx_train(model)
         self.n_ctx = min(n_ctx or longest, longest)  # gpt2 has no position beyond: llama.cpp would abort the process
         settings = lib.llama_context_default_params()
@@ -244,11 +237,7 @@ class LlamaCpp:
 
     def tokenize(self, text: str, parse_special: bool = False) -> list[int]:
         """The ids of a text, nothing added; with `parse_special` the spelling of a special token is that token."""
-        data = text.encode()
-        room = len(data) + 1  # no token is less than a byte
-        ids = (c_int32 * room)()
-        n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, parse_special)
-        return ids[:n]
+        return _tokenize(self._lib, self._vocab, text, parse_special)
 
     def ends(self, token: int) -> bool:
         """Whether generation stops at this token."""
@@ -293,6 +282,41 @@ class LlamaCpp:
         if n == first:
             return np.zeros((0, self.vocab_size), np.float32)
         return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), (n - first, self.vocab_size)).copy()
+
+
+def ids_of(path: Path, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of texts, nothing added, by the tokenizer in a GGUF file, whose weights stay on the disk.
+
+    JourneyError for a file that is missing or damaged.
+    """
+    lib = library()
+    model = _load(lib, path, vocab_only=True)
+    try:
+        vocab = c_void_p(lib.llama_model_get_vocab(model))
+        return [_tokenize(lib, vocab, text, parse_special=False) for text in texts]
+    finally:
+        lib.llama_model_free(model)
+
+
+def _load(lib: Any, path: Path, **settings: bool) -> int:
+    _check_magic(path)
+    lib.llama_log_set(_keep_errors, None)  # each time: xllamacpp's own server in the same process sets another
+    _errors.clear()
+    params = lib.llama_model_default_params()
+    for name, value in settings.items():
+        setattr(params, name, value)
+    model: int | None = lib.llama_model_load_from_file(str(path).encode(), params)
+    if not model:
+        raise JourneyError(f"llama.cpp cannot load {path} ({_cause()}): it is damaged, make it again")
+    return model
+
+
+def _tokenize(lib: Any, vocab: c_void_p, text: str, parse_special: bool) -> list[int]:
+    data = text.encode()
+    room = len(data) + 1  # no token is less than a byte
+    ids = (c_int32 * room)()
+    n = lib.llama_tokenize(vocab, data, len(data), ids, room, False, parse_special)
+    return ids[:n]
 
 
 def _free(lib: Any, model: int, context: int) -> None:

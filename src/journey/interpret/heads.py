@@ -52,7 +52,7 @@ def repeat(model: GPT, tokenizer: Tokenizer, n: int = 32, seed: int = 0) -> dict
 
 def sequences(tokenizer: Tokenizer, n_ctx: int, n: int, seed: int) -> Tensor:
     """n rows of the document mark and twice the same L random tokens, (n, 1 + 2L); L is 48, less in a small context."""
-    ordinary = np.setdiff1d(np.arange(tokenizer.vocab_size), list(tokenizer.special.values()))
+    ordinary = np.setdiff1d(list(tokenizer.backend.get_vocab().values()), list(tokenizer.special.values()))
     L = min(PERIOD, (n_ctx - 1) // 2)
     rng = np.random.default_rng(seed)
     # Without replacement: each token has one earlier occurrence, so "the token after it" is one place.

@@ -122,7 +122,7 @@ def _ngrams(bench: Bench, seen: "np.ndarray", name: str) -> dict[str, list[float
 
     tokenizer, found = bench.tokenizer, {}
     for word, order in ORDERS.items():
-        model = KneserNey(seen, order, tokenizer.vocab_size, tokenizer.bos)
+        model = KneserNey(seen, order, tokenizer.n_ids, tokenizer.bos)
         scored = perplexity.score_ngram(model, tokenizer, bench.documents[name])
         found[word] = [item["nats"] / log(2) for item in scored]
     return found

@@ -74,6 +74,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     from journey.model import families, foreign, huggingface
+    from journey.tokenizer.characters import Characters
 
     if config.path == RANDOM:
         source = foreign.random_gpt2(run.seed, config.n_ctx)
@@ -82,14 +83,15 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     run.say(f"{config.path}: {source.format}, {source.config.n_params:,} parameters")
     old, where, _ = _found(config)
     before, kept = source.config.vocab_size, _kept(old, where, source, config.path)
-    changed = [*source.notes, f"tokenizer of {kept if old.n_ids > kept else old.vocab_size:,} tokens ({where})"]
+    characters = isinstance(old, Characters)
+    changed = [*source.notes, f"tokenizer of {kept if characters else old.vocab_size:,} tokens ({where})"]
     if before > kept:
         changed.append(f"{before - kept} rows of padding dropped from the vocabulary")
-    if old.n_ids > kept:
+    if characters:
         changed.append(f"{old.n_ids - kept} ids added for other texts: bytes and parts of characters, the mean of all")
     tokenizer = old.with_chat_tokens()
     rows = tokenizer.n_ids
-    added = [token for token in tokenizer.special if token not in old.special]
+    added = [token for token, i in tokenizer.special.items() if i >= kept]
     if added:
         changed.append(f"tokens added: {' '.join(added)}; their embeddings are the mean of the others")
     weights = _float32(source.tensors, config.path)
@@ -147,6 +149,9 @@ def _kept(tokenizer: "Tokenizer", where: str, source: "Source", path: str) -> in
             raise JourneyError(f"{said}: {ask}")
         return before
     if tokenizer.n_ids > before:
+        added = [token for token, i in tokenizer.backend.get_vocab().items() if i >= before]
+        if all(token in tokenizer.special for token in added):  # and never trained: they get rows as ours do
+            return before
         config = source.facts.get("config")
         dataset = config.get("dataset") if isinstance(config, dict) else None
         characters = f" (one of characters is nanoGPT's data/{dataset}/meta.pkl)" if dataset else ""

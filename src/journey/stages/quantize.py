@@ -2,7 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
@@ -20,6 +23,8 @@ class Quantize:
 
     types: tuple[str, ...] = ("f16", "q8_0", "q4_0")
     """How the matrices are stored, one file each: f32, f16, q8_0, q5_0 or q4_0."""
+    license: str = ""
+    """The model's licence as the Hub abbreviates it (apache-2.0, mit …), to stand in each file; empty: none."""
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """By the size of the model."""
@@ -50,6 +55,7 @@ def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
     model, tokenizer = open_pair(parent.path)
     gguf.check(model, config.types)
     template = parent.path / "chat_template.jinja"
+    tags = _tags(parent.path / "README.md") or [gguf.TAG]
     facts: dict[str, Any] = {}
     for done, type in enumerate(dict.fromkeys(config.types)):
         run.progress(done, len(config.types), "files")
@@ -60,8 +66,10 @@ def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
             path,
             type,
             template=template.read_text(encoding="utf-8") if template.exists() else "",
-            name=run.name,
+            name=parent.name,
             base_model=parent.name,
+            license=config.license,
+            tags=tags,
         )
         facts[type] = {"file": path.name, "bytes": path.stat().st_size, "bits_per_weight": bits}
     write_json(run.folder / gguf.FACTS, {"types": facts})
@@ -71,6 +79,18 @@ def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
         for type, fact in facts.items()
     }
     return {"metrics": metrics}
+
+
+def _tags(card: Path) -> list[str]:
+    """The tags of a model card, as llama.cpp's converter takes them: its own, then what kind of model it is."""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    head = text.split("---\n")[1] if text.startswith("---\n") else ""
+    try:
+        said = yaml.safe_load(head)
+    except (yaml.YAMLError, ValueError, RecursionError):  # somebody else's card: nothing depends on it
+        return []
+    values = [said.get(key) for key in ("tags", "pipeline_tag")] if isinstance(said, dict) else []
+    return [tag for value in values for tag in (value if isinstance(value, list) else [value]) if isinstance(tag, str)]
 
 
 @quantize.tells

@@ -75,7 +75,10 @@ def explain(text: str, tokenizer: Tokenizer) -> list[Word]:
     given = backend.normalizer.normalize_str(text) if backend.normalizer else text
     # Cut by the library: which characters are letters depends on its version of Unicode.
     for spelled, _ in backend.pre_tokenizer.pre_tokenize_str(given):
-        piece = unspell(spelled).decode()
+        try:
+            piece = unspell(spelled).decode()
+        except (KeyError, UnicodeDecodeError):
+            raise JourneyError("this tokenizer cuts inside characters: its merges cannot be shown") from None
         if backend.model.ignore_merges and spelled in ids:
             words.append(Word(piece, [], [ids[spelled]], whole=True))
             continue

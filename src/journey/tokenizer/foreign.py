@@ -19,8 +19,10 @@ import tokenizers
 
 from journey.errors import JourneyError
 from journey.files import read_json
+from journey.tokenizer.beside import add, read_beside
 from journey.tokenizer.codec import CHAR_TO_BYTE, check, unspell
 from journey.tokenizer.formats import GPT2_FILES, Tokenizer
+from journey.tokenizer.reading import check_ids, open_backend
 
 MISTRAL = {"mistral-spm": "tokenizer.model.v1", "tekken": "tekken_*.json"}  # name -> file inside `mistral-common`
 RANKS = {50256: "gpt2", 128000: "llama3", 151643: "qwen2"}  # how many lines a well-known .tiktoken file has
@@ -124,11 +126,9 @@ def load(path: Path, name: str, pattern: str | None = None) -> Vocabulary:
         return _of_ranks(file, data, name, pattern) if _are_ranks(data) else _of_sentencepiece(file, data, name)
     if b'"default_vocab_size"' in data[:100_000] and b'"token_bytes"' in data[:100_000]:
         return _of_tekken(file, name)
-    try:
-        backend = tokenizers.Tokenizer.from_buffer(data)
-    except Exception as error:  # the library raises nothing narrower
-        raise JourneyError(f"{file} is damaged or no tokenizer.json ({error})") from None
-    return of(backend, name)
+    backend = open_backend(data, file)
+    check_ids(backend.get_vocab(), file)
+    return of(add(backend, read_beside(path, {}), path) if path.is_dir() else backend, name)
 
 
 def of(backend: tokenizers.Tokenizer, name: str) -> Vocabulary:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tiktoken
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from journey import chat
 from journey.chat import BOS, PAD, SPECIALS
@@ -21,8 +21,11 @@ from journey.chat import END as EOS
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_bytes, write_json, write_text
 from journey.machine import cores
-from journey.tokenizer.codec import ALPHABET, BYTE_TO_CHAR, PATTERNS, Merge, check, splitter, vocabulary
+from journey.tokenizer.beside import Beside, add, kind_of, puts_space_before, read_beside, with_tokens
+from journey.tokenizer.codec import ALPHABET, PATTERNS, Merge, check, splitter, vocabulary
 from journey.tokenizer.ranks import is_safe, merges_of, ranks_of
+from journey.tokenizer.reading import check_ids, open_backend, read_ids, read_merges, read_ranks
+from journey.tokenizer.split import name_of, steps_of
 
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # as OpenAI and as the Hub name them
 _A_TASK = 2**16  # characters that a thread encodes before it takes others: handing them out costs time too
@@ -31,14 +34,18 @@ _A_TASK = 2**16  # characters that a thread encodes before it takes others: hand
 class Tokenizer:
     """Byte-level BPE with special tokens; in `encode` the spelling of a special token is ordinary text."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, pattern: str) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, pattern: str, n_ids: int | None = None) -> None:
+        """`pattern` as `split.name_of` says it; `n_ids` where special tokens beyond it have only a name."""
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
-        if missing := set(ALPHABET) - backend.get_vocab().keys():  # the library would drop them from a text
+        ids = backend.get_vocab()
+        if missing := set(ALPHABET) - ids.keys():  # the library would drop them from a text
             raise JourneyError(f"this vocabulary lacks {len(missing)} of the 256 bytes: it is not byte-level")
         self.backend = backend
         self.pattern = pattern
+        self.n_ids = 1 + max(ids.values()) if n_ids is None else n_ids
+        """One more than its largest id with a row in the embedding: how many rows that needs, at least."""
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
         added = backend.get_added_tokens_decoder()
         self.special = {token.content: i for i, token in sorted(added.items()) if token.special}
@@ -48,12 +55,15 @@ class Tokenizer:
         cls, merges: Sequence[Merge], pattern: str = "gpt2", specials: Sequence[str] = SPECIALS
     ) -> Tokenizer:
         """The tokenizer of these merges: 256 bytes, then the merges, then the special tokens."""
-        return cls._build(vocabulary(merges), merges, pattern, specials)
+        backend = _backend(vocabulary(merges, specials), merges, pattern)
+        backend.add_special_tokens(list(specials))
+        return cls(backend, pattern)
 
     @classmethod
     def load(cls, path: str | Path, pattern: str = "gpt2") -> Tokenizer:
         """Read a folder or its tokenizer.json, a folder of GPT-2's encoder.json and vocab.bpe, or a .tiktoken file.
 
+        Of a folder the tokens are read too that stand beside the vocabulary, as in added_tokens.json (see `beside`).
         `pattern` is for a .tiktoken file, which does not say how text is split, unless `save_tiktoken` wrote it.
         A missing or damaged file, or one that is no byte-level BPE of a known split pattern, raises JourneyError.
         """
@@ -67,61 +77,57 @@ class Tokenizer:
             raise JourneyError(f"{file} does not exist: name a folder with a tokenizer.json")
         if file.suffix == ".tiktoken":
             return cls.from_ranks(file, pattern)
-        try:
-            backend = tokenizers.Tokenizer.from_buffer(file.read_bytes())
-        except Exception as error:  # the library raises nothing narrower
-            raise JourneyError(f"{file} is damaged or no tokenizer.json ({error})") from None
-        return cls(backend, _pattern_of(backend, file))
+        backend = open_backend(file.read_bytes(), file)
+        found = read_beside(path, {}) if path.is_dir() else None
+        return cls._of(backend, found, file)
 
     @classmethod
     def from_gpt2_files(cls, encoder: Path, file: Path) -> Tokenizer:
-        """Read OpenAI's two files of GPT-2: token -> id as JSON, and the merges, a pair on a line."""
-        ids = read_json(encoder)
-        merges: list[Merge] = []
+        """Read GPT-2's two files: token -> id as JSON, and the merges, a pair on a line. What other files of the folder
+        say is heeded: tokens that were added, and whether they are read as GPT-2, RoBERTa or Qwen2 does."""
+        folder = encoder.parent
         if not file.is_file():
             raise JourneyError(f"{file} does not exist: {encoder.name} needs it beside it")
-        if not isinstance(ids, dict) or BOS not in ids:
-            raise JourneyError(f"{encoder} is not GPT-2's vocabulary: it has no {BOS}")
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()[1:], 2):
-            left, _, right = line.partition(" ")
-            if not {left, right, left + right} <= ids.keys():
-                raise JourneyError(f"{file}, line {number}: not two tokens that merge to a third")
-            merges.append((left, right))
-        del ids[BOS]  # the last id; it comes back as a special token
-        return cls._build(ids, merges, "gpt2", [BOS])
+        ids = read_ids(encoder, "GPT-2's vocabulary")
+        if BOS not in ids and (missing := set(ALPHABET) - ids.keys()):
+            raise JourneyError(f"{encoder} is not GPT-2's vocabulary: it lacks {len(missing)} of the 256 bytes")
+        merges = read_merges(file, ids)
+        kind = kind_of(folder)
+        found = read_beside(folder, kind.named)
+        for token, i in found.ids.items():
+            if ids.get(token, i) != i:
+                raise JourneyError(f"{encoder}: {token!r:.60} has the id {ids[token]}, and {i} beside it: leave one")
+        backend = _backend(ids, merges, kind.pattern)
+        if puts_space_before(folder):
+            backend.pre_tokenizer = pre_tokenizer(kind.pattern, add_prefix_space=True)
+        if kind.nfc:
+            backend.normalizer = normalizers.NFC()
+        return cls._of(backend, found, encoder)
 
     @classmethod
     def from_ranks(cls, file: Path, pattern: str) -> Tokenizer:
         """Read tiktoken's file: a token in base64 and its rank on each line."""
-        ids: dict[str, int] = {}
-        for number, line in enumerate(file.read_bytes().splitlines(), 1):
-            try:
-                token, rank = line.split()
-                ids["".join(BYTE_TO_CHAR[byte] for byte in base64.b64decode(token))] = int(rank)
-            except ValueError:
-                raise JourneyError(f"{file}, line {number}: not a token in base64 and its rank") from None
-        specials = [BOS]
+        ids = read_ranks(file)
+        specials = {BOS: 1 + max(ids.values(), default=-1)}
         if _rest_of(file).is_file():
-            pattern, specials = _read_rest(file, len(ids))
+            pattern, specials = _read_rest(file, ids)
         # tiktoken takes a piece that is a token as it is, without asking the merges; Llama 3 relies on it.
-        return cls._build(ids, merges_of(ids), pattern, specials, ignore_merges=True)
-
-    @classmethod
-    def _build(
-        cls,
-        ids: dict[str, int],
-        merges: Sequence[Merge],
-        pattern: str,
-        specials: Sequence[str],
-        ignore_merges: bool = False,
-    ) -> Tokenizer:
-        splitter(pattern)
-        ids = ids | {token: len(ids) + i for i, token in enumerate(specials)}
-        backend = tokenizers.Tokenizer(models.BPE(ids, list(merges), ignore_merges=ignore_merges))
-        backend.pre_tokenizer = pre_tokenizer(pattern)
-        backend.decoder = decoders.ByteLevel()
+        backend = _backend(ids | specials, merges_of(ids), pattern, ignore_merges=True)
         backend.add_special_tokens(list(specials))
         return cls(backend, pattern)
+
+    @classmethod
+    def _of(cls, backend: tokenizers.Tokenizer, found: Beside | None, file: Path) -> Tokenizer:
+        """A tokenizer as a file has it, with the tokens beside it. JourneyError unless it is one of our kind."""
+        state = json.loads(backend.to_str())
+        pattern = name_of(steps_of(state))
+        if state["model"]["type"] != "BPE" or not pattern:
+            raise JourneyError(f"{file} is no byte-level BPE with the split pattern of {', '.join(PATTERNS)}")
+        check_ids(backend.get_vocab(), file)
+        if not found:
+            return cls(backend, pattern)
+        n_ids = 1 + max([*backend.get_vocab().values(), *found.ids.values()])
+        return cls(add(backend, found, file.parent), pattern, n_ids)
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json, tokenizer_config.json and chat_template.jinja, which AutoTokenizer reads.
@@ -170,7 +176,11 @@ class Tokenizer:
         off: here nothing is added that `chat.py` does not write.
         """
         backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
-        backend.add_special_tokens([token for token in SPECIALS if token not in self.special])
+        known = backend.get_vocab()
+        lacking = [AddedToken(token, special=True) for token in SPECIALS if token not in self.special]
+        unknown = [token.content for token in lacking if token.content not in known]
+        above = 1 + max(known.values())
+        backend = with_tokens(backend, lacking, {token: above + n for n, token in enumerate(unknown)})
         backend.post_processor = None
         return Tokenizer(backend, self.pattern)
 
@@ -201,6 +211,8 @@ class Tokenizer:
 
     @cached_property
     def _ranks(self) -> dict[bytes, int] | None:
+        if self.pattern not in PATTERNS:
+            return None
         return ranks_of(self.backend, pre_tokenizer(self.pattern))
 
     @cached_property
@@ -213,11 +225,6 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
         return self.backend.decode(list(ids), skip_special_tokens=False)
-
-    @property
-    def n_ids(self) -> int:
-        """One more than its largest id: how many rows an embedding needs, at least."""
-        return 1 + max(self.backend.get_vocab(with_added_tokens=True).values())
 
     @property
     def bos(self) -> int:
@@ -237,7 +244,7 @@ class Tokenizer:
     @property
     def stop(self) -> set[int]:
         """The ids that end a generated text: <|end|> and <|endoftext|>."""
-        return {self.special[token] for token in (EOS, BOS) if token in self.special}
+        return {self.special[token] for token in (EOS, BOS) if self.special.get(token, self.n_ids) < self.n_ids}
 
     @cached_property
     def merges(self) -> list[Merge]:
@@ -258,6 +265,8 @@ class Tokenizer:
     def _special(self, token: str) -> int:
         if token not in self.special:
             raise JourneyError(f"this tokenizer has no {token} token: it was not made for chat")
+        if self.special[token] >= self.n_ids:
+            raise JourneyError(f"{token} has only a name in this tokenizer, and no row in its model: import it first")
         return self.special[token]
 
 
@@ -275,23 +284,24 @@ def grouped(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
         yield group
 
 
-def pre_tokenizer(pattern: str) -> pre_tokenizers.PreTokenizer:
+def pre_tokenizer(pattern: str, add_prefix_space: bool = False) -> pre_tokenizers.PreTokenizer:
     """What cuts text by the split pattern of this name and writes its bytes as visible characters."""
     if pattern == "gpt2":  # built into ByteLevel, and known to every reader of tokenizer.json in this form
-        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+        return pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     split = pre_tokenizers.Split(Regex(PATTERNS[pattern]), "isolated")
-    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=False)
+    return pre_tokenizers.Sequence([split, byte_level])
 
 
-def _pattern_of(backend: tokenizers.Tokenizer, file: Path) -> str:
-    pre = json.loads(backend.to_str())["pre_tokenizer"] or {}
-    for step in pre.get("pretokenizers", [pre]):
-        if step.get("type") == "ByteLevel" and step["use_regex"]:
-            return "gpt2"
-        for name, pattern in PATTERNS.items():
-            if step.get("type") == "Split" and step["pattern"].get("Regex") == pattern:
-                return name
-    raise JourneyError(f"{file} is no byte-level BPE with the split pattern of {', '.join(PATTERNS)}")
+def _backend(
+    ids: dict[str, int], merges: Sequence[Merge], pattern: str, ignore_merges: bool = False
+) -> tokenizers.Tokenizer:
+    """Byte-level BPE of the `tokenizers` library, nothing added. An unknown pattern raises JourneyError."""
+    splitter(pattern)
+    backend = tokenizers.Tokenizer(models.BPE(ids, list(merges), ignore_merges=ignore_merges))
+    backend.pre_tokenizer = pre_tokenizer(pattern)
+    backend.decoder = decoders.ByteLevel()
+    return backend
 
 
 def _rest_of(file: Path) -> Path:
@@ -299,14 +309,15 @@ def _rest_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
 
 
-def _read_rest(file: Path, first: int) -> tuple[str, list[str]]:
-    """The split pattern's name and the special tokens, the first of which has the id `first`."""
-    said = read_json(_rest_of(file))
+def _read_rest(file: Path, ranks: dict[str, int]) -> tuple[str, dict[str, int]]:
+    """The split pattern's name and the special tokens with their ids, which no rank has."""
+    rest = _rest_of(file)
+    said = read_json(rest)
     try:
         named = {PATTERNS[name]: name for name in PATTERNS}
-        pattern, ids = named[said["pat_str"]], dict(said["special_tokens"])
-        if list(ids.values()) == [*range(first, first + len(ids))]:
-            return pattern, list(ids)
-    except (KeyError, TypeError, ValueError):
-        pass
-    raise JourneyError(f"{_rest_of(file)} does not fit {file.name}: delete it, or write both anew")
+        pattern, specials = named[said["pat_str"]], dict(said["special_tokens"])
+        check_ids(ranks | specials, rest)
+    except (KeyError, TypeError, ValueError, JourneyError) as error:
+        reason = f" ({str(error).removeprefix(f'{rest}: ')})" if isinstance(error, JourneyError) else ""
+        raise JourneyError(f"{rest} does not fit {file.name}{reason}: delete it, or write both anew") from None
+    return pattern, specials

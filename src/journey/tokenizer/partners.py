@@ -40,7 +40,8 @@ def library() -> str:
 def train(partner: Partner, texts: Sequence[str], vocab_size: int, pattern: str) -> bytes:
     """The file of a partner with `vocab_size` entries in all, special tokens and bytes included.
 
-    The same for the same texts. A vocabulary too large or too small for the texts raises JourneyError.
+    The same for the same texts. A vocabulary too large or too small for the texts raises JourneyError, and for unigram,
+    which has our words, a split that is none of our patterns.
     """
     return _unigram(texts, vocab_size, pattern) if partner == "unigram" else _sentencepiece(texts, vocab_size)
 
@@ -51,6 +52,7 @@ def _unigram(texts: Sequence[str], vocab_size: int, pattern: str) -> bytes:
     Not by the UnigramTrainer of `tokenizers`, which looks for candidates in a list of different words: " and", which is
     in no other word, is none. Any BPE would win against it.
     """
+    splitter(pattern)
     spare = len(SPECIALS) - 1  # the library has an <unk>, which goes away
     sentences = (sentence for text in texts for sentence in _sentences(text, pattern))
     trained = _fit(

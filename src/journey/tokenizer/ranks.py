@@ -2,12 +2,12 @@
 
 import json
 import re
-from typing import Any
 
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
 from journey.tokenizer.codec import CHAR_TO_BYTE, Merge, unspell
+from journey.tokenizer.split import steps_of
 
 # tiktoken's split remembers every character of white space in a row, and panics at about a million.
 TOO_WIDE = re.compile(r"(?<!\s)\s{50000}")
@@ -25,16 +25,19 @@ def ranks_of(backend: tokenizers.Tokenizer, split: pre_tokenizers.PreTokenizer) 
     merges make each token of its own bytes: then two neighbours that make a token are always those of its merge.
     """
     state = json.loads(backend.to_str())
+    model = state["model"]
     added = {token["content"] for token in state["added_tokens"]}
-    if state["normalizer"] or not all(token["special"] for token in state["added_tokens"]) or state["model"]["dropout"]:
+    if model["dropout"] or model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
         return None
-    if _without_offsets(state["pre_tokenizer"]) != _without_offsets(json.loads(split.__getstate__())):
+    if not all(token["special"] for token in state["added_tokens"]):
         return None
-    ids = {token: id for token, id in state["model"]["vocab"].items() if token not in added}
-    merges = [(left, right) for left, right in state["model"]["merges"]]
+    if steps_of(state) != steps_of({"pre_tokenizer": json.loads(split.__getstate__())}):
+        return None
+    ids = {token: id for token, id in model["vocab"].items() if token not in added}
+    merges = [(left, right) for left, right in model["merges"]]
     if not all(CHAR_TO_BYTE.keys() >= set(token) for token in ids):
         return None
-    if not (state["model"]["ignore_merges"] and merges == merges_of(ids)) and not _one_way(ids, merges):
+    if not (model["ignore_merges"] and merges == merges_of(ids)) and not _one_way(ids, merges):
         return None
     return {unspell(token): id for token, id in sorted(ids.items(), key=lambda item: item[1])}
 
@@ -57,9 +60,3 @@ def _one_way(ids: dict[str, int], merges: list[Merge]) -> bool:
         return False
     model = models.BPE(ids, merges)
     return all(len(model.tokenize(token)) == 1 for token in made)
-
-
-def _without_offsets(step: dict[str, Any] | None) -> dict[str, Any]:
-    """A pre-tokenizer's settings but the one that does not change ids."""
-    step = {key: value for key, value in (step or {}).items() if key != "trim_offsets"}
-    return step | {"pretokenizers": [_without_offsets(inner) for inner in step.get("pretokenizers", ())]}
