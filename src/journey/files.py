@@ -23,7 +23,8 @@ def check_file(path: Path) -> None:
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes. Errors: JourneyError for what is no ordinary file."""
-    check_file(path)
+    if path.exists():
+        check_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -156,9 +156,10 @@ def test_gpt2s_second_names_are_read_as_transformers_reads_them(gpt2):
 
 
 HUGE = """
-import resource, sys
+import sys
 from pathlib import Path
 from journey.errors import JourneyError
+from journey.lineage import peak_memory
 from journey.model import foreign, huggingface
 for folder in sys.argv[1:]:
     for read in (huggingface.load, foreign.read):
@@ -167,7 +168,7 @@ for folder in sys.argv[1:]:
             print("read")
         except JourneyError as error:
             print("refused")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+print(peak_memory() >> 20)
 """
 
 
