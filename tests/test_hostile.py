@@ -211,7 +211,7 @@ def test_an_ascii_terminal_shows_what_it_can(life, tmp_path):
     done = shell(f"journey tree --json --workspace {life.workspace}", PYTHONIOENCODING="ascii")
     assert json.loads(done.stdout.splitlines()[-1])["ok"]
     done = shell(f"journey text --source {tmp_path}/é --out {tmp_path}/o", PYTHONIOENCODING="ascii")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "\\xe9" in done.stderr
+    assert done.returncode == 2 and "\\xe9" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_command_that_goes_on_can_be_pasted(journey, monkeypatch):

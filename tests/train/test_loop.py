@@ -212,3 +212,12 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(model, rows, tmp_pat
     with pytest.raises(JourneyError, match="not a number") as error:
         run(model, rows, loop, tmp_path / "state")
     assert "\n" not in str(error.value)
+
+
+def test_clip_0_clips_nothing(model, rows, tmp_path):
+    """As in TRL and nanoGPT; it is not the norm 0, with which nothing would be learned."""
+    losses = {}
+    for clip in (0.0, 1e9):
+        history, _ = run(copy.deepcopy(model), rows, dataclasses.replace(LOOP, clip=clip), tmp_path / str(clip))
+        losses[clip] = [line["loss"] for line in history]
+    assert losses[0.0] == losses[1e9] and losses[0.0][-1] < losses[0.0][0]

@@ -9,6 +9,7 @@ index.json     of which text, with which words and vectors, how they are fused a
 import math
 import re
 import sqlite3
+import tokenize
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -41,6 +42,11 @@ _LONGEST = 128  # different words of a query that are looked up
 _EVERY = "."  # a word of every passage, which no text has
 _FILES = ("index.sqlite", "vectors.npy", "encoder.npz")
 
+_OF_EMBEDDER = {  # what index.json says of each kind, beside the width
+    "none": ("name",),
+    "node": ("name", "tokenizer_hash", "table_sha256"),
+    "sentence-transformers": ("name", "identity"),
+}
 _WORDS = 2  # how `words` cuts; an index is searched with the words that it was built with
 
 _ASCII = re.compile(r"\w+(?:\.\w+)*")  # of ASCII alone the next finds the same, in five times as long
@@ -260,7 +266,7 @@ class Index:
         if not path.exists():
             raise JourneyError(f"{self.folder} holds no index.json: give the folder of an index node")
         facts = read_json(path)
-        if not isinstance(facts, dict) or not facts.keys() >= {"passages", "text", "embedder", "fusion", "sizes"}:
+        if not _is_whole(facts):
             raise JourneyError(f"{path} does not describe an index: build the index again")
         if facts.get("words") != _WORDS:
             raise JourneyError(
@@ -282,13 +288,31 @@ class Index:
         path = self.folder / "vectors.npy"
         try:
             vectors = np.load(path, mmap_mode="r")
-        except ValueError as error:
+        except (ValueError, SyntaxError, EOFError, tokenize.TokenError) as error:  # NumPy's header is an expression
             raise JourneyError(f"{path} is damaged ({error}): build the index again") from None
         if made["kind"] == "node":
             return vectors, NodeEncoder.load(self.folder / "encoder.npz", made, model, tokenizer)
         if identity(made["name"]) != made["identity"]:
             raise JourneyError(f"the embedder {made['name']} is not the one of the index: build the index again")
         return vectors, SentenceEncoder(made["name"])
+
+
+def _is_whole(facts: Any) -> bool:
+    """Whether an index.json says all that an index needs, as `journey index` writes it."""
+    kinds = {"passages": int, "text": dict, "embedder": dict, "fusion": dict, "sizes": dict}
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in kinds.items()):
+        return False
+    made, weight = facts["embedder"], facts["fusion"].get("weight")
+    wanted = _OF_EMBEDDER.get(str(made.get("kind")))
+    return (
+        wanted is not None
+        and all(isinstance(made.get(key), str) for key in wanted)
+        and type(made.get("width")) is int
+        and all(isinstance(facts["text"].get(key), str) for key in ("id", "name"))
+        and isinstance(weight, int | float)
+        and 0 <= weight < 1e9
+        and all(type(size) is int for size in facts["sizes"].values())
+    )
 
 
 def choose_weight(index: Index, questions: Sequence[Question]) -> dict[str, Any]:

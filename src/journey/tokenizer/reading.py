@@ -22,14 +22,19 @@ def check_ids(ids: Mapping[str, Any], file: Path) -> dict[str, int]:
     owners: dict[int, str] = {}
     for token, i in ids.items():
         check_token(token, file)
-        if type(i) is not int or not 0 <= i < MOST_IDS:
-            raise JourneyError(
-                f"{file}: the id of {token!r:.60} is {i!r:.40}: it should be a number from 0 to {MOST_IDS:,}"
-            )
+        check_id(i, token, file)
         if i in owners:
             raise JourneyError(f"{file}: {owners[i]!r:.60} and {token!r:.60} both have the id {i}: give each its own")
         owners[i] = token
     return dict(ids)
+
+
+def check_id(i: Any, token: str, file: Path) -> None:
+    """JourneyError for what can be no token's id."""
+    if type(i) is not int or not 0 <= i < MOST_IDS:
+        raise JourneyError(
+            f"{file}: the id of {token!r:.60} is {i!r:.40}: it should be a number from 0 to {MOST_IDS:,}"
+        )
 
 
 def check_token(token: Any, file: Path) -> str:
@@ -97,7 +102,7 @@ def open_backend(data: bytes, file: Path) -> tokenizers.Tokenizer:
         raise JourneyError(
             f"{file} is damaged or no tokenizer.json ({str(error).removeprefix(str(file))[2:]})"
         ) from None
-    _check_panics(state, file)
+    _check_model(state, file)
     try:
         backend = tokenizers.Tokenizer.from_buffer(data.removeprefix(codecs.BOM_UTF8))
         backend.no_truncation()
@@ -111,12 +116,15 @@ def open_backend(data: bytes, file: Path) -> tokenizers.Tokenizer:
     return backend
 
 
-def _check_panics(state: Any, file: Path) -> None:
-    """JourneyError for the two things at which the library is known to panic, with lines of its own on stderr: a merge
-    of what are no tokens that make a third, and an empty text to be replaced."""
+def _check_model(state: Any, file: Path) -> None:
+    """JourneyError for an id up to which the library would count, for many seconds, and for the two things at which it
+    is known to panic, with lines of its own on stderr: a merge of what are no tokens that make a third, and an empty
+    text to be replaced."""
     state = state if isinstance(state, dict) else {}
     model = state["model"] if isinstance(state.get("model"), dict) else {}
     merges, vocab = model.get("merges"), model["vocab"] if isinstance(model.get("vocab"), dict) else {}
+    for token, i in vocab.items():
+        check_id(i, token, file)
     prefix = str(model.get("continuing_subword_prefix") or "")
     for merge in merges if isinstance(merges, list) else ():
         pair = merge.split(" ") if isinstance(merge, str) else merge
