@@ -257,7 +257,7 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
 
     from journey import recipe, runner
     from journey.checkpoint import open_node, open_tokenizer
-    from journey.data import conversations, preferences, sources
+    from journey.data import conversations, preferences, sources, vocabularies
     from journey.data.shards import open_shards
     from journey.model import foreign, huggingface
     from journey.model.config import GPTConfig
@@ -345,7 +345,7 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
     meta = {"vocab_size": len(characters), "itos": dict(enumerate(characters))}
     meta["stoi"] = {c: i for i, c in enumerate(characters)}
     (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
-    yield "nanoGPT's characters", Reader(lambda path: Tokenizer.load(path), folder / "meta.pkl")
+    yield "nanoGPT's characters", Reader(lambda path: vocabularies.find(None, str(path)), folder / "meta.pkl")
 
     write_lines(folder / "source.jsonl", [{"text": f"Number {i} is told of in {i * 7919} words."} for i in range(60)])
     node = text(None, Text(source=str(folder / "source.jsonl")), Run(folder / "node"))

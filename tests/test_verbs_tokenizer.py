@@ -42,7 +42,9 @@ def test_without_a_name_it_is_the_journeys_and_a_node_is_found_by_its_name(mine,
     place = tmp_path / "journeys" / "life"
     place.mkdir(parents=True)
     shutil.copytree("mine", place / "own-1")
-    (place / "own-1" / "lineage.json").write_text(json.dumps({"id": "1" * 64, "name": "own", "stage": "tokenizer"}))
+    (place / "own-1" / "lineage.json").write_text(
+        json.dumps({"id": "1" * 64, "name": "own", "stage": "tokenizer", "parents": [], "files": {}, "metrics": {}})
+    )
     stages = [{"name": "own", "stage": "tokenizer", "path": "own-1"}]
     (place / "plan.json").write_text(json.dumps({"format": 2, "stages": stages}))
     for more in ([], ["--tokenizer", "own"], ["--workspace", place]):
