@@ -189,18 +189,21 @@ def test_the_place_of_a_row(tmp_path: Path, name: str, place: str) -> None:
         ("a.jsonl", "\ufeff \n[" + ",\n".join(MANY) + "]"),
         ("a.JSON", f'{{"version": 1, "data": [{",".join(MANY)}], "names": ["x"]}}'),
         ("a.json", f'{{"rows": [{",".join(MANY)}]}}'),
+        ("a.json.gz", f"[{','.join(MANY)}]"),
+        ("a.ndjson.zst", "\n".join(MANY)),
+        ("a.jsonl.gz", f"[{','.join(MANY)}]"),
         ("a.jsonl", "\n".join(f"[{say(('user', f'Q{i}'), ('assistant', 'A'))[14:-2]}]" for i in range(9))),
     ],
 )
 def test_files_of_other_forms(tmp_path: Path, name: str, content: str) -> None:
-    (tmp_path / name).write_text(content, encoding="utf-8")
+    data = content.encode()
+    if name.endswith(".gz"):
+        data = gzip.compress(data)
+    elif name.endswith(".zst"):
+        data = pyarrow.compress(data, codec="zstd", asbytes=True)
+    (tmp_path / name).write_bytes(data)
     found, left_out = load(tmp_path / name)
     assert [messages[0]["content"] for messages in found] == [f"Q{i}" for i in range(9)] and not left_out
-
-
-def test_a_packed_file(tmp_path: Path) -> None:
-    (tmp_path / "a.ndjson.gz").write_bytes(gzip.compress("\n".join(MANY).encode()))
-    assert len(load(tmp_path / "a.ndjson.gz")[0]) == 9
 
 
 @pytest.mark.parametrize(

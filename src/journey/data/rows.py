@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from journey.data.hub import local
-from journey.data.sources import decode, json_lines, parquet_rows
+from journey.data.records import json_lines, parquet_rows
+from journey.data.textfile import PACKED, chunks
 from journey.errors import JourneyError
 from journey.files import parse_json
 from journey.metrics import Metric, metric
@@ -14,8 +15,11 @@ from journey.metrics import Metric, metric
 Item = TypeVar("Item")
 Say = Callable[[str], None]
 
-LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".jsonl.zst", ".ndjson.zst")
-ENDINGS = (*LINES, ".json", ".parquet")  # compared without case
+LINES, WHOLE = (
+    tuple(ending + packed for packed in ("", *PACKED) for ending in some)
+    for some in ((".jsonl", ".ndjson"), (".json",))
+)
+ENDINGS = (*LINES, *WHOLE, ".parquet")  # compared without case
 SHOWN = 3  # rows left out whose place is said
 
 
@@ -92,7 +96,7 @@ def records(path: Path) -> Iterator[tuple[str, object]]:
         raise JourneyError(f"{path}: cannot read conversations from this kind of file; use one of {', '.join(ENDINGS)}")
     if name.endswith(".parquet"):
         yield from ((f"row {number}", row) for number, row in enumerate(parquet_rows(path), 1))
-    elif name.endswith(".json") or _begins_a_list(path):
+    elif not name.endswith(LINES) or _begins_a_list(path):
         yield from _whole(path)
     else:
         yield from _lines(path)
@@ -104,13 +108,12 @@ def _lines(path: Path) -> Iterator[tuple[str, object]]:
 
 def _begins_a_list(path: Path) -> bool:
     """Whether a file of lines is perhaps one JSON list instead, as some tools name it."""
-    with path.open("rb") as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    return next(chunks(path), "").lstrip().startswith("[")
 
 
 def _whole(path: Path) -> Iterator[tuple[str, object]]:
     """The records of one JSON value, whatever the file's name; where each line is a value of its own, of the lines."""
-    text = decode(path.read_bytes(), path)
+    text = "".join(chunks(path))
     try:
         value = parse_json(text, str(path), "file")
     except JourneyError:
