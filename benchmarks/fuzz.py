@@ -1,6 +1,7 @@
 """Every reader on files that were damaged at random: none may crash, hang or fill the memory.
 
-    python benchmarks/fuzz.py [--seconds 60] [--seed 0] [--only NAME]
+    python benchmarks/fuzz.py [--seconds 10] [--seed 0] [--only NAME]
+    python benchmarks/fuzz.py --guided      inputs that reach new code are kept and changed further (pip install atheris)
 
 Real files of every kind are made, and changed: cut off, bytes turned, parts repeated or left out, values of JSON
 replaced. Each reader reads them in a process of its own. What it may do: read the file, or raise JourneyError, in one
@@ -168,6 +169,11 @@ def attempt(reader: Reader, place: Path, seed: str) -> tuple[str, str]:
         target = place / reader.seed.name
         shutil.copy(reader.seed, target)
         damage(target, rng)
+    return outcome_of(reader, target)
+
+
+def outcome_of(reader: Reader, target: Path) -> tuple[str, str]:
+    """What comes of reading a file or folder, and the traceback of a fault."""
     try:
         reader.read(target)
     except JourneyError as error:
@@ -234,6 +240,65 @@ def fuzz(name: str, reader: Reader, scratch: Path, n: int, seconds: float, seed:
         mine.close()
         seeds = [] if done else seeds[seeds.index(last) + 1 :] if last else []
     return outcome
+
+
+def guided(name: str, reader: Reader, scratch: Path, seconds: float) -> Outcome:
+    """Fuzz the files of a reader's seed, one after the other, by what of our code they reach; a child for each."""
+    outcome, place = Outcome(), scratch / "guided"
+    shutil.rmtree(place, ignore_errors=True)
+    if reader.seed.is_dir():
+        shutil.copytree(reader.seed, place)
+    else:
+        place.mkdir()
+        shutil.copy(reader.seed, place)
+    files = sorted(f for f in place.rglob("*") if f.is_file() and f.name not in reader.skip)
+    for file in files:
+        good, corpus = file.read_bytes(), scratch / "corpus"
+        shutil.rmtree(corpus, ignore_errors=True)
+        corpus.mkdir()
+        (corpus / "seed").write_bytes(good)
+        told = scratch / "told.jsonl"
+        told.write_text("")
+        target = place if reader.seed.is_dir() else file
+        child = multiprocessing.get_context("fork").Process(
+            target=guide, args=(reader, target, file, corpus, told, seconds / len(files)), daemon=True
+        )
+        child.start()
+        child.join(seconds / len(files) + 60)
+        if child.is_alive() or child.exitcode:
+            child.kill()
+            outcome.counts["crash"] += 1
+            outcome.faults.append(f"{file.name}: the process ended with {child.exitcode}")
+        for line in told.read_text().splitlines():
+            came, trace = json.loads(line)
+            outcome.counts[came] += 1
+            outcome.faults += [f"{file.name}: {trace}"] * bool(trace)
+        file.write_bytes(good)
+    return outcome
+
+
+def guide(reader: Reader, target: Path, file: Path, corpus: Path, told: Path, seconds: float) -> None:
+    """The child: libFuzzer's loop, which does not return."""
+    import atheris
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    for module in [module for name, module in sys.modules.items() if name.startswith("journey.")]:
+        for found in vars(module).values():
+            if callable(found) and getattr(found, "__module__", "") == module.__name__ and hasattr(found, "__code__"):
+                atheris.instrument_func(found)
+
+    def one(data: bytes) -> None:
+        file.write_bytes(data)
+        with told.open("a") as said:
+            said.write(json.dumps(outcome_of(reader, target)) + "\n")
+
+    limits = (
+        f"-max_total_time={max(1, round(seconds))}",
+        f"-timeout={SLOWEST:.0f}",
+        f"-max_len={file.stat().st_size + 4096}",
+    )
+    atheris.Setup(["fuzz", str(corpus), *limits, f"-artifact_prefix={corpus}/"], one)
+    atheris.Fuzz()
 
 
 def messages(i: int) -> list[dict[str, str]]:
@@ -385,6 +450,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000, help="at most, for each reader")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="readers whose name holds this")
+    parser.add_argument("--guided", action="store_true", help="by coverage, with atheris")
     asked = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     totals, faults = Counter[str](), []
@@ -396,7 +462,10 @@ def main() -> None:
         for name, reader in list(readers(seeds)):
             if asked.only not in name:
                 continue
-            found = fuzz(name, reader, scratch, asked.files, asked.seconds, asked.seed)
+            if asked.guided:
+                found = guided(name, reader, scratch, asked.seconds)
+            else:
+                found = fuzz(name, reader, scratch, asked.files, asked.seconds, asked.seed)
             n = sum(found.counts[kind] for kind in ("read", "refused", "fault", "hang", "crash"))
             bad = n - found.counts["read"] - found.counts["refused"] + found.counts["memory"]
             print(
