@@ -1,7 +1,7 @@
 """Every reader on files that were damaged at random: none may crash, hang or fill the memory.
 
     python benchmarks/fuzz.py [--seconds 10] [--seed 0] [--only NAME]
-    python benchmarks/fuzz.py --guided      inputs that reach new code are kept and changed further (pip install atheris)
+    python benchmarks/fuzz.py --guided      inputs that reach new code are kept and changed further (needs atheris)
 
 Real files of every kind are made, and changed: cut off, bytes turned, parts repeated or left out, values of JSON
 replaced. Each reader reads them in a process of its own. What it may do: read the file, or raise JourneyError, in one
