@@ -1,5 +1,6 @@
 """What each measure counts: numbers a reader can redo by hand, and verdicts that can go either way."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -329,7 +330,8 @@ def test_pairs_are_counted_by_score_and_words(tmp_path):
     pairs = [pair("p", "a b c", "a", 0.4), pair("q", "a", "a b c d", 0.2)]
     for split, some in (("train", pairs), ("dev", pairs[:1]), ("test", pairs[:1])):
         save(some, tmp_path / f"pairs-{split}.jsonl")
-    (tmp_path / "lineage.json").write_text('{"id": "p", "name": "pairs", "stage": "pairs"}')
+    lineage = {"id": "p", "name": "pairs", "stage": "pairs", "parents": [], "files": {}, "metrics": {}}
+    (tmp_path / "lineage.json").write_text(json.dumps(lineage))
     story = tell(Told(Node(tmp_path), None))
     gap, bias = (shown.estimate for shown in story.changes)
     assert gap.value == pytest.approx(0.3) and bias.value == pytest.approx(-0.5) and bias.unit == "words"

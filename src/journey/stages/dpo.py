@@ -52,7 +52,7 @@ class DPO:
     data: str = names(
         "",
         Input(("pairs",), files="conversations"),
-        "a pairs node, or a .jsonl, .jsonl.gz, .json or .parquet file of preferences",
+        "a pairs node, or a .jsonl, .json (or packed) or .parquet file of preferences",
     )
     max_pairs: Count | None = None
     """Train on no more pairs than this, chosen at random."""

@@ -41,7 +41,7 @@ class Pairs:
     data: str = names(
         "installed-docs",
         Input(("text",), files="conversations"),
-        "documentation whose questions are asked, or a .jsonl, .jsonl.gz, .json or .parquet file of conversations, "
+        "documentation whose questions are asked, or a .jsonl, .json (or packed) or .parquet file of conversations, "
         "whose last answers are the references",
     )
     max_questions: Count | None = 1500

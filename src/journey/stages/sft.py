@@ -45,7 +45,7 @@ class SFT:
     data: str = names(
         "installed-docs",
         Input(("text",), files="conversations"),
-        "documentation whose questions are trained on, or a .jsonl, .jsonl.gz, .json or .parquet file of conversations",
+        "documentation whose questions are trained on, or a .jsonl, .json (or packed) or .parquet of conversations",
     )
     max_examples: Count | None = 5000
     """Train on no more conversations than this, chosen at random."""
