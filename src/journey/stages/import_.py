@@ -88,17 +88,19 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     if before > kept:
         changed.append(f"{before - kept} rows of padding dropped from the vocabulary")
     if characters:
-        changed.append(f"{old.n_ids - kept} ids added for other texts: bytes and parts of characters, the mean of all")
+        changed.append(f"{old.n_ids - kept} ids added for other texts: bytes and parts of characters")
     tokenizer = old.with_chat_tokens()
     rows = tokenizer.n_ids
     added = [token for token, i in tokenizer.special.items() if i >= kept]
+    like = _unlikeliest(source, kept) if characters else None
     if added:
-        changed.append(f"tokens added: {' '.join(added)}; their embeddings are the mean of the others")
+        begin = "the mean of the others" if like is None else "that of the unlikeliest character"
+        changed.append(f"tokens added: {' '.join(added)}; their embeddings are {begin}")
     weights = _float32(source.tensors, config.path)
     starts = source.bos if tokenizer.bos >= kept else None  # a tokenizer with a document mark of another name
     for name in (f"{families.get(source.config.family).embedding}.weight", "lm_head.weight"):
         if name in weights:
-            weights[name] = resized(weights[name], kept, rows, run.seed)
+            weights[name] = resized(weights[name], kept, rows, run.seed, like)
             if starts is not None and starts < kept:
                 weights[name][tokenizer.bos] = weights[name][starts]
     if starts is not None and starts < kept:
@@ -205,18 +207,32 @@ def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any
     return checked
 
 
-def resized(matrix: "Tensor", kept: int, rows: int, seed: int) -> "Tensor":
+def _unlikeliest(source: "Source", kept: int) -> int | None:
+    """The id that the model thinks least of, over a text of ids from all over its vocabulary; None where it cannot be
+    asked."""
+    import torch
+
+    if source.logits is None:
+        return None
+    ids = (torch.arange(1, min(64, source.config.n_ctx) + 1) * 7919 % kept).unsqueeze(0)  # (1, T)
+    with torch.inference_mode():
+        return int(source.logits(ids)[0, :, :kept].log_softmax(-1).mean(0).argmin())
+
+
+def resized(matrix: "Tensor", kept: int, rows: int, seed: int, like: int | None = None) -> "Tensor":
     """The first `kept` rows of an embedding (V, C), then new ones: the mean of those, and a little noise.
 
     A row near zero would have the logit 0 where all others are near -100, and take the whole distribution (Hewitt 2021,
-    "Initializing New Word Embeddings for Pretrained Language Models"). The mean predicts as an average token does.
+    "Initializing New Word Embeddings for Pretrained Language Models"). The mean predicts as an average token does. But
+    many new rows beside few old ones would take a good part of every prediction together: then they begin as the row
+    `like`, of a token that the model hardly ever writes.
     """
     import torch
 
     old = matrix[:kept]
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(rows - kept, old.size(1), generator=generator) * old.std(0) * _NOISE
-    return torch.cat([old, old.mean(0) + noise])
+    return torch.cat([old, (old.mean(0) if like is None else old[like]) + noise])
 
 
 def _float32(tensors: dict[str, "Tensor"], where: str) -> dict[str, "Tensor"]:
