@@ -225,11 +225,19 @@ def test_ctrl_c_saves_and_leaves_no_process(swept, tmp_path):
     command = [sys.executable, "-m", "journey", "sweep", str(recipe), "--workspace", str(workspace)]
     slow = ["--set", "sweep.vary.stages.base.tokens=[30_000_000, 40_000_000]", "--seeds", "1"]
     process = subprocess.Popen([*command, *slow], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    _wait(lambda: len(list(workspace.glob("nodes/.work-*/state/clock.json"))) >= 2, process)
+    _wait(lambda: _in_training(workspace) >= 2, process)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "all work is saved" in said and not _workers(workspace)
     assert any(workspace.glob("nodes/.work-*/state/training/step-*/state.safetensors"))
+
+
+def _in_training(workspace):
+    """How many nodes have shown progress since their text was encoded."""
+    begun = [(path / "clock.json", path / "tokens/data/shards.json") for path in workspace.glob("nodes/.work-*/state")]
+    return sum(
+        clock.exists() and index.exists() and clock.stat().st_mtime > index.stat().st_mtime for clock, index in begun
+    )
 
 
 def _wait(condition, process=None, seconds=120):
