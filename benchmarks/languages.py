@@ -82,7 +82,8 @@ def recall(
         folder = Path(place)
         built.write_words(folder / "index.sqlite", passages, lambda done: None)
         fusion = {"weight": 0.0, "questions": 0, "tried": []}
-        facts = {"passages": len(passages), "text": {}, "embedder": {"kind": "none"}, "fusion": fusion}
+        embedder = {"kind": "none", "name": "none", "width": 0}
+        facts = {"passages": len(passages), "text": {"id": "", "name": ""}, "embedder": embedder, "fusion": fusion}
         built.write_facts(folder, facts)
         index = built.Index(folder, None, None)  # words alone need no model
         start = time.perf_counter()

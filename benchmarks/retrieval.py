@@ -47,7 +47,8 @@ def main() -> None:
         built.write_words(folder / "index.sqlite", passages, lambda done: None)
         seconds = time.perf_counter() - start
         fusion = {"weight": 0.0, "questions": 0, "tried": []}
-        facts = {"passages": len(passages), "text": {}, "embedder": {"kind": "none"}, "fusion": fusion}
+        embedder = {"kind": "none", "name": "none", "width": 0}
+        facts = {"passages": len(passages), "text": {"id": "", "name": ""}, "embedder": embedder, "fusion": fusion}
         built.write_facts(folder, facts)
         index = built.Index(folder, None, None)  # words alone need no model
         plain = Plain([built.words(passage.text) for passage in passages])

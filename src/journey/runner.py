@@ -25,6 +25,9 @@ from journey.stages.inputs import inputs_of
 from journey.stages.run import Run
 
 PLAN = "plan.json"
+# What plan.json holds, and of each stage.
+_PLANNED = {"recipe": str, "seed": int, "stages": list, "measure": dict, "expect": dict}
+_ENTRY = {"name": str, "stage": str, "id": str, "path": str, "parents": list, "data": list}
 FORMAT = 2  # of plan.json and of the ids in it
 _SPARE_DISK = 200e6  # bytes that must stay free beside what the plan needs
 
@@ -252,9 +255,21 @@ def read_plan(workspace: Path) -> dict[str, Any]:
     if not (workspace / PLAN).exists():
         raise JourneyError(f"no journey in {workspace}: `journey run` makes one, or give --workspace")
     plan: dict[str, Any] = read_json(workspace / PLAN)
-    if plan.get("format") != FORMAT:
+    if isinstance(plan, dict) and plan.get("format") != FORMAT:
         raise JourneyError(f"{workspace} was made by an older Journey: give --workspace elsewhere, or delete it")
+    if not _is_plan(plan):
+        raise JourneyError(f"{workspace / PLAN} is damaged: delete it, and `journey run RECIPE` writes it anew")
     return plan
+
+
+def _is_plan(plan: Any) -> bool:
+    """Whether a plan.json holds all that its readers ask for."""
+    if not isinstance(plan, dict) or not all(isinstance(plan.get(key), kind) for key, kind in _PLANNED.items()):
+        return False
+    return all(
+        isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY.items())
+        for entry in plan["stages"]
+    )
 
 
 def find_node(name: str, workspace: Path) -> Node:

@@ -152,7 +152,7 @@ class NodeEncoder:
         try:
             with np.load(path) as arrays:
                 return cls(made, table, tokenizer, arrays["weights"], arrays["mean"], arrays["whiten"])
-        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (ValueError, KeyError, EOFError, NotImplementedError, BadZipFile) as error:
             raise JourneyError(f"{path} is damaged ({error}): build the index again") from None
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:

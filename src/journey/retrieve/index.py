@@ -222,8 +222,10 @@ class Index:
 
     def passage(self, row: int) -> Passage:
         """The passage of a row."""
-        ((id, title, text),) = self._rows("SELECT id, title, text FROM passages WHERE row = ?", row)
-        return Passage(id, title, text)
+        found = self._rows("SELECT id, title, text FROM passages WHERE row = ?", row)
+        if len(found) != 1:
+            raise JourneyError(f"{self.folder / 'index.sqlite'} is damaged (no passage {row}): build the index again")
+        return Passage(*found[0])
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
         """Passage id -> row, for those that are in the index."""
@@ -257,7 +259,7 @@ class Index:
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         try:
             return self._database.execute(statement, values).fetchall()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise JourneyError(f"{self.folder / 'index.sqlite'} is damaged ({error}): build the index again") from None
 
     def _read_facts(self) -> dict[str, Any]:
