@@ -45,8 +45,9 @@ def test_without_a_name_it_is_the_journeys_and_a_node_is_found_by_its_name(mine,
     (place / "own-1" / "lineage.json").write_text(
         json.dumps({"id": "1" * 64, "name": "own", "stage": "tokenizer", "parents": [], "files": {}, "metrics": {}})
     )
-    stages = [{"name": "own", "stage": "tokenizer", "path": "own-1"}]
-    (place / "plan.json").write_text(json.dumps({"format": 2, "stages": stages}))
+    stages = [{"name": "own", "stage": "tokenizer", "id": "1" * 64, "path": "own-1", "parents": [], "data": []}]
+    plan = {"format": 2, "recipe": "life", "seed": 0, "stages": stages, "measure": {}, "expect": {}}
+    (place / "plan.json").write_text(json.dumps(plan))
     for more in ([], ["--tokenizer", "own"], ["--workspace", place]):
         output = journey("tokenizer", "explain", "low", *more)
         assert output.code == 0 and output.out.startswith("own: gpt2 pattern, 266 tokens\n"), output.err
