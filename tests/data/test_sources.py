@@ -53,7 +53,7 @@ BAD = {
     "a.txt": b"good\n\n" * 1000 + b"caf\xe9 \xff\xfe",
     "b.md": b"\xe2\x82",  # the beginning of a character
     "c.jsonl": b'{"text": "fine"}\n\n{"text": "\xe9t\xe9"}\n',
-    "d.jsonl.gz": gzip.compress(b'{"text": "fine"}\n{"text": "\xe9"}\n'),
+    "d.jsonl.gz": gzip.compress(b'{"text": "fine"}\n{"text": "\xe9"}\n', mtime=0),
     "e.jsonl": b'{"text": "\\ud83d!"}\n',  # JSON spells half a character, in good UTF-8
 }
 
@@ -125,8 +125,8 @@ def test_progress_is_told_within_a_file(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "fine"}\n{"text": "\xff"}\n', "a.jsonl: byte 27, in line 2, is not UTF-8; convert it"),
         ("a.txt", b"abc\xffdef", "a.txt: byte 3 is not UTF-8"),
         ("a.jsonl.gz", b"not gzip", "a.jsonl.gz: damaged gzip"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 999)[:-20], "a.jsonl.gz: damaged gzip"),
-        ("a.jsonl.gz", gzip.compress(b"")[:10] + b"\xff" * 40, "a.jsonl.gz: damaged gzip"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 999, mtime=0)[:-20], "a.jsonl.gz: damaged gzip"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 40, "a.jsonl.gz: damaged gzip"),
         ("a.parquet", b"not parquet", "a.parquet: not a parquet file"),
         ("a.parquet", b"", "a.parquet: not a parquet file"),
         ("a.jsonl", '{"text": "x"}\n'.encode("utf-16-le") * 9, "a.jsonl: looks like UTF-16LE without"),
