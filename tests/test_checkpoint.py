@@ -230,6 +230,12 @@ def test_verify_reads_all_and_says_which(copy, journey):
     assert journey("verify", copy.node("chat").path, "--workspace", copy.workspace).code == 2
 
 
+def test_a_folder_from_elsewhere_has_nothing_to_be_compared_with(tmp_path, journey):
+    node = foreign(tmp_path / "a")
+    said = journey("verify", node.path)
+    assert said.code == 2 and f"{node.path} has no lineage.json" in said.out and len(said.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -89,6 +89,8 @@ def compare(node: Node, anew: bool = False) -> None:
 
     What was equal is remembered by size and time, so that the next call reads none of it; `anew` reads all.
     """
+    if not (node.path / LINEAGE).exists():
+        raise JourneyError(f"{node.path} has no {LINEAGE}: nothing says what its files were when it was made")
     known = _compared(node.path) if not anew else {}
     found: dict[str, list[Any]] = {}
     for name, wanted in node.lineage["files"].items():

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from journey import recipe as recipes
 from journey import runner
-from journey.checkpoint import look_at, verdict
+from journey.checkpoint import verdict
 from journey.console import clock, make_console
 from journey.verbs.common import Result, Workspace, home
 
@@ -104,13 +104,13 @@ def verify(
     journey verify base path/to/node
     """
     place = home(workspace, must=not nodes)
-    named = [runner.look_up(name, place) for name in nodes]
-    said = {node.path: verdict(node, anew=True) for node in named or runner.made_nodes(place / "nodes")}
-    for path, altered in said.items():
-        print(altered or f"{path}: {len(look_at(path).lineage['files'])} files as they were made")
-    bad = sum(altered is not None for altered in said.values())
-    found = [{"path": str(path), "altered": altered} for path, altered in said.items()]
-    error = f"{bad} of {len(said)} nodes are not as they were made" if bad else None
+    found = []
+    for node in [runner.look_up(name, place) for name in nodes] or runner.made_nodes(place / "nodes"):
+        altered = verdict(node, anew=True)
+        print(altered or f"{node.path}: {len(node.lineage['files'])} files as they were made")
+        found.append({"path": str(node.path), "altered": altered})
+    bad = sum(one["altered"] is not None for one in found)
+    error = f"{bad} of {len(found)} nodes are not as they were made" if bad else None
     return Result(path=place, more={"nodes": found}, ok=not bad, error=error, bad_input=True)
 
 
