@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
-from journey.files import digest, read_json, sha256_file, write_json
-from journey.model.opening import read_config, read_object
+from journey.files import digest, read_json, read_object, sha256_file, write_json
+from journey.model.opening import read_config
 
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer

@@ -11,7 +11,6 @@ import io
 import os
 import shlex
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,6 +148,8 @@ def _refused_by_system(error: OSError) -> str:
 
 def _our_fault(error: BaseException) -> str:
     """A mistake of ours, in a line too; where it happened is kept in a file, to be reported with it."""
+    import tempfile
+
     with tempfile.NamedTemporaryFile("w", prefix="journey-fault-", suffix=".txt", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
     said = str(error).partition("\n")[0]

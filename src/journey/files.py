@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,22 @@ def read_json(path: Path) -> Any:
         raise JourneyError(f"{path} does not exist") from None
     except JourneyError as error:
         raise JourneyError(f"{error}: it is damaged, restore or delete it") from None
+
+
+def read_object(path: Path, longest: int) -> dict[str, Any]:
+    """The JSON object in a file of at most so many bytes. Errors: JourneyError for any other."""
+    check_file(path)
+    if path.stat().st_size > longest:
+        raise JourneyError(f"{path} has {path.stat().st_size:,} bytes, and more than {longest:,} are not read")
+    saved = read_json(path)
+    if not isinstance(saved, dict):
+        raise JourneyError(f"{path} is no object: it is damaged")
+    return saved
+
+
+def holds(value: Any, kinds: Mapping[str, type]) -> bool:
+    """Whether a JSON value is an object with at least these keys, each of its kind."""
+    return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in kinds.items())
 
 
 def publish(folder: Path, final: Path) -> None:

@@ -17,7 +17,7 @@ from journey import reasons
 from journey.checkpoint import LINEAGE, Node, look_at, open_node
 from journey.console import Console, clock
 from journey.errors import JourneyError, nearest
-from journey.files import read_json, write_json
+from journey.files import holds, read_json, write_json
 from journey.recipe import Recipe, Step
 from journey.stages import load
 from journey.stages.cost import MEASURING, Cost
@@ -264,12 +264,7 @@ def read_plan(workspace: Path) -> dict[str, Any]:
 
 def _is_plan(plan: Any) -> bool:
     """Whether a plan.json holds all that its readers ask for."""
-    if not isinstance(plan, dict) or not all(isinstance(plan.get(key), kind) for key, kind in _PLANNED.items()):
-        return False
-    return all(
-        isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY.items())
-        for entry in plan["stages"]
-    )
+    return holds(plan, _PLANNED) and all(holds(entry, _ENTRY) for entry in plan["stages"])
 
 
 def find_node(name: str, workspace: Path) -> Node:

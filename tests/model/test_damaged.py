@@ -360,17 +360,15 @@ def test_a_type_that_no_weight_has(gpt2, of):
         refused(gpt2, "quantized weights are not read|cannot read|damaged|is needed")  # of F4 torch has pairs
 
 
+def misshapen(value):
+    """Of another shape, another number of dimensions, or another type."""
+    return value[None], value[:-1], value[:0], value.flatten()[0], value.new_zeros(0), value.to(torch.int32)
+
+
 def test_weights_of_another_shape_or_number_of_dimensions(folder):
     weights = load_file(folder / "model.safetensors")
     for name, value in weights.items():
-        for other in (
-            value[None],
-            value[:-1],
-            value[:0],
-            value.flatten()[0],
-            value.new_zeros(0),
-            value.to(torch.int32),
-        ):
+        for other in misshapen(value):
             save_file(weights | {name: other.clone()}, folder / "model.safetensors")
             refused(folder, "is needed|quantized weights")
 
@@ -381,14 +379,7 @@ def test_bare_weights_of_another_shape(folders, tmp_path, family):
     given = {"n_head": 4} if family == "gpt2" else {"n_ctx": 32, "rope_theta": 1e4}
     given |= {"n_head": 4} if family == "llama" else {}
     for name, value in weights.items():
-        for other in (
-            value[None],
-            value[:-1],
-            value[:0],
-            value.flatten()[0],
-            value.new_zeros(0),
-            value.to(torch.int32),
-        ):
+        for other in misshapen(value):
             save_file(weights | {name: other.clone()}, tmp_path / "w.safetensors")
             table = name.endswith(("wpe.weight", "wte.weight", "embed_tokens.weight"))
             if table and other.is_floating_point() and other.shape[1:] == value.shape[1:]:

@@ -20,6 +20,11 @@ BATCH, BATCH_BYTES = 256, 64 << 20  # rows of a parquet file that are read at on
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
+def excerpt(name: str) -> str:
+    """The beginning of a name or word of a file, fit for one line of a message."""
+    return repr(name[:40])[1:-1]
+
+
 def json_lines(
     path: Path, file: BinaryIO | None = None, replaced: Counter[str] | None = None
 ) -> Iterator[tuple[int, object]]:

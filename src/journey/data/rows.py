@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from journey.data.hub import local
-from journey.data.records import json_lines, parquet_rows
+from journey.data.records import excerpt, json_lines, parquet_rows
+from journey.data.source import SHOWN
 from journey.data.textfile import PACKED, chunks
 from journey.errors import JourneyError
 from journey.files import parse_json
@@ -20,7 +21,6 @@ LINES, WHOLE = (
     for some in ((".jsonl", ".ndjson"), (".json",))
 )
 ENDINGS = (*LINES, *WHOLE, ".parquet")  # compared without case
-SHOWN = 3  # rows left out whose place is said
 
 
 class Unusable(Exception):
@@ -58,11 +58,6 @@ def read(
     if left_out:
         _tell(path, len(found), left_out, shown, say)
     return found, left_out
-
-
-def excerpt(text: str) -> str:
-    """The beginning of a name or word of a file, fit for one line of a message."""
-    return repr(text[:40])[1:-1]
 
 
 def reasons(left_out: Counter[str]) -> str:

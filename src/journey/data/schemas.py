@@ -10,7 +10,8 @@ from itertools import product
 from typing import Any
 
 from journey.chat import ROLES
-from journey.data.rows import Unusable, excerpt
+from journey.data.records import excerpt
+from journey.data.rows import Unusable
 from journey.errors import JourneyError, nearest
 from journey.files import parse_json
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from journey.chat import BOS
 from journey.data import installed
 from journey.data.cutting import BLANK_LINE, PIECE, Cut, blank_lines, documents, n_bytes, split_text
-from journey.data.records import json_lines, json_values, parquet_rows, parquet_texts
+from journey.data.records import excerpt, json_lines, json_values, parquet_rows, parquet_texts
 from journey.data.source import Document, Notes, Progress, Source, silent
 from journey.data.textfile import LONGEST, PACKED, NotUtf8, chunks, decode, is_packed, reading
 from journey.errors import JourneyError, nearest
@@ -243,7 +243,7 @@ def row_texts(rows: Iterable[tuple[int, object]], path: Path, what: str, notes: 
         text, reason = text_of(record)
         if reason:
             where = f"{path}, {what} {number}"
-            columns = f"; it has {excerpt(record)}" if isinstance(record, dict) else ""
+            columns = f"; it has {columns_of(record)}" if isinstance(record, dict) else ""
             error = f'{where}: {reason}{columns}; each {what} should be {{"text": "..."}}'
             if strict:
                 raise JourneyError(error)
@@ -260,9 +260,9 @@ def row_texts(rows: Iterable[tuple[int, object]], path: Path, what: str, notes: 
         raise JourneyError(first)
 
 
-def excerpt(record: dict[str, object]) -> str:
+def columns_of(record: dict[str, object]) -> str:
     """The columns of a record, fit for a line."""
-    names = [repr(name[:40])[1:-1] for name in islice(record, 8)]
+    names = map(excerpt, islice(record, 8))
     return ", ".join([*names, *(["…"] if len(record) > 8 else [])]) or "nothing"
 
 

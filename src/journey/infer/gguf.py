@@ -79,7 +79,8 @@ def write(
             writer.add_float32(f"{family.gguf}.{key}", value)
         else:
             writer.add_uint32(f"{family.gguf}.{key}", value)
-    _add_tokenizer(writer, model.config, tokenizer, template)
+    pre = _pre_tokenizer(tokenizer)
+    _add_tokenizer(writer, model.config, tokenizer, pre, template)
 
     sizes = []
     for tensor_name, tensor in tensors(model):
@@ -96,7 +97,7 @@ def write(
         writer.write_tensor_data(_packed(tensor_name, tensor.cpu().numpy(), stored))
     writer.close()
     try:
-        proof.prove(path, tokenizer, _pre_tokenizer(tokenizer))
+        proof.prove(path, tokenizer, pre)
     except JourneyError:
         path.unlink()
         raise
@@ -157,9 +158,8 @@ def _pre_tokenizer(tokenizer: Tokenizer) -> str:
     return PRE_TOKENIZERS[cut]
 
 
-def _add_tokenizer(writer: GGUFWriter, config: GPTConfig, tokenizer: Tokenizer, template: str) -> None:
+def _add_tokenizer(writer: GGUFWriter, config: GPTConfig, tokenizer: Tokenizer, pre: str, template: str) -> None:
     """Tokens, merges and special ids: llama.cpp makes the same ids of a text, adds none, and stops where we do."""
-    pre = _pre_tokenizer(tokenizer)
     ids = tokenizer.backend.get_vocab(with_added_tokens=True)
     padding = config.vocab_size - tokenizer.n_ids
     if not 0 <= padding < _MOST_PADDING:

@@ -4,20 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from journey.errors import JourneyError
-from journey.files import check_file, read_json
+from journey.files import read_object
 
 _LONGEST_CONFIG = 4 << 20  # bytes; one has some thousands
-
-
-def read_object(path: Path, longest: int) -> dict[str, Any]:
-    """The JSON object in a file of at most so many bytes. Raises JourneyError for any other."""
-    check_file(path)
-    if path.stat().st_size > longest:
-        raise JourneyError(f"{path} has {path.stat().st_size:,} bytes, and more than {longest:,} are not read")
-    saved = read_json(path)
-    if not isinstance(saved, dict):
-        raise JourneyError(f"{path} is no object: it is damaged")
-    return saved
 
 
 def read_config(folder: Path) -> dict[str, Any]:

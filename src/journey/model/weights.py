@@ -6,8 +6,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.files import check_file
-from journey.model.opening import read_object
+from journey.files import check_file, read_object
 
 # Best first, as transformers has it: a folder that was saved to twice keeps the index of the first time.
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")

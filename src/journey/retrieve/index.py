@@ -24,7 +24,7 @@ import regex
 from journey.data.questions import Question
 from journey.data.words import IGNORED, SPACED, UNSPACED
 from journey.errors import JourneyError
-from journey.files import read_json, write_json
+from journey.files import holds, read_json, write_json
 from journey.model.gpt import GPT
 from journey.retrieve.embed import Encoder, NodeEncoder, SentenceEncoder, identity
 from journey.retrieve.passages import Passage, gold
@@ -301,16 +301,15 @@ class Index:
 
 def _is_whole(facts: Any) -> bool:
     """Whether an index.json says all that an index needs, as `journey index` writes it."""
-    kinds = {"passages": int, "text": dict, "embedder": dict, "fusion": dict, "sizes": dict}
-    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in kinds.items()):
+    if not holds(facts, {"passages": int, "text": dict, "embedder": dict, "fusion": dict, "sizes": dict}):
         return False
     made, weight = facts["embedder"], facts["fusion"].get("weight")
     wanted = _OF_EMBEDDER.get(str(made.get("kind")))
     return (
         wanted is not None
-        and all(isinstance(made.get(key), str) for key in wanted)
+        and holds(made, dict.fromkeys(wanted, str))
         and type(made.get("width")) is int
-        and all(isinstance(facts["text"].get(key), str) for key in ("id", "name"))
+        and holds(facts["text"], {"id": str, "name": str})
         and isinstance(weight, int | float)
         and 0 <= weight < 1e9
         and all(type(size) is int for size in facts["sizes"].values())

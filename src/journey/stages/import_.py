@@ -180,8 +180,7 @@ def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any
     if source.logits is None:
         run.say(f"logits not checked: {source.unchecked}")
         return {"unchecked": source.unchecked}
-    T = min(64, source.config.n_ctx)
-    ids = (torch.arange(1, T + 1) * 7919 % kept).unsqueeze(0)  # (1, T), from all over the vocabulary
+    ids = _probe(source, kept)
     with torch.inference_mode():
         ours = huggingface.load(folder).eval()(ids)[..., :kept]
         theirs = source.logits(ids)[..., :kept]
@@ -195,7 +194,7 @@ def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any
         checked: dict[str, Any] = {
             "logits": difference,
             "largest_logit": size,
-            "convention": f"largest difference of a logit, {T} positions x {kept} tokens",
+            "convention": f"largest difference of a logit, {ids.size(1)} positions x {kept} tokens",
         }
         run.say(f"logits checked: they differ by {difference:.1e} at most")
         if source.exact_gelu is not None:
@@ -208,15 +207,20 @@ def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any
 
 
 def _unlikeliest(source: "Source", kept: int) -> int | None:
-    """The id that the model thinks least of, over a text of ids from all over its vocabulary; None where it cannot be
-    asked."""
+    """The id that the model thinks least of, after ids from all over its vocabulary; None where it cannot be asked."""
     import torch
 
     if source.logits is None:
         return None
-    ids = (torch.arange(1, min(64, source.config.n_ctx) + 1) * 7919 % kept).unsqueeze(0)  # (1, T)
     with torch.inference_mode():
-        return int(source.logits(ids)[0, :, :kept].log_softmax(-1).mean(0).argmin())
+        return int(source.logits(_probe(source, kept))[0, :, :kept].log_softmax(-1).mean(0).argmin())
+
+
+def _probe(source: "Source", kept: int) -> "Tensor":
+    """Ids from all over the vocabulary, (1, T)."""
+    import torch
+
+    return (torch.arange(1, min(64, source.config.n_ctx) + 1) * 7919 % kept).unsqueeze(0)
 
 
 def resized(matrix: "Tensor", kept: int, rows: int, seed: int, like: int | None = None) -> "Tensor":

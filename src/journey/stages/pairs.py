@@ -97,7 +97,7 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     model, tokenizer = open_pair(parent.path)
     shape = model.config
     limit = shape.n_ctx - config.max_new_tokens
-    if config.max_new_tokens < 1 or limit < 1:
+    if limit < 1:
         raise JourneyError(f"max_new_tokens {config.max_new_tokens} leaves no room in a context of {shape.n_ctx}")
     found, left_out = _read(config, run)
     asked = {name: _fitting(questions, tokenizer, limit, run, name) for name, questions in found.items()}

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from journey.data.cutting import PIECE, Cut
+from journey.data.cutting import BLANK_LINE, LINE, PIECE, Cut
 from journey.data.sources import ENDINGS, SOURCES, told
 from journey.errors import JourneyError
 from journey.fields import Count, Share
@@ -38,7 +38,7 @@ class Text:
     """Read no more than this much text."""
     errors: Literal["strict", "replace"] = "strict"
     """Bytes that are not UTF-8: refuse the file, or replace them by U+FFFD and count them."""
-    separator: str = "blank-line"
+    separator: str = BLANK_LINE
     """Where the documents of .txt and .md files end: blank-line (paragraphs are put together to 4 kB), line, or a
     string such as "<|endoftext|>"."""
     strict: bool = False
@@ -136,7 +136,7 @@ def noticed(facts: dict[str, Any], separator: str) -> list[str]:
         n, first = sum(reasons.values()), "; ".join(facts["first_left_out"])
         more = "; …" if n > len(facts["first_left_out"]) else ""
         lines.append(f"{several(n, 'row')} left out ({why}): {first}{more}")
-    by = {"blank-line": "blank lines", "line": "lines"}.get(separator, separator)
+    by = {BLANK_LINE: "blank lines", LINE: "lines"}.get(separator, separator)
     if finer := facts.get("cut_finer"):
         lines.append(
             f"{several(finer['documents'], 'document')} by {by}, which are too few: all is cut into pieces of whole "

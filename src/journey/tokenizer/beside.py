@@ -31,6 +31,8 @@ class Kind(NamedTuple):
     """Whether text is brought to NFC."""
     named: dict[str, str]
     """The special tokens that it has where no file names others."""
+    space_before: bool = False
+    """Whether a space is put before every text, which the folder says, not the class."""
 
 
 _GPT2 = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
@@ -70,12 +72,7 @@ def kind_of(folder: Path) -> Kind:
             f"{folder}: its tokenizer_class {name:.60} is none of {', '.join(KINDS)}: save it with a tokenizer.json, "
             "as AutoTokenizer.from_pretrained(folder).save_pretrained(folder) does"
         )
-    return KINDS[name]
-
-
-def puts_space_before(folder: Path) -> bool:
-    """Whether a space is put before every text."""
-    return _object(folder / CONFIG).get("add_prefix_space") is True
+    return KINDS[name]._replace(space_before=config.get("add_prefix_space") is True)
 
 
 def read_beside(folder: Path, named: Mapping[str, str]) -> Beside:

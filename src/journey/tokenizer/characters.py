@@ -7,12 +7,9 @@ encoded; a text of known characters becomes nanoGPT's ids.
 
 from typing import Any
 
-import tokenizers
-from tokenizers import decoders, models
-
 from journey.errors import JourneyError
 from journey.tokenizer.codec import ALPHABET, BYTE_TO_CHAR, Merge
-from journey.tokenizer.formats import Tokenizer, pre_tokenizer
+from journey.tokenizer.formats import Tokenizer, byte_level
 
 META = "meta.pkl"
 _PATTERN = "gpt2"  # it cuts between characters alone, and so cuts none of them
@@ -37,10 +34,7 @@ class Characters(Tokenizer):
             merges |= {("".join(symbols[:end]), symbols[end]): None for end in range(1, len(symbols))}
         for part in [*ALPHABET, *(left + right for left, right in merges)]:
             ids.setdefault(part, len(ids))
-        backend = tokenizers.Tokenizer(models.BPE(ids, list(merges)))
-        backend.pre_tokenizer = pre_tokenizer(_PATTERN)
-        backend.decoder = decoders.ByteLevel()
-        made = cls(backend, _PATTERN)
+        made = cls(byte_level(ids, list(merges), _PATTERN), _PATTERN)
         made.n_characters = len(known)
         return made
 

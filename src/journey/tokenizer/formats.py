@@ -21,7 +21,7 @@ from journey.chat import END as EOS
 from journey.errors import JourneyError
 from journey.files import digest, read_json, write_bytes, write_json, write_text
 from journey.machine import cores
-from journey.tokenizer.beside import Beside, add, kind_of, puts_space_before, read_beside, with_tokens
+from journey.tokenizer.beside import Beside, add, kind_of, read_beside, with_tokens
 from journey.tokenizer.codec import ALPHABET, PATTERNS, Merge, check, splitter, vocabulary
 from journey.tokenizer.ranks import is_safe, merges_of, ranks_of
 from journey.tokenizer.reading import check_ids, open_backend, read_ids, read_merges, read_ranks
@@ -55,7 +55,7 @@ class Tokenizer:
         cls, merges: Sequence[Merge], pattern: str = "gpt2", specials: Sequence[str] = SPECIALS
     ) -> Tokenizer:
         """The tokenizer of these merges: 256 bytes, then the merges, then the special tokens."""
-        backend = _backend(vocabulary(merges, specials), merges, pattern)
+        backend = byte_level(vocabulary(merges, specials), merges, pattern)
         backend.add_special_tokens(list(specials))
         return cls(backend, pattern)
 
@@ -97,8 +97,8 @@ class Tokenizer:
         for token, i in found.ids.items():
             if ids.get(token, i) != i:
                 raise JourneyError(f"{encoder}: {token!r:.60} has the id {ids[token]}, and {i} beside it: leave one")
-        backend = _backend(ids, merges, kind.pattern)
-        if puts_space_before(folder):
+        backend = byte_level(ids, merges, kind.pattern)
+        if kind.space_before:
             backend.pre_tokenizer = pre_tokenizer(kind.pattern, add_prefix_space=True)
         if kind.nfc:
             backend.normalizer = normalizers.NFC()
@@ -112,7 +112,7 @@ class Tokenizer:
         if _rest_of(file).is_file():
             pattern, specials = _read_rest(file, ids)
         # tiktoken takes a piece that is a token as it is, without asking the merges; Llama 3 relies on it.
-        backend = _backend(ids | specials, merges_of(ids), pattern, ignore_merges=True)
+        backend = byte_level(ids | specials, merges_of(ids), pattern, ignore_merges=True)
         backend.add_special_tokens(list(specials))
         return cls(backend, pattern)
 
@@ -289,11 +289,11 @@ def pre_tokenizer(pattern: str, add_prefix_space: bool = False) -> pre_tokenizer
     if pattern == "gpt2":  # built into ByteLevel, and known to every reader of tokenizer.json in this form
         return pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     split = pre_tokenizers.Split(Regex(PATTERNS[pattern]), "isolated")
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=False)
-    return pre_tokenizers.Sequence([split, byte_level])
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=False)
+    return pre_tokenizers.Sequence([split, as_bytes])
 
 
-def _backend(
+def byte_level(
     ids: dict[str, int], merges: Sequence[Merge], pattern: str, ignore_merges: bool = False
 ) -> tokenizers.Tokenizer:
     """Byte-level BPE of the `tokenizers` library, nothing added. An unknown pattern raises JourneyError."""
