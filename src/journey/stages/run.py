@@ -99,7 +99,8 @@ class Run:
     def _clear(self) -> None:
         """After bad input: nothing stays but what a later call can go on from."""
         shutil.rmtree(self.folder)
-        if not _begun(self.scratch):
+        (self.scratch / _SETTINGS).unlink()  # who changes a setting now, does what the error asks for
+        if {path.name for path in self.scratch.iterdir()} <= {_CLOCK}:
             shutil.rmtree(self.folder.parent)
 
     @property
@@ -188,7 +189,8 @@ class Stage:
             began = read_json(path)
             mine = path.parts[-3] == f".work-{id[:12]}"
             same_place = (began["out"], began["stage"]) == (str(run.out), self.name)
-            if run.fork or mine or not same_place or not _begun(path.parent):
+            trained = any(path.parent.glob("**/step-*"))  # a saved state of a training, not what is quickly made again
+            if run.fork or mine or not same_place or not trained:
                 continue
             other = differing(began["config"], chosen(config), type(config)) or "its input"
             raise JourneyError(
@@ -274,11 +276,6 @@ def stage(
 def identify(stage: Stage, config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
     """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
     return stage.id(config, parents, inputs_of(config, given), seed)
-
-
-def _begun(scratch: Path) -> bool:
-    """Whether there is something to go on from, beside what every run writes."""
-    return any(path.name not in (_SETTINGS, _CLOCK) for path in scratch.iterdir())
 
 
 def _origin(node: Node) -> dict[str, Any]:
