@@ -23,9 +23,9 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     device = x.device.type
     rows = max(_FEWEST_ROWS, _AT_A_TIME.get(device, _AT_A_TIME["cpu"]) // len(weight))
     low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    if device == "cpu" and low is None and hasattr(F, "linear_cross_entropy"):
-        # torch's own (2.13), the same algorithm. In bf16 it multiplies in fp32 on a CPU; torch.compile cannot see
-        # through it, and without options, which is how torch.compile takes it, it holds all logits.
+    eager = not torch.compiler.is_compiling()
+    if device == "cpu" and low is None and eager and hasattr(F, "linear_cross_entropy"):
+        # torch's own (2.13), the same algorithm, but closed to torch.compile, and on a CPU its bf16 multiplies in fp32.
         options = nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
         return F.linear_cross_entropy(x, weight, targets, options=options)
     training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
