@@ -18,7 +18,7 @@ from journey.measures import MEASURES
 from journey.measures import load as load_measure
 from journey.measuring import Measuring, default_configs, measures_of
 from journey.stages import STAGES, a, goes_on_from, kind_of, load
-from journey.stages.inputs import Input, Named, named, resolve
+from journey.stages.inputs import Input, Named, named, resolve, written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,10 +319,11 @@ class Document:
         """A dataclass of these values, each of the type that its field wants."""
         hints = typing.get_type_hints(kind, include_extras=True)
         self.only(mapping, tuple(hints), at)
+        fields = {field.name: field for field in dataclasses.fields(kind)}
         values = {}
         for key, value in mapping.items():
             try:
-                values[key] = fit(value, hints[key])
+                values[key] = fit(written(value, fields[key]), hints[key])
             except ValueError as error:
                 raise JourneyError(f"{self.at((*at, key))}: {key}: {error}") from None
         try:
@@ -353,7 +354,11 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
         if step.stage == "text":
             continue
         given = {}
-        for field, wanted, value in named(step.config):
+        try:
+            naming = list(named(step.config))
+        except JourneyError as error:
+            raise JourneyError(f"{step.where}: {error}") from None
+        for field, wanted, value in naming:
             below = {name: kind for name, kind in kinds.items() if kind in wanted.kinds}
             found = resolve(value, wanted, below | above)
             if found is None or found.kind not in ("", *wanted.kinds) or (found.what == "step" and value not in above):

@@ -13,17 +13,16 @@ from journey.files import write_json
 from journey.machine import memory
 from journey.metrics import metric
 from journey.model.families import FamilyName
-from journey.stages import kind_of
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
+from journey.stages.rows import open_rows, said, together
 from journey.stages.run import Run, Stopped, stage
 
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus
-    from journey.data.stream import TokenStream
+    from journey.data.stream import Stream
     from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
-    from journey.train.loop import Rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,11 @@ class Training:
 class Pretrain(Training):
     """Settings of the pretrain stage."""
 
-    data: str = names("installed-docs", Input(("text", "tokens")), "the text to train on, or its tokens")
+    data: str = names(
+        "installed-docs",
+        Input(("text", "tokens"), mixes=True),
+        "the text to train on, or its tokens, or a mixture of several: docs=0.7,code=0.3",
+    )
     family: FamilyName = "qwen3"
     """Architecture, saved under its standard Hugging Face name."""
     n_layer: Count = 4
@@ -127,9 +130,9 @@ def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
     check_memory(shape.n_params)
     torch.manual_seed(run.seed)
     model = GPT(shape)
-    rows = stream("data", tokenizer, config.n_ctx, run)
+    rows, dev = open_rows("data", config, tokenizer, config.n_ctx, run)
     tokens = budget(config, len(rows), model.config.flops_per_token(config.n_ctx))
-    return fit(model, tokenizer, rows, {"": run.corpora["data"]}, dataclasses.replace(config, tokens=tokens), run)
+    return fit(model, tokenizer, rows, dev, dataclasses.replace(config, tokens=tokens), run)
 
 
 def check_memory(n_params: int) -> None:
@@ -149,24 +152,8 @@ def budget(config: Pretrain, epoch: int, flops_per_token: float) -> int:
     return round(config.flops / flops_per_token) if config.flops is not None else config.tokens
 
 
-def stream(field: str, tokenizer: "Tokenizer", T: int, run: Run) -> "TokenStream":
-    """The training split of the text that a config field names, as rows of T tokens.
-
-    They are read from the shards of a prepare node; those of a text are made first, and a resumed run finds them again.
-    """
-    from journey.data import shards
-    from journey.data.stream import TokenStream
-
-    if kind_of(run.given[field]) == "tokens":
-        folder = run.given[field].path
-    else:
-        folder = run.scratch / "tokens" / field
-        shards.write(run.corpora[field], tokenizer, ("train",), folder, progress=run.progress)
-    return TokenStream(shards.open_shards(folder, "train", tokenizer), T, run.seed)
-
-
 def fit(
-    model: "GPT", tokenizer: "Tokenizer", rows: "Rows", dev: dict[str, "Corpus"], config: Training, run: Run
+    model: "GPT", tokenizer: "Tokenizer", rows: "Stream", dev: dict[str, "Corpus"], config: Training, run: Run
 ) -> dict[str, Any]:
     """Run the loop, save the model with its tokenizer, and say what came out.
 
@@ -181,6 +168,8 @@ def fit(
     steps = config.tokens // (config.batch_size * T)
     if steps < 1:
         raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
+    epochs = rows.epochs(steps * config.batch_size)
+    run.say(f"{run.name}: {steps:,} steps read {said(epochs)}")
     documents = {suffix: text.documents("dev")[: config.dev_documents] for suffix, text in dev.items()}
 
     def evaluate(model: "GPT") -> dict[str, float]:
@@ -190,7 +179,7 @@ def fit(
             nats = sum(score["nats"] for score in scores)
             numbers[f"dev_bits_per_byte{suffix}"] = nats / math.log(2) / sum(score["bytes"] for score in scores)
             numbers[f"dev_perplexity{suffix}"] = math.exp(nats / sum(score["tokens"] for score in scores))
-        return numbers
+        return together(numbers, rows)
 
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     history = train(
@@ -227,6 +216,7 @@ def fit(
         "metrics": {
             "parameters": metric(model.config.n_params),
             "steps": metric(steps),
+            **{f"epochs{suffix}": metric(times, convention="times read") for suffix, times in epochs.items()},
             **{key: metric(value, convention=convention) for key, value in last.items() if key.startswith("dev_")},
         },
     }
