@@ -342,6 +342,7 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
 
     Texts come first: every model is measured on every text of the life.
     """
+    from journey.data.sources import name_of
     from journey.stages.text import Text
 
     texts = [step for step in steps if step.stage == "text"]
@@ -368,7 +369,7 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
                     f'{step.where}: {field}: "{value}" is a node of another journey: name a stage, or its own source'
                 )
             if found.what == "source" and found.value not in made:
-                name = _free_name(Path(found.value).stem or "text", taken)
+                name = _free_name(name_of(found.value), taken)
                 taken.add(name)
                 above[name], made[found.value] = "text", name
                 texts.append(Step(name, "text", (), Text(source=found.value), seed, {}, step.where))

@@ -284,10 +284,11 @@ def _find_given(config: Any, run: Run) -> None:
 
 def text_of(source: str, folder: Path, seed: int, console: Console) -> Node:
     """The text node of a built-in source or of files, made in `folder` if it is not there yet."""
+    from journey.data.sources import name_of
     from journey.stages.text import Text, text
 
     config = Text(source=source)
-    name = Path(config.source).stem or "text"
+    name = name_of(config.source)
     place = folder / f"{name}-{identify(text, config, [], {}, seed)[:10]}"
     return text(None, config, Run(place, seed=seed, name=name, console=console))
 
