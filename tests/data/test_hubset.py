@@ -144,10 +144,12 @@ def test_a_path_is_a_file_a_folder_or_a_pattern(hubs):
     hubs.sets["o/set"] = [], dict.fromkeys(names, b"")
     for path, wanted in {
         "en": names[1:4], "en/": names[1:4], "en/a.jsonl": names[1:2], "*/a.jsonl": names[:2], "en/*": names[1:3],
-        "**/*.jsonl": names[:2], "e?/b*": names[2:3],
+        "**/*.jsonl": names[:2], "e?/b*": names[2:3], "en/**": names[1:4], "**/en/**/c.txt": names[3:4],
+        "en/**/*.txt": names[3:4], "[de][de]/*": names[:1],
     }.items():  # fmt: skip
         hubset.find.cache_clear()
         assert hubset.find(f"hub:o/set/{path}").files == wanted, path
+    assert not hubset._matches("a" * 60, "*a" * 40 + "b") and not hubset._matches("a/" * 60, "**/*/" * 40 + "b")
     assert hubset.find("hub:o/set").files == names[:3]  # the commonest kind
 
 
@@ -328,6 +330,12 @@ def test_without_a_network_a_plan_is_of_the_commit_last_seen(hubs, monkeypatch, 
     assert hubset.find("hub:o/set") == before and hubs.waited == []
     assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err
     assert "HF_HUB_OFFLINE is set" in refusal(hubset.find, "hub:o/other")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hubs.says = lambda path, number: (503, {})
+    hubset.find.cache_clear()
+    assert hubset.find("hub:o/set") == before and hubs.waited == [1]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    close_session()
     (kept,) = Path(constants.HF_HOME).rglob("*.json")
     kept.write_text("{")
     hubset.find.cache_clear()
@@ -337,3 +345,10 @@ def test_without_a_network_a_plan_is_of_the_commit_last_seen(hubs, monkeypatch, 
 def test_a_hub_source_is_no_folder_to_read(hubs):
     assert "make a text of it first" in refusal(lambda: list(sources.read("fineweb-edu")))
     assert 'did you mean "redpajama"?' in refusal(sources.files, "redpyjama")
+
+
+def test_a_folder_here_comes_before_a_name_of_the_hub(hubs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "the-pile").mkdir()
+    (tmp_path / "the-pile" / "00.jsonl.zst").write_bytes(zst(lines(rows(3))))
+    assert len(list(sources.read("the-pile"))) == 3 and not hubs.asked

@@ -4,6 +4,7 @@
 is the data set itself, read as it streams by (`data.hubset`).
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,9 @@ SETS = {
 
 
 def spelled(source: str) -> str:
-    """The full spelling of a source of text that is a data set of the Hub; empty for any other source."""
-    full = SETS.get(source, source)
+    """The full spelling of a source of text that is a data set of the Hub; empty for any other source, such as a folder
+    here that has the name of one of SETS."""
+    full = SETS.get(source, source) if not os.path.lexists(source) else source
     return full if full.startswith(PREFIX) else ""
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from journey.console import Console
 from journey.data.cutting import Cut
 from journey.data.hub import refusals, spelled
-from journey.data.remote import BLOCK, TIMEOUT, Away, RemoteFile, patiently
+from journey.data.remote import BLOCK, TIMEOUT, TRIES, Away, RemoteFile, patiently
 from journey.data.source import Document, Notes, Progress
 from journey.data.sources import ENDINGS, MB, kind, own_documents
 from journey.errors import JourneyError, nearest
@@ -37,6 +38,8 @@ _SPELLING = re.compile(
     r"hub:(?P<repository>[^/:@]+/[^/:@]+)(/(?P<path>[^:@]+))?(@(?P<revision>[^:@]+))?"
     r"(:(?P<config>[^:@]*)(:(?P<split>[^:@]+))?)?"
 )
+_COMMIT = re.compile("[0-9a-f]{40}")
+_LISTING = {"commit": str, "files": list, "configs": list}
 _BESIDE = re.compile(r"(^|/)(\.|readme|license|dataset_infos?\.json|state\.json|[^/]*\.index\.json)", re.IGNORECASE)
 
 
@@ -123,10 +126,15 @@ def find(source: str) -> HubSet:
     Errors: JourneyError for what is not there, naming what is; Away when neither the Hub answers nor an earlier answer
     of it is kept on this machine.
     """
+    return chosen(source, _listing(parse(source)))
+
+
+def chosen(source: str, listing: dict[str, Any]) -> HubSet:
+    """The files that a source names of those in a listing. Errors: JourneyError."""
     asked = parse(source)
-    listing = _listing(asked)
-    files = _chosen(asked, listing)
-    return HubSet(asked.repository, listing["commit"], tuple(sorted(files)))
+    if not (holds(listing, _LISTING) and _COMMIT.fullmatch(listing["commit"])):
+        raise JourneyError(f"the dataset {asked.repository}: what the Hub answers is no listing of it: try later")
+    return HubSet(asked.repository, listing["commit"], tuple(sorted(_chosen(asked, listing))))
 
 
 def _listing(asked: Asked) -> dict[str, Any]:
@@ -136,32 +144,32 @@ def _listing(asked: Asked) -> dict[str, Any]:
 
     name = f"{asked.repository}@{asked.revision}".replace("/", "--")
     kept = Path(constants.HF_HOME) / "journey" / f"{name}.json"
-    if re.fullmatch("[0-9a-f]{40}", asked.revision) and (known := _kept(kept)):
+    known = _kept(kept)
+    if known and _COMMIT.fullmatch(asked.revision):
         return known
     what = f"the dataset {asked.repository}"
     try:
         with refusals(asked.repository, "dataset", revision=asked.revision):
             found = patiently(
-                lambda: HfApi().dataset_info(asked.repository, revision=asked.revision, timeout=TIMEOUT), what
+                lambda: HfApi().dataset_info(asked.repository, revision=asked.revision, timeout=TIMEOUT),
+                what,
+                2 if known else TRIES,
             )
         names = [sibling.rfilename for sibling in found.siblings or []]
-        listing = {"commit": found.sha, "files": names, "configs": (found.card_data or {}).get("configs") or []}
+        card: Any = found.card_data or {}
+        listing = {"commit": found.sha, "files": names, "configs": card.get("configs") or []}
     except Away as away:
-        if known := _kept(kept):
+        if known:
             Console().say(f"{away}; taken as it was when it was last asked, at commit {known['commit'][:7]}")
             return known
         raise
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise JourneyError(f"{what}: what the Hub answers is no listing of a data set: try later") from None
-    if not holds(listing, _LISTING):
-        raise JourneyError(f"{what}: what the Hub answers is no listing of a data set: try later")
-    with suppress(OSError):  # where nothing can be kept, the Hub has to be there
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, listing)
+        listing = {}  # what is told by `chosen`
+    if holds(listing, _LISTING):
+        with suppress(OSError):  # where nothing can be kept, the Hub has to be there
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_json(kept, listing)
     return listing
-
-
-_LISTING = {"commit": str, "files": list, "configs": list}
 
 
 def _kept(path: Path) -> dict[str, Any] | None:
@@ -243,14 +251,18 @@ def _by_words(names: list[str]) -> dict[str, list[str]]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a file is the one of a pattern, lies in the folder that it names, or fits it: `*` stops at a slash and
-    `**` does not."""
+    """Whether a file is the one of a pattern, lies in the folder that it names, or fits it: `*` is a part of one name,
+    and `**` any folders, or none."""
     pattern = pattern.removeprefix("./").rstrip("/")
     if name == pattern or name.startswith(f"{pattern}/"):
         return True
-    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    return re.fullmatch("".join(signs.get(part, re.escape(part)) for part in parts), name) is not None
+    parts, reached = name.split("/"), {0}  # how many of the parts can be fitted by the words so far
+    for word in pattern.split("/"):
+        if word == "**":
+            reached = set(range(min(reached, default=len(parts) + 1), len(parts) + 1))
+        else:
+            reached = {i + 1 for i in reached if i < len(parts) and fnmatchcase(parts[i], word)}
+    return len(parts) in reached
 
 
 def _few(names: Iterable[str]) -> str:

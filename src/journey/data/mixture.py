@@ -30,27 +30,35 @@ def parse(value: str) -> dict[str, Fraction]:
     Errors: JourneyError for a mixture of fewer than two texts, a text that stands twice, and what is no weight.
     """
     weights: dict[str, Fraction] = {}
+    said = f'"{_shown(value)}"'
     for part in value.split(","):
         text, equals, weight = (word.strip() for word in part.rpartition("="))
         if not text or not equals:
-            raise JourneyError(f'"{value}": "{part.strip()}" is no text with a weight: {_AS_IN}')
+            raise JourneyError(f'{said}: "{_shown(part.strip())}" is no text with a weight: {_AS_IN}')
         if text in weights:
-            raise JourneyError(f'"{value}": {text} stands there twice: give each text one weight')
-        weights[text] = _weight(value, text, weight)
+            raise JourneyError(f"{said}: {_shown(text)} stands there twice: give each text one weight")
+        if (number := _weight(weight)) is None:
+            wrong = f'the weight of {_shown(text)} must be a number above 0, not "{_shown(weight)}"'
+            raise JourneyError(f"{said}: {wrong}: {_AS_IN}")
+        weights[text] = number
     if len(weights) < 2:
-        raise JourneyError(f'"{value}" is a mixture of one text: name the text alone, without a weight')
+        raise JourneyError(f"{said} is a mixture of one text: name the text alone, without a weight")
     total = sum(weights.values())
     return {text: weight / total for text, weight in weights.items()}
 
 
-def _weight(value: str, text: str, weight: str) -> Fraction:
+def _weight(text: str) -> Fraction | None:
+    """A weight as it is written, 0.1 and not the binary number nearest to it; None for what is none."""
     try:
-        number = float(weight)
+        number = float(text)
     except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise JourneyError(f'"{value}": the weight of {text} must be a number above 0, not "{weight}": {_AS_IN}')
-    return Fraction(repr(number))  # what was written, 0.1 and not the binary number nearest to it
+        return None
+    return Fraction(repr(number)) if math.isfinite(number) and number > 0 else None
+
+
+def _shown(text: str) -> str:
+    """The beginning of what somebody wrote, fit for a line."""
+    return repr(text[:200])[1:-1]
 
 
 def spelled(weights: Mapping[object, object]) -> str:

@@ -24,21 +24,21 @@ class Away(JourneyError):
     """The Hub gave no answer, however often it was asked."""
 
 
-def patiently(ask: Callable[[], Answer], what: str) -> Answer:
-    """What `ask` gives. A Hub that is busy (429, 5xx) or does not answer is asked TRIES times, each wait twice the last
-    one or as long as it says itself, and a line tells of each.
+def patiently(ask: Callable[[], Answer], what: str, tries: int = TRIES) -> Answer:
+    """What `ask` gives. A Hub that is busy (429, 5xx) or does not answer is asked so many times, each wait twice the
+    last one or as long as it says itself, and a line tells of each.
 
     Errors: Away when it stays so, or asks for more than MOST_WAIT; what else `ask` raises goes through.
     """
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    for number in range(1, TRIES + 1):
+    for number in range(1, tries + 1):
         asked: float | None = None
         try:
             return ask()
         except OfflineModeIsEnabled:
-            raise Away(f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked: unset it, or give a file") from None
+            raise Away(f"{what}: HF_HUB_OFFLINE is set: unset it to ask the Hub") from None
         except HfHubHTTPError as error:
             if error.response is None or error.response.status_code not in _BUSY:
                 raise
@@ -47,11 +47,11 @@ def patiently(ask: Callable[[], Answer], what: str) -> Answer:
             said = f"does not answer ({type(error).__name__.strip('_')})"
         if asked is not None and asked > MOST_WAIT:
             raise Away(f"{what}: the Hub {said} and asks to wait for {asked:,.0f} s: run it again then") from None
-        if number < TRIES:
+        if number < tries:
             seconds = 2 ** (number - 1) if asked is None else asked
-            Console().say(f"{what}: the Hub {said}, waits {seconds:.0f} s (try {number} of {TRIES})")
+            Console().say(f"{what}: the Hub {said}, waits {seconds:.0f} s (try {number} of {tries})")
             _sleep(seconds)
-    raise Away(f"{what}: the Hub {said}, in {TRIES} tries: run it again later, or give files of your own")
+    raise Away(f"{what}: the Hub {said}, in {tries} tries: run it again later, or give files of your own")
 
 
 def _wait_asked(headers: Any) -> float | None:

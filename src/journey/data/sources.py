@@ -68,10 +68,9 @@ def fingerprint(source: str) -> str:
 
 def name_of(source: str) -> str:
     """What a text is called that is made of a source."""
-    if source in SOURCES or source in hub.SETS:
-        return source
-    if hub.spelled(source):
-        return re.split("[:@]", source.removeprefix(hub.PREFIX))[0].split("/", 2)[1:2][0]
+    if hub.spelled(source) and source not in hub.SETS:
+        repository = re.split("[:@]", source.removeprefix(hub.PREFIX))[0]
+        return Path(*Path(repository).parts[1:2]).name or "text"
     return Path(source).stem or "text"
 
 

@@ -60,8 +60,8 @@ class Text:
         if self.source in SOURCES:
             return Cost(25, 30e6)
         if spelled(self.source):
-            size = self.max_bytes or UNASKED
-            return Cost(10 + size / 4e6, 5e6 + size)
+            asked = self.max_bytes or UNASKED
+            return Cost(10 + asked / 4e6, 5e6 + asked)
         size = min(sum(size_of(path) for _, path in files(self.source)), self.max_bytes or math.inf)
         return Cost(3 + size / 12e6, 5e6 + size)
 
