@@ -55,7 +55,9 @@ def compiled(model: GPT, say: Callable[[str], None]) -> Callable[..., Tensor]:
                     raise
                 works = False
                 # What a compiler says can fill a screen, and its first line says what went wrong.
-                say(f"not compiled, going on without: {type(error).__name__}: {str(error).strip().splitlines()[0]:.200}")
+                say(
+                    f"not compiled, going on without: {type(error).__name__}: {str(error).strip().splitlines()[0]:.200}"
+                )
         return model(ids, targets, documents=documents)
 
     return loss
