@@ -44,7 +44,7 @@ def result(tmp_path, **given):
         "metrics": [{"name": "bits_per_byte.docs", "label": "bits per byte, docs", "better": "lower"}],
         "points": made,
         "x": "tokens",
-        "law": law(made, "bits_per_byte.docs", {"docs": tmp_path}),
+        "law": law(made, "bits_per_byte.docs", {"docs": tmp_path}, resamples=20),
     }
     found["groups"] = [
         {"values": {"size": size}, "best": None}

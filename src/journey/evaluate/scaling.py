@@ -12,7 +12,7 @@ here, in units of δ², and constants are kept as precise as they are known.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import pairwise, product
 from typing import Generic, TypeVar
 
@@ -243,7 +243,7 @@ def _polish(
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": 2000, "maxfun": 4000, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-6},
+        options={"maxiter": 500, "maxcor": 20, "ftol": 1e-10, "gtol": 1e-6},
     )
     return done.x, float(done.fun)
 
@@ -319,11 +319,12 @@ def _parabola(group: list[Training]) -> IsoFlop:
     return IsoFlop(flops, tuple(group), parabola, math.exp(lowest))
 
 
-def optimum_exponent(trainings: Sequence[Training], resamples: int = RESAMPLES) -> Estimate | None:
+def optimum_exponent(trainings: Sequence[Training], law: Chinchilla, resamples: int = RESAMPLES) -> Estimate | None:
     """a of N_opt ∝ C^a by the second approach: the slope of log N over log C through the parabolas' lowest points.
 
-    None with fewer than three of them, here or in most resamples. The interval is of the bootstrap over trainings,
-    within their budgets.
+    None with fewer than three of them, here or in most resamples. Three points lie on their parabola whatever the
+    noise, so that trainings drawn with replacement would show none: each loss is moved instead by a residual drawn from
+    those of the fitted law, enlarged for its 5 parameters.
     """
 
     def slope(curves: Sequence[IsoFlop]) -> float | None:
@@ -332,25 +333,21 @@ def optimum_exponent(trainings: Sequence[Training], resamples: int = RESAMPLES) 
             return None
         return float(np.polyfit(_log([c.flops for c in found]), _log([c.best or 0 for c in found]), 1)[0])
 
-    groups = isoflops(trainings)
-    if (value := slope(groups)) is None:
+    value = slope(isoflops(trainings))
+    if value is None:
         return None
+    n = len(trainings)
+    residuals = _log([t.loss / law.loss(t.parameters, t.tokens) for t in trainings]) * math.sqrt(n / max(1, n - 5))
     rng, drawn = np.random.default_rng(SEED), []
     for _ in range(resamples):
-        if (found := slope(isoflops([t for group in groups for t in _drawn(group.trainings, rng)]))) is not None:
+        moved = np.exp(rng.choice(residuals - residuals.mean(), n))
+        again = [replace(t, loss=float(t.loss * by)) for t, by in zip(trainings, moved, strict=True)]
+        if (found := slope(isoflops(again))) is not None:
             drawn.append(found)
     if len(drawn) < resamples / 2:  # most resamples have no three lowest points: this one is luck
         return None
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value, float(low), float(high), sum(len(group.trainings) for group in groups))
-
-
-def _drawn(trainings: Sequence[Training], rng: np.random.Generator) -> list[Training]:
-    """As many, drawn with replacement, three sizes among them: else there is no parabola."""
-    while True:
-        drawn = [trainings[i] for i in rng.integers(len(trainings), size=len(trainings))]
-        if _distinct([t.parameters for t in drawn]) >= 3:
-            return drawn
+    return Estimate(value, float(low), float(high), n)
 
 
 def numbers(law: Chinchilla | Kaplan) -> list[float]:

@@ -24,7 +24,9 @@ CHINCHILLA_A, KAPLAN_A = (
 )  # N_opt ∝ C^a as each paper concludes (Chinchilla's three approaches: 0.50, 0.49, 0.46)
 
 
-def law(points: Sequence[Mapping[str, Any]], metric: str, texts: Mapping[str, Path]) -> dict[str, Any]:
+def law(
+    points: Sequence[Mapping[str, Any]], metric: str, texts: Mapping[str, Path], resamples: int = scaling.RESAMPLES
+) -> dict[str, Any]:
     """The laws fitted to every training of a sweep's points, by its `bits_per_byte.TEXT`; `texts` are folders by name.
 
     Where they cannot be told, `error` says in a line why.
@@ -56,18 +58,18 @@ def law(points: Sequence[Mapping[str, Any]], metric: str, texts: Mapping[str, Pa
         ]
     found: dict[str, Any] = {"metric": metric, "bytes_per_token": next(iter(per_token), None), "left_out": left_out}
     try:
-        chinchilla, kaplan = scaling.fit_chinchilla(trainings), scaling.fit_kaplan(trainings)
+        chinchilla, kaplan = scaling.fit_chinchilla(trainings, resamples), scaling.fit_kaplan(trainings, resamples)
     except JourneyError as error:
         return found | {"error": str(error)}
     curves = scaling.isoflops(trainings)
-    by_curves = scaling.optimum_exponent(trainings)
+    by_curves = scaling.optimum_exponent(trainings, chinchilla.law, resamples)
     largest = max(t.flops for t in trainings)
     found |= {
         "trainings": [vars(t) for t in trainings],
         "chinchilla": _fitted(chinchilla, "E A B alpha beta a"),
         "kaplan": _fitted(kaplan, "N_c D_c alpha_N alpha_D a"),
         "isoflops": [
-            {"flops": c.flops, "parabola": c.parabola, "parameters": c.best, "why": c.why}
+            {"flops": c.flops, "parabola": list(c.parabola), "parameters": c.best, "why": c.why}
             | {"trainings": [vars(t) for t in c.trainings]}
             for c in curves
         ],
@@ -83,6 +85,29 @@ def fit_of(found: Mapping[str, Any]) -> Fit[Chinchilla]:
     kept = found["chinchilla"]
     draws = tuple(Chinchilla(*draw) for draw in kept["draws"])
     return Fit(Chinchilla(*kept["law"]), draws, len(found["trainings"]), kept["error"])
+
+
+def read_fit(path: Path) -> tuple[Fit[Chinchilla], float]:
+    """The fit in a sweep.json, and the most FLOPs that one of its trainings had.
+
+    Errors: JourneyError for a file that holds none, with the sweep's own reason where it has one.
+    """
+    if not path.is_file():
+        raise JourneyError(f"no law in {path}: name chinchilla, besiroglu or kaplan, or give a sweep's sweep.json")
+    result = read_json(path)
+    found = result.get("law") if isinstance(result, dict) else None
+    if not isinstance(found, dict):
+        raise JourneyError(f"{path} holds no law: `law: true` in the sweep: of its recipe fits one")
+    if "error" in found:
+        raise JourneyError(f"{path}: {found['error']}")
+    try:
+        fit, largest = fit_of(found), float(found["optimum"]["flops"])
+        known = [largest, fit.error, *(value for law in (fit.law, *fit.draws) for value in vars(law).values())]
+    except (KeyError, TypeError, ValueError):
+        known = [math.nan]
+    if not all(isinstance(value, int | float) and 0 < value < math.inf for value in known):
+        raise JourneyError(f"{path}: its law is damaged: `journey sweep` writes it anew")
+    return fit, largest
 
 
 def _fitted(fit: Fit[Any], names: str) -> dict[str, Any]:

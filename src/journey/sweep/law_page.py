@@ -212,7 +212,8 @@ def _method(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield Prose(
         f"**Intervals** are percentiles of {len(found['chinchilla']['draws'])} fits to trainings drawn with "
-        "replacement. They know nothing of a form that is wrong."
+        "replacement; of the IsoFLOP curves' exponent, of curves whose losses are moved by residuals of the fit. They "
+        "know nothing of a form that is wrong."
     )
     yield Prose(
         "**Kaplan's exponent**, 0.73, is not what Kaplan's own form gives (0.58, in the table): it was read off "
