@@ -112,9 +112,9 @@ def test_a_sweep_file_gives_its_fit_back(known, tmp_path):
         ("[]", "holds no law"),
         ('{"law": 3}', "holds no law"),
         ('{"law": {}}', "damaged"),
-        ('{"law": {"trainings": [], "optimum": {"flops": "x"}, "chinchilla": {"law": [1], "draws": []}}}', "damaged"),
+        ('{"law": {"trainings": [], "largest": "x", "chinchilla": {"law": [1], "draws": []}}}', "damaged"),
         (
-            '{"law": {"trainings": [], "optimum": {"flops": 1}, "chinchilla": {"law": [1, 1, 1, -1, 1], "draws": [], '
+            '{"law": {"trainings": [], "largest": 1, "chinchilla": {"law": [1, 1, 1, -1, 1], "draws": [], '
             '"error": 1}}}',
             "damaged",
         ),

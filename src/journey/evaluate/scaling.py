@@ -243,7 +243,7 @@ def _polish(
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": 500, "maxcor": 20, "ftol": 1e-10, "gtol": 1e-6},
+        options={"maxiter": 3000, "maxfun": 30000, "maxcor": 20, "ftol": 1e-10, "gtol": 1e-6},
     )
     return done.x, float(done.fun)
 

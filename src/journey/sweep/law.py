@@ -64,7 +64,9 @@ def law(
     curves = scaling.isoflops(trainings)
     by_curves = scaling.optimum_exponent(trainings, chinchilla.law, resamples)
     largest = max(t.flops for t in trainings)
+    C = curves[-1].flops if curves else largest  # the largest budget that several sizes shared
     found |= {
+        "largest": largest,
         "trainings": [vars(t) for t in trainings],
         "chinchilla": _fitted(chinchilla, "E A B alpha beta a"),
         "kaplan": _fitted(kaplan, "N_c D_c alpha_N alpha_D a"),
@@ -77,7 +79,7 @@ def law(
         "optimum": {"flops": largest}
         | {name: chinchilla.estimate(of).metric() for name, of in best_at(largest).items()},
     }
-    return found | {"said": list(_said(trainings, chinchilla, kaplan, curves, by_curves))}
+    return found | {"said": list(_said(trainings, C, chinchilla, kaplan, curves, by_curves))}
 
 
 def fit_of(found: Mapping[str, Any]) -> Fit[Chinchilla]:
@@ -101,7 +103,7 @@ def read_fit(path: Path) -> tuple[Fit[Chinchilla], float]:
     if "error" in found:
         raise JourneyError(f"{path}: {found['error']}")
     try:
-        fit, largest = fit_of(found), float(found["optimum"]["flops"])
+        fit, largest = fit_of(found), float(found["largest"])
         known = [largest, fit.error, *(value for law in (fit.law, *fit.draws) for value in vars(law).values())]
     except (KeyError, TypeError, ValueError):
         known = [math.nan]
@@ -131,6 +133,7 @@ def best_at(C: float) -> dict[str, Callable[[Chinchilla], float]]:
 
 def _said(
     trainings: Sequence[Training],
+    C: float,
     chinchilla: Fit[Chinchilla],
     kaplan: Fit[Kaplan],
     curves: Sequence[IsoFlop],
@@ -144,21 +147,29 @@ def _said(
         f"average: L = {c.E:.2f} + {c.A:,.3g}/N^{c.alpha:.2f} + {c.B:,.3g}/D^{c.beta:.2f} nats per token."
     )
     a = chinchilla.estimate(lambda law: law.a)
-    said = f"For C times the arithmetic the best model grows as C^a: a = {estimate(a)}"
+    said = f"With the arithmetic C the best model grows as C^a: a = {estimate(a)}"
     if by_curves:
         said += f" by the fit, {estimate(by_curves)} by the lowest points of the IsoFLOP curves"
-    else:
+    elif curves:
         n = sum(curve.best is not None for curve in curves)
         said += f"; the IsoFLOP curves give no second opinion ({n} of {len(curves)} have their lowest point inside)"
-    of = best_at(largest)
+    else:
+        said += "; there are no IsoFLOP curves, for no three sizes share a budget"
+    of = best_at(C)
+    N, D = of["parameters"](c), of["tokens"](c)
     ratio = chinchilla.estimate(of["tokens_per_parameter"])
-    at_largest = (
-        f"At {flops(largest)}, the most that was spent on one training, the fit asks for "
-        f"{big(of['parameters'](c))} parameters and {big(of['tokens'](c))} tokens: {estimate(ratio)} tokens per "
-        f"parameter, for a loss of {number(of['loss'](c), 'nats/token')}. {_twenty(ratio)} The published constants, "
-        f"for other text and models, give {_ratio(HOFFMANN, largest)} (Hoffmann et al.) and "
-        f"{_ratio(BESIROGLU, largest)} (Besiroglu et al.) there."
+    outside = not (
+        min(t.parameters for t in trainings) <= N <= max(t.parameters for t in trainings)
+        and min(t.tokens for t in trainings) <= D <= max(t.tokens for t in trainings)
     )
+    at = (
+        f"For {flops(C)} the fit asks for {big(N)} parameters and {big(D)} tokens, {estimate(ratio)} tokens per "
+        f"parameter, with a loss of {number(of['loss'](c), 'nats/token')}. {_twenty(ratio)} The published constants, "
+        f"for other text and models, give {_ratio(HOFFMANN, C)} (Hoffmann et al.) and {_ratio(BESIROGLU, C)} "
+        "(Besiroglu et al.) there."
+    )
+    if outside:
+        at += " That model lies outside the sizes and tokens trained here: it is extrapolation."
     form = (
         f"Kaplan's form, on parameters outside the embeddings and without a floor, fits to {100 * kaplan.error:.1f} %: "
         f"α_N = {k.alpha_N:.3f}, α_D = {k.alpha_D:.3f} (published: 0.076 and 0.103)."
@@ -168,7 +179,7 @@ def _said(
         f"{flops(smallest)} to {flops(largest)}. Beyond that it is extrapolation; E is where the form puts "
         "its floor, no measured entropy; and intervals are of the trainings drawn, not of the form being wrong."
     )
-    return [first, f"{said}. {_against(a)}", at_largest, form, limits]
+    return [first, f"{said}. {_against(a)}", at, form, limits]
 
 
 def _against(a: Estimate) -> str:

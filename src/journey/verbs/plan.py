@@ -44,7 +44,7 @@ def plan(
     from journey import planning
     from journey.files import write_text
 
-    if out and (out.exists() or not out.absolute().parent.is_dir()):
+    if out and (out.exists() or out.is_symlink() or not out.absolute().parent.is_dir()):
         raise JourneyError(f"cannot write {out}: --out names a new file, in a folder that exists")
     made = planning.make(flops, _advice(law, flops), data, vocab_size, n_ctx, family, optimizer)
     settings = made.settings()
