@@ -244,7 +244,7 @@ def _needs(shape: GPTConfig, config: Pretrain, estimated: Cost) -> list[str]:
         "the vocabulary; read up to four times it is nearly as good as new (Muennighoff et al. 2023, arXiv 2305.16264)"
     )
     if config.tokens > _ITS_TOKENS:
-        text += f"; {_AT_HAND} has about {big(_ITS_TOKENS)}: name a larger one with --data"
+        text += f"; {_AT_HAND} has about {big(_ITS_TOKENS)} with 4,096 entries: name a larger one with --data"
     cost = (
         f"cost: {_long(estimated.seconds)} on this machine, by an estimate from its matrix products; "
         f"{bytes_(estimated.bytes)} of disk; {bytes_(needed)} of memory for weights, gradients and moments, and "

@@ -64,7 +64,7 @@ def law(
     curves = scaling.isoflops(trainings)
     by_curves = scaling.optimum_exponent(trainings, chinchilla.law, resamples)
     largest = max(t.flops for t in trainings)
-    C = curves[-1].flops if curves else largest  # the largest budget that several sizes shared
+    C = _budget(chinchilla.law, trainings, curves)
     found |= {
         "largest": largest,
         "trainings": [vars(t) for t in trainings],
@@ -76,8 +76,7 @@ def law(
             for c in curves
         ],
         "a_of_isoflops": by_curves.metric() if by_curves else None,
-        "optimum": {"flops": largest}
-        | {name: chinchilla.estimate(of).metric() for name, of in best_at(largest).items()},
+        "optimum": {"flops": C} | {name: chinchilla.estimate(of).metric() for name, of in best_at(C).items()},
     }
     return found | {"said": list(_said(trainings, C, chinchilla, kaplan, curves, by_curves))}
 
@@ -131,6 +130,18 @@ def best_at(C: float) -> dict[str, Callable[[Chinchilla], float]]:
     }
 
 
+def _budget(law: Chinchilla, trainings: Sequence[Training], curves: Sequence[IsoFlop]) -> float:
+    """The arithmetic to speak of: the most that several sizes shared whose best model lies among those trained."""
+    budgets = [curve.flops for curve in curves] or [max(t.flops for t in trainings)]
+    return max((C for C in budgets if _is_inside(law, C, trainings)), default=max(budgets))
+
+
+def _is_inside(law: Chinchilla, C: float, trainings: Sequence[Training]) -> bool:
+    N, D = law.optimum(C)
+    sizes, tokens = [t.parameters for t in trainings], [t.tokens for t in trainings]
+    return min(sizes) <= N <= max(sizes) and min(tokens) <= D <= max(tokens)
+
+
 def _said(
     trainings: Sequence[Training],
     C: float,
@@ -158,17 +169,13 @@ def _said(
     of = best_at(C)
     N, D = of["parameters"](c), of["tokens"](c)
     ratio = chinchilla.estimate(of["tokens_per_parameter"])
-    outside = not (
-        min(t.parameters for t in trainings) <= N <= max(t.parameters for t in trainings)
-        and min(t.tokens for t in trainings) <= D <= max(t.tokens for t in trainings)
-    )
     at = (
         f"For {flops(C)} the fit asks for {big(N)} parameters and {big(D)} tokens, {estimate(ratio)} tokens per "
         f"parameter, with a loss of {number(of['loss'](c), 'nats/token')}. {_twenty(ratio)} The published constants, "
         f"for other text and models, give {_ratio(HOFFMANN, C)} (Hoffmann et al.) and {_ratio(BESIROGLU, C)} "
         "(Besiroglu et al.) there."
     )
-    if outside:
+    if not _is_inside(c, C, trainings):
         at += " That model lies outside the sizes and tokens trained here: it is extrapolation."
     form = (
         f"Kaplan's form, on parameters outside the embeddings and without a floor, fits to {100 * kaplan.error:.1f} %: "
@@ -187,11 +194,11 @@ def _against(a: Estimate) -> str:
     papers = {"Chinchilla's 0.5": CHINCHILLA_A, "Kaplan's 0.73": KAPLAN_A}
     inside = [name for name, value in papers.items() if a.low <= value <= a.high]
     if len(inside) == 2:
-        return "The interval holds Chinchilla's 0.5 and Kaplan's 0.73: these trainings cannot tell them apart."
+        return "The fit's interval holds Chinchilla's 0.5 and Kaplan's 0.73: these trainings cannot tell them apart."
     outside = [name for name in papers if name not in inside]
     if inside:
-        return f"The interval holds {inside[0]} and not {outside[0]}."
-    return f"The interval holds neither {' nor '.join(outside)}."
+        return f"The fit's interval holds {inside[0]} and not {outside[0]}."
+    return f"The fit's interval holds neither {' nor '.join(outside)}."
 
 
 def _twenty(ratio: Estimate) -> str:
