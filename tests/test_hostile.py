@@ -52,6 +52,7 @@ READS = {
     "run": ["run", "BAD", "--workspace", "OUT"],
     "run's text": ["run", "RECIPE", "--set", "stages.prose.source=BAD", "--workspace", "OUT", "--dry-run"],
     "sweep": ["sweep", "BAD", "--workspace", "OUT", "--dry-run"],
+    "plan": ["plan", "--flops", "1e17", "--law", "BAD"],
 }
 WRITES = {
     name: [*words[: words.index("OUT")], "BAD"]
@@ -61,6 +62,7 @@ WRITES = {
         "import": ["import", "BASE", "--out", "OUT"],
         "quantize": ["quantize", "BASE", "--out", "OUT"],
         "run": ["run", "RECIPE", "--workspace", "OUT"],
+        "plan": ["plan", "--flops", "1e17", "--out", "OUT"],
     }.items()
 }
 

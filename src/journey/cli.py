@@ -32,6 +32,7 @@ VERBS = {
     "eval": ("measured", "show what was measured at a node, each number with its interval"),
     "diff": ("measured", "what changed from one node to another, each effect with its interval"),
     "sweep": ("sweep", "run a recipe over lists of values and several seeds, and compare"),
+    "plan": ("plan", "what to train with so many FLOPs, by a scaling law"),
     "generate": ("talk", "continue a text"),
     "chat": ("talk", "talk with a node"),
     "ask": ("talk", "answer a question from an index, and show the sources"),

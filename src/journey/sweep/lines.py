@@ -5,6 +5,7 @@ from typing import Any
 
 from journey.report.drawing import short
 from journey.report.format import MISSING, columns, numbers, typed
+from journey.sweep import law
 from journey.sweep.content import Metric, Point, Sweep
 
 
@@ -25,6 +26,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         title = f"{sweep.x}{group.under}, on test [95 % interval]"
         out += columns(title, head, rows)
         out += [f"{typed(p.values[sweep.x])} failed: {short(p.error, 200)}" for p in group.points if p.error]
+    if found := result.get("law"):
+        out += law.lines(found)
     return [_printable(line) for line in out]
 
 

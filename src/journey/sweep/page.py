@@ -12,6 +12,7 @@ from journey.report.axes import compacted
 from journey.report.blocks import Block, Curves, Fold, Line, Page, Place, Points, Row, Section, Text
 from journey.report.format import estimate, is_number, join, numbers, si, typed
 from journey.report.render import render
+from journey.sweep import law_page
 from journey.sweep.content import Group, Metric, Point, Sweep
 from journey.sweep.tables import FACTS, method, points, runs
 
@@ -46,6 +47,7 @@ def page(result: Mapping[str, Any]) -> str:
             kicker=f"Sweep {sweep.name} · {sweep.recipe} · {sweep.of} · {seeds}",
             head=[Points([sweep.finding(group) for group in sweep.groups], "findings")],
             sections=[
+                *law_page.sections(result),
                 Section("found", "What was measured", list(_plots(sweep))),
                 *([Section("cost", "What it costs", [Row(costs)], said)] if costs else []),
                 Section("points", "Every point", [*shown, *runs(sweep)]),

@@ -14,7 +14,7 @@ from journey.runner import Planned
 from journey.stages import STAGES, load
 
 SEEDS = 3
-KEYS = ("vary", "seeds", "of", "metrics")
+KEYS = ("vary", "seeds", "of", "metrics", "law")
 EXAMPLE = "give stages.NAME.KEY: [VALUE, …], or NAME: {LABEL: {stages.NAME.KEY: VALUE, …}, …}"
 
 
@@ -46,6 +46,7 @@ class Sweep:
     axes: tuple[Axis, ...]
     metrics: tuple[str, ...]
     points: tuple[Point, ...]
+    law: bool  # fit a scaling law to the points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,12 @@ def read(path: Path, settings: list[str], smoke: bool, vary: list[str], seeds: i
     metrics = section.get("metrics", ["bits_per_byte"])
     if not (isinstance(metrics, list) and metrics and all(isinstance(name, str) for name in metrics)):
         raise JourneyError(f"{document.at(('sweep', 'metrics'))}: metrics must be a list of names")
-    return Sweep(first.name, path, _of(document, first, of), seeds_, axes, tuple(metrics), points)
+    law = section.get("law", False)
+    if not isinstance(law, bool):
+        raise JourneyError(f"{document.at(('sweep', 'law'))}: law must be true or false")
+    if law and not metrics[0].startswith("bits_per_byte"):
+        raise JourneyError(f"{document.at(('sweep', 'metrics'))}: a law is of bits_per_byte.TEXT: name it first")
+    return Sweep(first.name, path, _of(document, first, of), seeds_, axes, tuple(metrics), points, law)
 
 
 def _axes(document: Document) -> tuple[Axis, ...]:

@@ -11,6 +11,7 @@ from journey.evaluate.statistics import Estimate
 from journey.lineage import surroundings
 from journey.runner import Planned
 from journey.scores import Score
+from journey.sweep.law import law
 from journey.sweep.numbers import SPLITS, Asked, Found, measure
 from journey.sweep.plan import Point, Sweep
 
@@ -33,6 +34,7 @@ def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed
     for point in points:
         for run in point["runs"]:
             del run["items"]
+    fitted = {"law": law(points, asked.metrics[0], asked.texts)} if sweep.law else {}
     return {
         "name": sweep.name,
         "recipe": sweep.path.name,
@@ -45,6 +47,7 @@ def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed
         "points": points,
         "groups": groups,
         "x": x,
+        **fitted,
     }
 
 
