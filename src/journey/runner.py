@@ -146,7 +146,7 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
             else:
                 console.begin(step.name, f"{step.stage}, stage {number} of {len(planned)}")
                 given = {field: _node(name, nodes) for field, name in step.given.items()}
-                run = Run(item.path, step.seed, step.name, console, given, again=item.redo)
+                run = Run(item.path, step.seed, step.name, console, given, again=item.redo, take=measuring.through)
                 node = load(step.stage)(parent, step.config, run)
                 console.end(step.name, _summary(node))
             nodes[step.name] = node

@@ -46,6 +46,7 @@ class Run:
     console: Console = dataclasses.field(default_factory=Console)
     given: dict[str, Node] = dataclasses.field(default_factory=dict)  # config field -> the node it names
     again: bool = False  # make the node even where it already stands
+    take: Callable[..., dict[str, Any]] | None = None  # takes measures of a model in training: measuring.through
 
     folder: Path = dataclasses.field(init=False)
     scratch: Path = dataclasses.field(init=False)

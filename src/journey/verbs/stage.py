@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitArgPrefixes
 
-from journey import runner
+from journey import measuring, runner
 from journey.console import make_console
 from journey.data.sources import SOURCES
 from journey.errors import JourneyError
@@ -28,6 +28,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
         config: Any, out: Path, parent: str | None = None, seed: Seed = 0, workspace: Path | None = None
     ) -> Result:
         check_config(config)
+        measuring.taken_through(getattr(config, "measures", ""))  # told before any work
         if needs and not parent:
             raise JourneyError(f"--parent NODE is missing: a {needs} node, or a folder with one")
         found = runner.find_node(parent, home(workspace, must=False)) if parent else None
@@ -36,7 +37,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
         console = make_console()
         with console.listening():
             console.begin(out.name, name)
-            node = stage(found, config, Run(out, seed, console=console))
+            node = stage(found, config, Run(out, seed, console=console, take=measuring.through))
             console.end(out.name, f"{node.path}")
         print(node.path)
         return Result(node.id, node.path, node.lineage["metrics"])

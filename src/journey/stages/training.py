@@ -1,0 +1,197 @@
+"""What pre-training and continuing share: their settings, and the training of a model on rows of a text."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from journey.errors import JourneyError
+from journey.fields import Amount, Count, NonNegative, Positive, Share, check_multiple
+from journey.files import write_json
+from journey.metrics import metric
+from journey.stages.run import Run, Stopped
+from journey.train.schedule import ScheduleName
+
+if TYPE_CHECKING:
+    from journey.data.corpus import Corpus
+    from journey.model.gpt import GPT
+    from journey.tokenizer.formats import Tokenizer
+    from journey.train.loop import Rows
+
+BEST_BY = "dev_bits_per_byte"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings that pre-training and continuing share."""
+
+    tokens: Count = 1_000_000
+    """How many tokens to train on, repeats included."""
+    batch_size: Count = 4
+    """Sequences a step."""
+    accumulate: Count = 1
+    """Work a step's sequences through in this many equal parts (same result, less memory)."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon for the matrices of the blocks with AdamW for the rest, or AdamW for all."""
+    lr: NonNegative = 0.02
+    """AdamW's peak learning rate (beside Muon it moves embeddings and norms alone; for everything, take 3e-3)."""
+    muon_lr: NonNegative = 0.006
+    """Muon's peak learning rate."""
+    weight_decay: NonNegative = 0.1
+    """AdamW's, on matrices only."""
+    schedule: ScheduleName = "wsd"
+    """The learning rate after its rise: level, then down (wsd); down to the end by a cosine or a line; by the inverse
+    square root of the step; or level."""
+    warmup: NonNegative = 0.02
+    """Where the learning rate rises: below 1 a share of the steps, from 1 on their number."""
+    decay: Share = 0.5
+    """Share of the steps, at the end, in which wsd falls."""
+    floor: Share = 0.0
+    """Where a schedule that falls to an end, ends: a share of the peak."""
+    clip: NonNegative = 1.0
+    """Largest norm of the gradient (0: any)."""
+    spike: NonNegative = 10.0
+    """A loss so many deviations above that of the 64 steps before it, and a nat at least, is taken back: training goes
+    on from the last good state without the two batches that led there (0: only one that is no number)."""
+    evaluations: Count = 10
+    """How often the dev split is scored through training."""
+    evaluate_every: Count | None = None
+    """Score it every so many steps, instead of a number of times."""
+    dev_documents: Count = 96
+    """On how many of its documents."""
+    dev_rows: Amount = 0
+    """Score so many packed rows of it too: dev_loss in nats per token, as nanoGPT and others report it."""
+    target: Positive | None = None
+    """A dev_loss from elsewhere to hold against it, drawn beside the curve."""
+    measures: str = ""
+    """Measures to take each time, by name: multiple_choice,samples."""
+    keep: Literal["last", "best"] = "last"
+    """The weights that the node gets: the last, or those with the fewest bits per byte on the dev split."""
+
+    def __post_init__(self) -> None:
+        check_multiple(self, "batch_size", "accumulate")
+        if self.target and not self.dev_rows:
+            raise JourneyError("target is held against dev_loss: say on how many dev_rows that is scored")
+
+
+def fit(
+    model: "GPT", tokenizer: "Tokenizer", rows: "Rows", dev: dict[str, "Corpus"], config: Training, run: Run
+) -> dict[str, Any]:
+    """Run the loop, save the model with its tokenizer, and say what came out.
+
+    `dev` maps a suffix to a text whose dev split is scored through training: `dev_bits_per_byte<suffix>`.
+    """
+    import torch
+
+    from journey.train.loop import Loop, train
+
+    T = model.config.n_ctx
+    steps = config.tokens // (config.batch_size * T)
+    if steps < 1:
+        raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    history = train(
+        model,
+        rows,
+        Loop(
+            steps=steps,
+            batch_size=config.batch_size,
+            accumulate=config.accumulate,
+            optimizer=config.optimizer,
+            lr=config.lr,
+            muon_lr=config.muon_lr,
+            weight_decay=config.weight_decay,
+            schedule=config.schedule,
+            warmup=config.warmup,
+            decay=config.decay,
+            floor=config.floor,
+            clip=config.clip,
+            spike=config.spike,
+            eval_every=config.evaluate_every or -(-steps // config.evaluations),
+            best=BEST_BY if config.keep == "best" else "",
+            mark=tokenizer.bos,
+        ),
+        state=run.scratch / "training",
+        evaluate=evaluator(tokenizer, dev, config, run),
+        progress=run.progress,
+        stopping=lambda: run.stopping,
+        say=lambda line: run.say(f"{run.name}: {line}"),
+    )
+    if history is None:
+        raise Stopped
+    write_model(model.to("cpu"), tokenizer, run.folder)
+    write_json(run.folder / "history.json", history)
+    tokens = history[-1]["tokens"]
+    scored = [line for line in history if BEST_BY in line]
+    chosen = min(scored, key=lambda line: line[BEST_BY]) if config.keep == "best" else history[-1]
+    convention = f"dev split, first {config.dev_documents} documents"
+    packed = f"nats per token of {config.dev_rows} rows of {T} tokens, packed from the dev split, documents kept apart"
+    left_out = sum(len(line.get("left_out", ())) for line in history)
+    return {
+        "tokens": tokens,
+        "flops": tokens * model.config.flops_per_token(T),
+        "metrics": {
+            "parameters": metric(model.config.n_params),
+            "steps": metric(steps),
+            **({"best_step": metric(chosen["step"])} if config.keep == "best" else {}),
+            **({"batches_left_out": metric(left_out)} if left_out else {}),
+            **{
+                key: metric(value, convention=packed if key == "dev_loss" else convention)
+                for key, value in chosen.items()
+                if key.startswith("dev_") and isinstance(value, float)
+            },
+        },
+    }
+
+
+def evaluator(
+    tokenizer: "Tokenizer", dev: dict[str, "Corpus"], config: Training, run: Run
+) -> Callable[["GPT"], dict[str, Any]]:
+    """What is scored through training: a function of the model that gives `dev_…` numbers, and samples if asked for."""
+    from journey.evaluate import perplexity
+
+    documents = {suffix: text.documents("dev")[: config.dev_documents] for suffix, text in dev.items()}
+    if config.measures and run.take is None:
+        raise JourneyError("measures are taken by whoever runs the stage: give Run(take=measuring.through)")
+    packed: list[list[int]] = []
+
+    def evaluate(model: "GPT") -> dict[str, Any]:
+        numbers: dict[str, Any] = {}
+        for suffix, held_out in documents.items():
+            scores = perplexity.score(model, tokenizer, held_out)
+            nats = sum(score["nats"] for score in scores)
+            numbers[f"dev_bits_per_byte{suffix}"] = nats / math.log(2) / sum(score["bytes"] for score in scores)
+            numbers[f"dev_perplexity{suffix}"] = math.exp(nats / sum(score["tokens"] for score in scores))
+        if config.dev_rows:
+            packed[:] = packed or pack(tokenizer, dev[""], model.config.n_ctx, config.dev_rows)
+            numbers["dev_loss"] = perplexity.packed_loss(model, packed, tokenizer.bos)
+        if config.measures and run.take:
+            texts = {node.name: node for field, node in run.given.items() if field in run.corpora}
+            numbers |= run.take(config.measures, model.eval(), tokenizer, texts, run.seed, config.dev_documents)
+        return numbers
+
+    return evaluate
+
+
+def pack(tokenizer: "Tokenizer", text: "Corpus", T: int, n_rows: int) -> list[list[int]]:
+    """The dev split from its beginning as rows of T + 1 tokens, each document behind its mark; at most `n_rows`."""
+    ids: list[int] = []
+    documents = text.stream("dev")
+    while len(ids) <= n_rows * T and (more := [*islice(documents, 256)]):
+        for row in tokenizer.encode_batch(more):
+            ids += [tokenizer.bos, *row]
+    rows = [ids[i * T : (i + 1) * T + 1] for i in range(min(n_rows, (len(ids) - 1) // T))]
+    if not rows:
+        raise JourneyError(f"the dev split of {text.name} has less than one row of {T} tokens: leave dev_rows out")
+    return rows
+
+
+def write_model(model: "GPT", tokenizer: "Tokenizer", folder: Path) -> None:
+    """The whole checkpoint: weights, config, tokenizer, chat template, generation settings."""
+    from journey.model import huggingface
+
+    huggingface.save(model, folder, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
+    tokenizer.save(folder)
+    write_json(folder / "generation_config.json", tokenizer.generation)
