@@ -18,12 +18,12 @@ def compare_groups(sweep: Sweep, points: Points, groups: Points, name: str, bett
     """The best of all points by dev, and on test how far the best of each other group is from it; `name` is the metric
     that chooses.
 
-    Only where every axis is a key over a list. Named choices, as equal FLOPs and equal text, are conditions under which
-    another axis is looked at: the best under one of them says nothing of the other.
+    Only where what tells the groups apart are keys over lists. Named choices, as equal FLOPs and equal text, are
+    conditions under which something else is looked at: the best under one of them says nothing of the other.
     """
     bests = [group["best"] for group in groups]
     standing = [number for number in bests if number is not None]
-    if len(standing) < 2 or not all("." in axis.key for axis in sweep.axes):
+    if len(standing) < 2 or not all("." in axis.key for axis in sweep.axes if axis.name in groups[0]["values"]):
         return None
     sign = 1 if better == "lower" else -1
     best = min(standing, key=lambda number: sign * points[number]["metrics"][name]["dev"]["value"])

@@ -2,6 +2,7 @@
 that all points went on from."""
 
 from collections.abc import Iterator
+from math import inf
 
 from journey.report.blocks import Block, Cell, Curves, Line, Mark, Place, Row, Table, TableRow
 from journey.report.format import estimate, join, numbers, typed
@@ -45,7 +46,7 @@ def _groups(sweep: Sweep) -> list[Group]:
 def _best(group: Group, metric: Metric) -> Point:
     """By the mean on dev."""
     sign = 1 if metric.better == "lower" else -1
-    return min(group.done, key=lambda point: sign * point.metrics[metric.name]["dev"]["value"])
+    return min(group.done, key=lambda point: sign * e.value if (e := point.estimate(metric, "dev")) else inf)
 
 
 def _moved(sweep: Sweep, point: Point) -> Iterator[str]:
@@ -57,33 +58,36 @@ def _moved(sweep: Sweep, point: Point) -> Iterator[str]:
 
 
 def _against(sweep: Sweep, groups: list[Group], other: Metric) -> Curves:
-    """A point a value, each with both intervals; the model before as dashed lines."""
+    """A point a value, each with both intervals: how far it moved from the model before, which is narrower than where
+    it stands, for both are measured on the same documents; else where it stands on test."""
     metric = sweep.metrics[0]
+    what = "against_before" if sweep.before else "test"
     lines = [
-        Line(
-            group.label,
-            [_place(sweep, group, point, metric, other) for point in group.done],
-            k % LINES,
-            joined=sweep.is_numeric,
-        )
+        Line(group.label, list(_places(sweep, group, (metric, other), what)), k % LINES, joined=sweep.is_numeric)
         for k, group in enumerate(groups)
     ]
-    across, marks = ([Mark(e.value, sweep.before)] if (e := sweep.stood(m)) else [] for m in (metric, other))
     corner = ("left" if metric.better == "lower" else "right", "lower" if other.better == "lower" else "upper")
-    caption = f"On test with 95 % intervals, one point a value of {sweep.x}; ringed: the best on dev by {metric.label}."
+    caption = f"one point a value of {sweep.x}, with both 95 % intervals; ringed: the best on dev by {metric.label}."
+    marks = [Mark(0.0, sweep.before)] if sweep.before else []
     if sweep.before:
-        caption += f" Dashed: {sweep.before}, from which all went on."
+        caption = f"Moved on test from {sweep.before}, which is where the dashed lines cross: {caption}"
+    else:
+        caption = f"On test: {caption}"
     title = f"{other.label} against {metric.label}"
-    return Curves(title, _title(metric), _title(other), lines, marks, caption, log=True, across=across, corner=corner)
+    x, y = (f"{m.label}{' moved' if sweep.before else ''}; {m.better} is better" for m in (metric, other))
+    return Curves(title, x, y, lines, marks, caption, log=True, across=marks, corner=corner)
 
 
-def _place(sweep: Sweep, group: Group, point: Point, metric: Metric, other: Metric) -> Place:
-    x, y = point.estimate(metric), point.estimate(other)
-    assert x and y  # both were measured: a point without one of them has failed
-    value = typed(point.values[sweep.x])
-    said = f"{sweep.x} {value}{group.under}: {metric.label} {estimate(x)}, {other.label} {estimate(y)}"
-    kind = "best" if point.best else ""
-    return Place(x.value, y.value, y.low, y.high, said, value, kind, left=x.low, right=x.high)
+def _places(sweep: Sweep, group: Group, both: tuple[Metric, Metric], what: str) -> Iterator[Place]:
+    for point in group.done:
+        x, y = (point.estimate(metric, what) for metric in both)
+        if x and y:
+            value = typed(point.values[sweep.x])
+            moved = sweep.before != ""
+            words = [f"{m.label} {estimate(e, sign=moved)}" for m, e in zip(both, (x, y), strict=True)]
+            said = f"{sweep.x} {value}{group.under}: {', '.join(words)}"
+            kind = "best" if point.best else ""
+            yield Place(x.value, y.value, y.low, y.high, said, value, kind, left=x.low, right=x.high)
 
 
 def _table(sweep: Sweep, group: Group) -> Table:
@@ -94,7 +98,3 @@ def _table(sweep: Sweep, group: Group) -> Table:
         rows.append([typed(point.values[sweep.x]), *(e and Cell(e, sign=True) for e in away)])
     caption = f"Moved{group.under} from {sweep.before}: on test, in brackets 95 % intervals"
     return Table(caption, [sweep.x, *(f"{m.label} ({m.unit})" if m.unit else m.label for m in sweep.metrics)], rows)
-
-
-def _title(metric: Metric) -> str:
-    return f"{metric.label}; {metric.better} is better"

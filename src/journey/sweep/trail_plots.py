@@ -1,13 +1,13 @@
 """The trainings of a sweep over the tokens read: what was scored along the way, and the learning rate beside it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from journey.report.axes import compact
 from journey.report.blocks import Block, Curves, Line, Row, Text
 from journey.report.format import typed
-from journey.sweep.content import Group, Metric, Point, Sweep
+from journey.sweep.content import Group, Metric, Point, Sweep, listed
 
 LINES, PANELS = 6, 8  # more than these are not told apart, or not looked at
 STROKES: Sequence[dict[str, Any]] = ({}, {"dashed": True}, {"faint": True})  # so many values of x go over each other
@@ -25,23 +25,23 @@ class _Panel:
 
 def trails(sweep: Sweep) -> Iterator[Block]:
     """The curves that sweep.json holds; nothing where it holds none."""
-    rate = next((metric for metric in sweep.trails if metric.name == "lr"), None)
+    held = [metric for metric in sweep.trails if metric.better]
+    rate = [metric for metric in sweep.trails if not metric.better]
     panels = _panels(sweep)
-    for metric in sweep.trails:
-        if metric is rate:
-            continue
-        if not panels:
-            yield Text(f"{metric.label}: more curves than can be told apart; sweep.json holds them.", "nothing")
-            continue
-        start = _start(sweep, metric)
-        yield Text(_caption(sweep, metric, start), "caption")
-        if len(panels) > 1 and len(sweep.values) <= len(STROKES):
-            yield Row([_overlay(sweep, each, start) for each in (metric, rate) if each])
-        shown: list[Block] = []
-        for panel in panels:
-            shown += [block for block in (_curves(sweep, panel, metric, start),) if block.lines]
-            shown += [_rates(panel, rate)] if rate else []
-        yield Row(shown)
+    if not panels:
+        yield from (
+            Text(f"{m.label}: more curves than can be told apart; sweep.json holds them.", "nothing") for m in held
+        )
+    elif len(panels) == 1:
+        found = [_curves(sweep, panels[0], metric) for metric in held]
+        drawn = [replace(c, caption=f"{_caption(sweep, m)} {c.caption}") for m, c in zip(held, found, strict=True)]
+        yield Row([*drawn, *(_rates(panels[0], metric) for metric in rate)])
+    else:
+        for metric in held:
+            yield Text(_caption(sweep, metric), "caption")
+            if len(sweep.values) <= len(STROKES) and len(sweep.groups) <= LINES:
+                yield Row([_overlay(sweep, each) for each in (metric, *rate)])
+            yield Row([c for p in panels for c in (_curves(sweep, p, metric), *(_rates(p, each) for each in rate))])
 
 
 def _panels(sweep: Sweep) -> list[_Panel]:
@@ -65,8 +65,9 @@ def _of(sweep: Sweep, group: Group) -> list[tuple[str, Point, int]]:
     return [(f"{sweep.x} {typed(p.values[sweep.x])}", p, sweep.values.index(p.values[sweep.x])) for p in group.done]
 
 
-def _curves(sweep: Sweep, panel: _Panel, metric: Metric, start: float) -> Curves:
+def _curves(sweep: Sweep, panel: _Panel, metric: Metric) -> Curves:
     """The points of a panel with the ranges of their seeds, over the same heights in every panel."""
+    start = _start(sweep, metric)
     shown = [(name, p, k) for name, p, k in panel.points if metric.name in p.trails]
     every = [p for group in sweep.groups for p in group.done if metric.name in p.trails]
     ends = [v for p in every for key in ("mean", "low", "high") for _, v in _late(p, metric, start, key)]
@@ -87,9 +88,9 @@ def _rates(panel: _Panel, rate: Metric) -> Curves:
     return Curves(_titled(panel, rate.label), "tokens", rate.label, lines, name=panel.name)
 
 
-def _overlay(sweep: Sweep, metric: Metric, start: float) -> Curves:
+def _overlay(sweep: Sweep, metric: Metric) -> Curves:
     """All over each other, a colour a group and a stroke a value of x."""
-    start = start if metric.better else 0.0  # of the rates the beginning is what there is to see
+    start = _start(sweep, metric)
     lines = [
         Line(f"{g.label}, {sweep.x} {typed(value)}", _late(p, metric, start), k, key=g.label, **stroke)
         for value, stroke in zip(sweep.values, STROKES, strict=False)
@@ -113,7 +114,10 @@ def _band(point: Point, metric: Metric, start: float) -> list[tuple[float, float
 
 
 def _start(sweep: Sweep, metric: Metric) -> float:
-    """The tokens from which on something is to be seen: all, or what comes after the early fall."""
+    """The tokens from which on something is to be seen: all, or what comes after the early fall. Of learning rates the
+    beginning is what there is to see."""
+    if not metric.better:
+        return 0.0
     shown = [p for group in sweep.groups for p in group.done if metric.name in p.trails]
     whole = [at for p in shown for at in _late(p, metric, 0)]
     start = EARLY * max((t for t, _ in whole), default=0.0)
@@ -136,16 +140,22 @@ def _order(shown: Sequence[tuple[str, Point, int]], metric: Metric) -> str:
     return f"{word} halfway, at {compact(end / 2)} tokens: {first[0]}; at the end: {first[1]}."
 
 
-def _caption(sweep: Sweep, metric: Metric, start: float) -> str:
+def _caption(sweep: Sweep, metric: Metric) -> str:
     what = "as each read its own text" if metric.name == "loss" else "on documents of dev"
     said = f"{metric.label[0].upper()}{metric.label[1:]} through training, {what}"
     if len(sweep.seeds) > 1:
         said += f": means of {len(sweep.seeds)} seeds, shaded from the lowest to the highest of them"
-    return f"{said}. The first quarter, where most is learned, is left out." if start else f"{said}."
+    without = [_named(p) for g in sweep.groups for p in g.done if metric.name not in p.trails]
+    said += f". Not recorded of {listed(without)}" if without else ""
+    return f"{said}. The first quarter, where most is learned, is left out." if _start(sweep, metric) else f"{said}."
 
 
 def _y(metric: Metric) -> str:
     return f"{metric.label}; {metric.better} is better" if metric.better else metric.label
+
+
+def _named(point: Point) -> str:
+    return ", ".join(f"{name} {typed(value)}" for name, value in point.values.items())
 
 
 def _titled(panel: _Panel, title: str) -> str:
