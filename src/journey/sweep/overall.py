@@ -52,6 +52,11 @@ class Overall:
 
         return cls(sweep, sorted(rivals, key=place))
 
+    @property
+    def names(self) -> str:
+        """What tells the groups apart: `schedule`."""
+        return " and ".join(name for name in self.sweep.axes if name != self.sweep.x)
+
     def said(self, verdict: str) -> list[str]:
         """The groups of this verdict, each with its best x."""
         return [rival.named(self.sweep.x) for rival in self.rivals if rival.verdict == verdict]
@@ -60,7 +65,7 @@ class Overall:
         """The finding in one line."""
         level = self.said("level")
         if len(level) == len(self.rivals) - 1:
-            return f"Each at its best {self.sweep.x}, none is distinguishable from the best"
+            return f"No {self.names}, at its best {self.sweep.x}, is distinguishable from the best"
         return f"Best on dev: {self.said('best')[0]}" + (f"; level with it: {listed(level)}" if level else "")
 
     def finding(self) -> str:
@@ -75,7 +80,7 @@ class Overall:
         ):
             named = self.said(verdict)
             said += [f"{listed(named)} {are(named)} {words}."] if named else []
-        return f"{' '.join(said)} Each other is taken at its own best {self.sweep.x}."
+        return f"{' '.join(said)} Each {self.names} is taken at its own best {self.sweep.x}."
 
     def table(self) -> Table:
         """A row a group, in the order of dev."""
@@ -87,9 +92,8 @@ class Overall:
             away = rival.away and Cell(rival.away, sign=True)
             judged = Cell(f"{sign} {rival.verdict}", tone=tone)
             rows.append([name, typed(rival.point.values[x]), rival.point.estimate(metric), away, judged])
-        names = ", ".join(name for name in self.sweep.axes if name != x)
         unit = f" ({metric.unit})" if metric.unit else ""
-        head = [names, f"its best {x}", f"{metric.label}{unit}", "against the best of all", ""]
+        head = [self.names, f"its best {x}", f"{metric.label}{unit}", "against the best of all", ""]
         return Table(f"Each at its best {x}: on test, in brackets 95 % intervals", head, rows)
 
 

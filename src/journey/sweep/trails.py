@@ -29,15 +29,14 @@ def trails(points: Sequence[Sequence[Node]]) -> tuple[list[dict[str, str]], list
     """
     histories = [[_history(node) for node in nodes] for nodes in points]
     recorded = {key for seeds in histories for history in seeds for line in history for key in line}
-    kept = {key: _trails(histories, key) for key in sorted(recorded) if key.startswith(HELD_OUT)}
-    kept = {key: found for key, found in kept.items() if any(found)}
-    first = next((node for nodes in points for node in nodes), None)
-    if not kept and len({node.lineage.get("tokenizer_hash") for nodes in points for node in nodes}) == 1:
-        kept["loss"] = _trails(histories, "loss")
-    rates = _trails(histories, "lr")
-    if kept and any(rate != each for rate in rates[:1] for each in rates if each):
+    nodes = [node for seeds in points for node in seeds]
+    kept = _kept(histories, *sorted(key for key in recorded if key.startswith(HELD_OUT)))
+    if not kept and len({node.lineage.get("tokenizer_hash") for node in nodes}) == 1:
+        kept = _kept(histories, "loss")
+    rates = _kept(histories, "lr").get("lr", []) if kept else []
+    if len({repr(rate) for rate in rates if rate}) > 1:
         kept["lr"] = rates
-    said = [_said(key, first) for key in kept if first]
+    said = [_said(key, nodes[0]) for key in kept]
     return said, [{key: found[i] for key, found in kept.items() if found[i]} for i in range(len(points))]
 
 
@@ -58,8 +57,10 @@ def _said(key: str, node: Node) -> dict[str, str]:
     return {"name": key, "label": f"bits per byte, {text}", "unit": "bits/byte", "better": "lower"}
 
 
-def _trails(histories: Sequence[Sequence[History]], key: str) -> list[Trail]:
-    return [_trail(seeds, key) for seeds in histories]
+def _kept(histories: Sequence[Sequence[History]], *keys: str) -> dict[str, list[Trail]]:
+    """Of each key the trails of all points, where one at least has one."""
+    found = {key: [_trail(seeds, key) for seeds in histories] for key in keys}
+    return {key: of_points for key, of_points in found.items() if any(of_points)}
 
 
 def _trail(seeds: Sequence[History], key: str) -> Trail:
