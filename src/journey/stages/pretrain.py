@@ -13,6 +13,7 @@ from journey.model.sizes import SIZES, SizeName, by_depth
 from journey.stages import kind_of
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
+from journey.stages.resume import resumed, say_rates
 from journey.stages.run import Run, stage
 from journey.stages.training import Training, fit
 
@@ -53,6 +54,9 @@ class Pretrain(Training):
     """Read the text this many times, instead of a number of tokens."""
     flops: Positive | None = None
     """Train for this much arithmetic, instead of a number of tokens."""
+    resume_from: str = names(
+        "", Input(("model",)), "a model whose training goes on, in place of random weights; tokens count from its start"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,14 +124,22 @@ def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
     from journey.model.gpt import GPT
 
     tokenizer = open_tokenizer(parent.path)
-    shape = config.shape(tokenizer.n_ids)
-    check_memory(shape.n_params)
-    torch.manual_seed(run.seed)
-    model = GPT(shape)
-    model.n_tokens = tokenizer.n_ids
-    rows = stream("data", tokenizer, config.n_ctx, run)
-    tokens = budget(config, len(rows), model.config.flops_per_token(config.n_ctx))
-    return fit(model, tokenizer, rows, {"": run.corpora["data"]}, dataclasses.replace(config, tokens=tokens), run)
+    start = None
+    if config.resume_from:
+        model, start = resumed(run.given["resume_from"], tokenizer, config, run)
+    else:
+        shape = config.shape(tokenizer.n_ids)
+        check_memory(shape.n_params)
+        torch.manual_seed(run.seed)
+        model = GPT(shape)
+        model.n_tokens = tokenizer.n_ids
+    T = model.config.n_ctx
+    rows = stream("data", tokenizer, T, run)
+    tokens = budget(config, len(rows), model.config.flops_per_token(T))
+    config = dataclasses.replace(config, tokens=tokens)
+    if start:
+        say_rates(start, config, T, run)
+    return fit(model, tokenizer, rows, {"": run.corpora["data"]}, config, run, start)
 
 
 def check_memory(n_params: int) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from journey.checkpoint import LINEAGE, Node, open_node, remember
 from journey.console import Console
 from journey.errors import JourneyError
-from journey.fields import check_config, chosen
+from journey.fields import check_config, chosen, differing
 from journey.files import publish, read_json, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
 from journey.stages import a, goes_on_from, kind_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BELOW = " below "  # in `shows`: "same_ids.texts below 100" stands on the first screen only where that is so
 _SAVE_CLOCK_EVERY = 5.0  # seconds
+_SETTINGS, _CLOCK = "settings.json", "clock.json"  # of what was begun
 
 
 class Stopped(Exception):
@@ -47,6 +48,7 @@ class Run:
     given: dict[str, Node] = dataclasses.field(default_factory=dict)  # config field -> the node it names
     again: bool = False  # make the node even where it already stands
     take: Callable[..., dict[str, Any]] | None = None  # takes measures of a model in training: measuring.through
+    fork: bool = False  # other settings than those of what stands unfinished, or is resumed, are meant
 
     folder: Path = dataclasses.field(init=False)
     scratch: Path = dataclasses.field(init=False)
@@ -89,7 +91,7 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)  # half-written by a run that was killed
         self.folder.mkdir(parents=True)
         self.scratch.mkdir(exist_ok=True)
-        clock = self.scratch / "clock.json"
+        clock = self.scratch / _CLOCK
         self._before = read_json(clock)["seconds"] if clock.exists() else 0.0
         self._start = self._last_saved = time.monotonic()
         reset_peak_memory()
@@ -97,7 +99,7 @@ class Run:
     def _clear(self) -> None:
         """After bad input: nothing stays but what a later call can go on from."""
         shutil.rmtree(self.folder)
-        if not any(self.scratch.iterdir()):
+        if not _begun(self.scratch):
             shutil.rmtree(self.folder.parent)
 
     @property
@@ -106,7 +108,7 @@ class Run:
         return self._before + time.monotonic() - self._start
 
     def _save_clock(self) -> None:
-        write_json(self.scratch / "clock.json", {"seconds": self.seconds})
+        write_json(self.scratch / _CLOCK, {"seconds": self.seconds})
         self._last_saved = time.monotonic()
 
     def _finish(self, lineage: dict[str, Any]) -> Node:
@@ -180,6 +182,20 @@ class Stage:
         if self.takes and parent and not goes_on_from(self.takes, kind_of(parent)):
             raise JourneyError(f"{parent.path} is a {parent.stage} node: {self.name} goes on from {a(self.takes)}")
 
+    def _check_unfinished(self, config: Any, id: str, run: Run) -> None:
+        """JourneyError where another run began the same node with other settings, and this one would begin anew."""
+        for path in sorted(run.out.parent.glob(f".work-*/state/{_SETTINGS}")):
+            began = read_json(path)
+            mine = path.parts[-3] == f".work-{id[:12]}"
+            same_place = (began["out"], began["stage"]) == (str(run.out), self.name)
+            if run.fork or mine or not same_place or not _begun(path.parent):
+                continue
+            other = differing(began["config"], chosen(config), type(config)) or "its input"
+            raise JourneyError(
+                f"{run.out} was begun with other settings ({other}): give those to go on with it, or --fork to begin "
+                f"anew (what was begun stays in {path.parent.parent})"
+            )
+
     def __call__(self, parent: Node | str | Path | None, config: Any, run: Run) -> Node:
         """The finished node; `parent` is a Node, a path, or None. Errors: JourneyError for what cannot be."""
         parent = open_node(parent) if isinstance(parent, str | Path) else parent
@@ -196,8 +212,10 @@ class Stage:
             raise JourneyError(f"{run.out} already holds another node ({found.id[:10]}): choose another place")
         if run.out.exists() and not run.again and (not run.out.is_dir() or any(run.out.iterdir())):
             raise JourneyError(f"{run.out} exists and is not a node: choose another place or move it away")
+        self._check_unfinished(config, id, run)
         run.out.parent.mkdir(parents=True, exist_ok=True)
         run._begin(id)
+        write_json(run.scratch / _SETTINGS, {"out": str(run.out), "stage": self.name, "config": chosen(config)})
         try:
             facts = self.body(parent, config, run)
         except JourneyError:
@@ -256,6 +274,11 @@ def stage(
 def identify(stage: Stage, config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
     """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
     return stage.id(config, parents, inputs_of(config, given), seed)
+
+
+def _begun(scratch: Path) -> bool:
+    """Whether there is something to go on from, beside what every run writes."""
+    return any(path.name not in (_SETTINGS, _CLOCK) for path in scratch.iterdir())
 
 
 def _origin(node: Node) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from journey.errors import JourneyError
 from journey.fields import Amount, Count, NonNegative, Positive, Share, check_multiple
-from journey.files import write_json
+from journey.files import read_json, write_json
 from journey.metrics import metric
 from journey.stages.run import Run, Stopped
 from journey.train.schedule import ScheduleName
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from journey.train.loop import Rows
 
 BEST_BY = "dev_bits_per_byte"
+STATE = "state"  # the folder of a node that holds the optimizer's state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,8 @@ class Training:
     """Measures to take each time, by name: multiple_choice,samples."""
     keep: Literal["last", "best"] = "last"
     """The weights that the node gets: the last, or those with the fewest bits per byte on the dev split."""
+    keep_state: bool = False
+    """Keep the optimizer's state in the node (two to three times the weights), so that resume_from goes on exactly."""
 
     def __post_init__(self) -> None:
         check_multiple(self, "batch_size", "accumulate")
@@ -77,20 +80,30 @@ class Training:
 
 
 def fit(
-    model: "GPT", tokenizer: "Tokenizer", rows: "Rows", dev: dict[str, "Corpus"], config: Training, run: Run
+    model: "GPT",
+    tokenizer: "Tokenizer",
+    rows: "Rows",
+    dev: dict[str, "Corpus"],
+    config: Training,
+    run: Run,
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Run the loop, save the model with its tokenizer, and say what came out.
 
-    `dev` maps a suffix to a text whose dev split is scored through training: `dev_bits_per_byte<suffix>`.
+    `dev` maps a suffix to a text whose dev split is scored through training: `dev_bits_per_byte<suffix>`. `start` is
+    the state of a training that goes on.
     """
     import torch
 
-    from journey.train.loop import Loop, train
+    from journey.train.loop import Loop, tokens_before, train
 
     T = model.config.n_ctx
     steps = config.tokens // (config.batch_size * T)
     if steps < 1:
         raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
+    before = read_json(start / "history.json") if start else []
+    if len(before) >= steps:
+        raise JourneyError(f"{len(before):,} steps are done, and tokens {config.tokens:,} is {steps:,}: ask for more")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     history = train(
         model,
@@ -118,12 +131,14 @@ def fit(
         progress=run.progress,
         stopping=lambda: run.stopping,
         say=lambda line: run.say(f"{run.name}: {line}"),
+        start=start,
+        end=run.folder / STATE if config.keep_state else None,
     )
     if history is None:
         raise Stopped
     write_model(model.to("cpu"), tokenizer, run.folder)
     write_json(run.folder / "history.json", history)
-    tokens = history[-1]["tokens"]
+    tokens = tokens_before(history) - tokens_before(before)
     scored = [line for line in history if BEST_BY in line]
     chosen = min(scored, key=lambda line: line[BEST_BY]) if config.keep == "best" else history[-1]
     convention = f"dev split, first {config.dev_documents} documents"

@@ -64,18 +64,21 @@ def train(
     progress: Callable[..., None],
     stopping: Callable[[], bool],
     say: Callable[[str], None] = lambda line: None,
+    start: Path | None = None,
+    end: Path | None = None,
 ) -> list[dict[str, Any]] | None:
     """Train in place; returns the history, a line a step (loss in nats per token), or None when asked to stop.
 
     `state` is a folder that a later call resumes from, to the same losses; `evaluate` is called every
     `eval_every` steps and at the end, and its numbers go into the history. A step whose loss is no number, or a spike
     (`loop.spike`), is taken back: training goes on from a saved state before it, without the batches that led there,
-    which the history names. `say` gets what a person should know of such things.
+    which the history names. `say` gets what a person should know of such things. `start` is a state to begin with, of
+    a training that is to go on; `end` a folder for the state after the last step.
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay)
     saver, guard, parts = Saver(state, _STATES), Guard(state, loop.spike), loop.accumulate
-    history = _resume(model, optimizers, saver.last())
+    history = _resume(model, optimizers, saver.last() or start)
     T = len(rows.row(0)) - 1
     model.train()
     while len(history) < loop.steps:
@@ -97,13 +100,8 @@ def train(
             if not math.isfinite(loss + norm):
                 raise JourneyError(f"{why} at step {step + 1}: choose a smaller lr or muon_lr")
         optimizers.step()
-        line: dict[str, Any] = {
-            "step": step + 1,
-            "tokens": (step + 1) * loop.batch_size * T,
-            "loss": loss,
-            "lr": loop.lr * share,
-        }
-        line["grad_norm"] = norm
+        line: dict[str, Any] = {"step": step + 1, "tokens": tokens_before(history) + loop.batch_size * T, "loss": loss}
+        line |= {"lr": loop.lr * share, "grad_norm": norm}
         if left_out := guard.before(step):
             line["left_out"] = left_out
         if (step + 1) % loop.eval_every == 0 or step + 1 == loop.steps:
@@ -118,10 +116,19 @@ def train(
                 _save(model, optimizers, history, folder)
         if stop:
             return None
-        progress(line["tokens"], loop.steps * loop.batch_size * T, loss=_recent(history))
+        left = (loop.steps - len(history)) * loop.batch_size * T
+        progress(line["tokens"], line["tokens"] + left, loss=_recent(history))
+    if end:
+        end.mkdir(parents=True)
+        _save(model, optimizers, history, end)
     if loop.best:
         _put(model, load_file(state / _BEST / "model.safetensors"))
     return history
+
+
+def tokens_before(history: list[dict[str, Any]]) -> int:
+    """How many tokens a training with this history has seen."""
+    return history[-1]["tokens"] if history else 0
 
 
 def accumulate_gradients(model: GPT, tokens: Tensor, parts: int, mark: int) -> float:

@@ -183,7 +183,7 @@ class Shell(Trainer):
         def share(step: int) -> float:
             return share_of_peak(step, num_training_steps, s.schedule, s.warmup, floor=s.floor)
 
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
+        self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, share)  # type: ignore[arg-type]
         return self.lr_scheduler
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
