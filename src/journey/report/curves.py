@@ -164,7 +164,8 @@ def _x_axis(
 
 def _x_tick(at: float, said: str, bottom: float, turned: bool) -> str:
     if not turned:
-        return line(at, bottom, at, bottom + 4, "zero") + text(at, bottom + 18, said, "tick", "middle")
+        inside = min(at, WIDTH - 1 - 4.3 * len(said))  # a number at the very end would leave the frame
+        return line(at, bottom, at, bottom + 4, "zero") + text(inside, bottom + 18, said, "tick", "middle")
     slope = f'<g transform="rotate(-40 {at:.1f} {bottom + 14:.1f})">'
     return f"{line(at, bottom, at, bottom + 4, 'zero')}{slope}{text(at + 4, bottom + 14, said, 'tick', 'end')}</g>"
 
@@ -226,7 +227,7 @@ def _labels(placed: Sequence[_Placed], below: bool, floor: float) -> list[str]:
         if not p.place.label:
             continue
         said = short(p.place.label, 24)
-        half, (x1, y1, x2, y2) = width(said) / 2, p.box
+        half, (x1, y1, x2, y2) = 0.56 * width(said), p.box  # bold letters are wider
         spots = [(p.x, y2 + 8), (p.x, y1 - 7), (x2 + half + 3, p.y), (x1 - half - 3, p.y)]  # below, above, right, left
         spots[:2] = spots[:2] if below else spots[1::-1]
         around = []
