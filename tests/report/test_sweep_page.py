@@ -195,6 +195,7 @@ def test_what_one_metric_wins_and_another_loses_is_said():
     for p in result["points"]:
         p["metrics"][OTHER["name"]]["dev"]["value"] = -p["values"]["replay"]
     said = [line.replace("\u00a0", " ") for line in lines(result)]
+    assert said[0] == "Best replay on dev: 0, by bits per byte, docs"
     assert "Best on dev: replay 0 by bits per byte, docs and replay 0.5 by bits per byte, old." in said
     assert (
         "From base to replay 0 on test: −0.200 [−0.205, −0.195] bits per byte, docs (before: 3.200); "

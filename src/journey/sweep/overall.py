@@ -100,4 +100,5 @@ class Overall:
 def headline(sweep: Sweep) -> str:
     """The finding of a sweep in one line."""
     overall = Overall.of(sweep)
-    return overall.title() if overall else sweep.title()
+    found = overall.title() if overall else sweep.title()
+    return f"{found}, by {sweep.metrics[0].label}" if len(sweep.metrics) > 1 else found

@@ -35,7 +35,7 @@ def plots(sweep: Sweep) -> list[Block]:
         return []
     drawn = [_against(sweep, groups, other) for other in sweep.metrics[1 : 1 + PLOTS]] if len(groups) <= LINES else []
     tables = [_table(sweep, group) for group in groups] if sweep.before else []
-    return [Row(drawn), *tables]
+    return [Row([*drawn, *tables])]
 
 
 def _groups(sweep: Sweep) -> list[Group]:
@@ -74,7 +74,7 @@ def _against(sweep: Sweep, groups: list[Group], other: Metric) -> Curves:
     else:
         caption = f"On test: {caption}"
     title = f"{other.label} against {metric.label}"
-    x, y = (f"{m.label}{' moved' if sweep.before else ''}; {m.better} is better" for m in (metric, other))
+    x, y = (f"{'change in ' if sweep.before else ''}{m.label}; {m.better} is better" for m in (metric, other))
     return Curves(title, x, y, lines, marks, caption, log=True, across=marks, corner=corner)
 
 
