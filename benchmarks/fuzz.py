@@ -322,8 +322,11 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
 
     from journey import recipe, runner
     from journey.checkpoint import open_node, open_tokenizer
-    from journey.data import conversations, preferences, sources, vocabularies
+    from journey.data import conversations, hubset, mixture, preferences, sources, vocabularies
+    from journey.data.cutting import Cut
     from journey.data.shards import open_shards
+    from journey.data.source import Notes
+    from journey.files import read_json
     from journey.model import foreign, huggingface
     from journey.model.config import GPTConfig
     from journey.model.gpt import GPT
@@ -353,6 +356,22 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "text.parquet")
     for ending in (".txt", ".md", ".json", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"):
         yield f"text{ending}", Reader(documents, folder / f"text{ending}")
+
+    def streamed(path: Path) -> None:
+        with path.open("rb") as file:
+            for _ in sources.own_documents("f", path, file, Notes(), Cut(), strict=False, fixed=True):
+                pass
+
+    for ending in (".jsonl.zst", ".parquet"):
+        yield f"Hub's rows{ending}", Reader(streamed, folder / f"text{ending}")
+    splits = [{"split": "train", "path": "sample/10BT/*"}, {"split": "test", "path": ["data/**", "x.jsonl"]}]
+    configs = [{"config_name": "en", "default": True, "data_files": splits}, {"config_name": "de", "data_dir": "de"}]
+    names = ["sample/10BT/000.parquet", "data/a/b.jsonl.zst", "x.jsonl", "de/train-0.parquet", "README.md"]
+    listing = {"commit": "0" * 40, "files": names, "configs": configs}
+    (folder / "listing.json").write_text(json.dumps(listing))
+    yield "Hub's listing", Reader(lambda path: hubset.chosen("hub:o/set", read_json(path)), folder / "listing.json")
+    (folder / "mixture.txt").write_text("docs=0.7,code=3e-1,my/texts=2")
+    yield "mixture", Reader(lambda path: mixture.parse(path.read_text(errors="replace")), folder / "mixture.txt")
 
     talks = [
         *({"messages": messages(i)} for i in range(20)),

@@ -28,6 +28,7 @@ READS = {
     "explain": ["tokenizer", "explain", "--tokenizer", "BAD", "text"],
     "compare": ["tokenizer", "compare", "gpt2", "--on", "BAD"],
     "pretrain": ["pretrain", "TOKENIZER", "--data", "BAD", "--tokens", "300", "--out", "OUT"],
+    "pretrain's mixture": ["pretrain", "TOKENIZER", "--data", "PROSE=1,BAD=2", "--tokens", "300", "--out", "OUT"],
     "pretrain's parent": ["pretrain", "BAD", "--data", "PROSE", "--out", "OUT"],
     "continue": ["continue", "BASE", "--data", "BAD", "--replay", "0", "--replay-data", "", "--out", "OUT"],
     "sft": ["sft", "BASE", "--data", "BAD", "--out", "OUT"],
@@ -130,6 +131,20 @@ def assert_a_line(output):
 def test_a_hostile_path_is_a_line(life, journey, tmp_path, within_seconds, verb, path):
     bad = PATHS[path](tmp_path)
     assert_a_line(journey(*words(life, READS[verb], bad, tmp_path / "out")))
+
+
+HUB = (
+    "hub:", "hub:x", "hub:../..", "hub:o/n/../../../etc", "hub:o/n@", "hub:o/n:", "hub:o/n:c:s:t", "hub:o/\u2028n",
+    "hub:" + "o/" * 500, "hub:o/" + "n" * 300, "hub:o/n@" + "r" * 300, "hub://", "hub:o/n/[", "hub:-/-", "the-pile:x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("source", HUB)
+def test_a_hostile_name_of_the_hub_is_a_line(journey, tmp_path, within_seconds, source):
+    """With HF_HUB_OFFLINE, as all tests: what is well spelled is not on this machine."""
+    output = journey("text", "--source", source, "--out", tmp_path / "out")
+    assert output.code == 2
+    assert_a_line(output)
 
 
 # A folder that holds something is no place for a node, and a fine one for a workspace.

@@ -72,6 +72,8 @@ def _data(field: str, step: Step, before: Any, now: Any) -> str:
         return f"{field} {_shown(before)} → {_shown(now)}"
     if field in step.given:
         return f'its {field} "{step.given[field]}" is new'
+    if any(name.startswith(f"{field}:") for name in step.given):
+        return f"a text of its {field} is new"
     named = any(f.name == field and "input" in f.metadata for f in dataclasses.fields(step.config))
     return (
         "its files have changed" if named or Path(str(now)).exists() else f"what {field} {now} stands for has changed"

@@ -18,7 +18,7 @@ from journey.measures import MEASURES
 from journey.measures import load as load_measure
 from journey.measuring import Measuring, default_configs, measures_of, taken_through
 from journey.stages import STAGES, a, goes_on_from, kind_of, load
-from journey.stages.inputs import Input, Named, named, resolve
+from journey.stages.inputs import Input, Named, named, resolve, written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,10 +324,11 @@ class Document:
         """A dataclass of these values, each of the type that its field wants."""
         hints = typing.get_type_hints(kind, include_extras=True)
         self.only(mapping, tuple(hints), at)
+        fields = {field.name: field for field in dataclasses.fields(kind)}
         values = {}
         for key, value in mapping.items():
             try:
-                values[key] = fit(value, hints[key])
+                values[key] = fit(written(value, fields[key]), hints[key])
             except ValueError as error:
                 raise JourneyError(f"{self.at((*at, key))}: {key}: {error}") from None
         try:
@@ -346,6 +347,7 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
 
     Texts come first: every model is measured on every text of the life.
     """
+    from journey.data.sources import name_of
     from journey.stages.text import Text
 
     texts = [step for step in steps if step.stage == "text"]
@@ -358,7 +360,11 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
         if step.stage == "text":
             continue
         given = {}
-        for field, wanted, value in named(step.config):
+        try:
+            naming = list(named(step.config))
+        except JourneyError as error:
+            raise JourneyError(f"{step.where}: {error}") from None
+        for field, wanted, value in naming:
             below = {name: kind for name, kind in kinds.items() if kind in wanted.kinds}
             found = resolve(value, wanted, below | above)
             if found is None or found.kind not in ("", *wanted.kinds) or (found.what == "step" and value not in above):
@@ -368,7 +374,7 @@ def _with_texts(steps: list[Step], seed: int) -> Iterator[Step]:
                     f'{step.where}: {field}: "{value}" is a node of another journey: name a stage, or its own source'
                 )
             if found.what == "source" and found.value not in made:
-                name = _free_name(Path(found.value).stem or "text", taken)
+                name = _free_name(name_of(found.value), taken)
                 taken.add(name)
                 above[name], made[found.value] = "text", name
                 texts.append(Step(name, "text", (), Text(source=found.value), seed, {}, step.where))

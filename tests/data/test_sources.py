@@ -291,8 +291,8 @@ def test_a_file_of_other_rows_is_refused_and_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "TRIED", 20)
-    (tmp_path / "a.jsonl").write_text('{"content": "x"}\n' * 21 + "not JSON")
-    with pytest.raises(JourneyError, match=r'a\.jsonl, line 1: no "text"; it has content; each line should be'):
+    (tmp_path / "a.jsonl").write_text('{"body": "x"}\n' * 21 + "not JSON")
+    with pytest.raises(JourneyError, match=r'a\.jsonl, line 1: no "text"; it has body; each line should be'):
         texts(tmp_path)
     (tmp_path / "a.jsonl").write_text('{"content": "x"}\n' * 20 + '{"text": "one"}\n' + '{"content": "x"}\n' * 30)
     notes = Notes()

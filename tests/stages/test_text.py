@@ -233,3 +233,52 @@ def test_a_text_that_a_stage_makes_by_itself_says_the_same(tmp_path, monkeypatch
     node = text_of(str(tmp_path / "book.txt"), tmp_path, 0, console)
     assert len(said) == 1 and said[0].startswith("book: 1 document by blank lines, which are too few")
     assert "\r" not in "".join(Corpus(node.path).texts("train"))
+
+
+def test_web_text_is_read_as_it_is_shared(tmp_path):
+    """A folder of many parquet files beside a list of them, as FineWeb's; folders of .jsonl.zst, of several frames and
+    with a second column, as The Pile's; .jsonl with `meta`, as RedPajama's."""
+    import pyarrow.parquet
+
+    def zst(records):
+        return pyarrow.compress("".join(json.dumps(r) + "\n" for r in records).encode(), codec="zstd", asbytes=True)
+
+    records = [{"text": line, "meta": {"pile_set_name": "Pile-CC"}} for line in lines_of(240)]
+    web, pile, red = (tmp_path / name for name in ("fineweb", "pile", "redpajama"))
+    for folder in (web / "sample" / "10BT", pile / "train", red):
+        folder.mkdir(parents=True)
+    for i in range(24):
+        part = [{"text": r["text"], "id": f"<urn:{i}>", "score": 3.5} for r in records[10 * i : 10 * i + 10]]
+        path = web / "sample" / "10BT" / f"{i:03}_00000.parquet"
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(part), path, row_group_size=3)
+    (web / "dataset_infos.json").write_text(json.dumps({"default": {"features": {}}}))
+    for i in range(2):
+        part = records[120 * i : 120 * i + 120]
+        (pile / "train" / f"{i:02}.jsonl.zst").write_bytes(zst(part[:50]) + zst(part[50:]))
+    write(red / "arxiv_sample.jsonl", [])
+    (red / "c4_sample.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    found = []
+    for source in (web, pile, red):
+        corpus = Corpus(text(None, Text(source=str(source)), Run(tmp_path / f"made-{source.name}")).path)
+        found.append({document for split in corpora.SPLITS for document in corpus.texts(split)})
+    assert found[0] == found[1] == found[2] == {r["text"] for r in records}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"), [({"body": "x", "url": "u"}, "body, url"), ({"text": 7, "u": 1}, "text, u")]
+)
+def test_a_shard_with_another_schema_names_the_column_and_those_there_are(tmp_path, row, columns):
+    """One parquet file of many; and in the midst of lines, where `strict` wants all of them."""
+    import pyarrow.parquet
+
+    (tmp_path / "set").mkdir()
+    for name, rows in (("a", [{"text": line} for line in lines_of(20)]), ("b", [row] * 5)):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "set" / f"{name}.parquet")
+    with pytest.raises(JourneyError, match=rf'b\.parquet.*"text".* it has {columns}'):
+        text(None, Text(source=str(tmp_path / "set")), Run(tmp_path / "made"))
+    lines = [json.dumps({"text": line}) for line in lines_of(20)]
+    (tmp_path / "c.jsonl").write_text("\n".join([*lines, json.dumps(row), *lines_of(0)]))
+    node, said = said_by(Text(source=str(tmp_path / "c.jsonl")), tmp_path / "left")
+    assert node.lineage["metrics"]["documents"]["value"] == 20 and "1 row left out" in said[0]
+    with pytest.raises(JourneyError, match=rf'c\.jsonl, line 21: .*"text".* it has {columns}'):
+        text(None, Text(source=str(tmp_path / "c.jsonl"), strict=True), Run(tmp_path / "strict"))

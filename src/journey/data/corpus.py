@@ -16,10 +16,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from journey.data import hub
 from journey.data.cutting import BLANK_LINE, Cut
 from journey.data.questions import Choice, Question, choices, questions
 from journey.data.source import FEWEST, Document, Notes, Progress, TooFew, silent
-from journey.data.sources import SOURCES, fingerprint, label, not_read, read
+from journey.data.sources import SOURCES, fingerprint, label, name_of, not_read, read
 from journey.errors import JourneyError
 from journey.files import read_json, write_json, write_text
 
@@ -46,26 +47,31 @@ def build(
     """Read a source, drop exact duplicates, split it, make questions, write it all; returns what corpus.json holds.
 
     `dev` and `test` are shares of the documents; a small corpus holds out more (see `split.shares`). `max_bytes` keeps
-    a random part of the text. A text longer than LIMIT is never held in memory; what its build goes on from after a
-    kill is kept in the folder `scratch`. Bad files, and too little text to hold some out, raise JourneyError; with
-    `errors` "replace", bytes that are not UTF-8 become U+FFFD and are counted. Documents of .txt and .md files end at
-    the `separator` (`cutting.Cut`); where that finds too few, they are cut into pieces. Rows without a text are left
-    out and counted, unless `strict`.
+    a random part of the text; of a data set of the Hub it takes the beginning of the files (see `hubset`). A text
+    longer than LIMIT is never held in memory; what its build goes on from after a kill is kept in the folder `scratch`.
+    Bad files, and too little text to hold some out, raise JourneyError; with `errors` "replace", bytes that are not
+    UTF-8 become U+FFFD and are counted. Documents of .txt and .md files end at the `separator` (`cutting.Cut`); where
+    that finds too few, they are cut into pieces. Rows without a text are left out and counted, unless `strict`.
     """
-    from journey.data import streaming
+    from journey.data import hubset, streaming
+
+    remote = hubset.find(source) if hub.spelled(source) else None
+    most = None if remote else max_bytes  # no more than that is asked of the Hub, so there is nothing to draw from
 
     def reading() -> tuple[Iterator[Document], Notes]:
         notes = Notes(Counter() if errors == "replace" else None, finer=finer)
+        if remote:
+            return remote.documents(max_bytes, progress, notes, cut, strict), notes
         return read(source, progress, notes, cut, strict), notes
 
     if dev < 0 or test < 0 or dev + test > 0.5:
         raise JourneyError(f"dev {dev} and test {test} are shares of the documents: positive, at most half together")
     facts: dict[str, Any] = {
-        "name": SOURCES[source].name if source in SOURCES else label(Path(source).name.split(".")[0]),
+        "name": _name(source),
         "source": source,
         "fingerprint": fingerprint(source),
         "seed": seed,
-        **not_read(source),
+        **({"hub": remote.facts(max_bytes)} if remote else not_read(source)),
     }
     wanted: dict[str, Any] = {"dev": dev, "test": test, "seed": seed}
     scratch = scratch or folder / ".scratch"
@@ -77,15 +83,15 @@ def build(
             documents, notes = reading()
             try:
                 first, larger = deque[Document](), False
-                if max_bytes is None or max_bytes > LIMIT:
+                if most is None or most > LIMIT:
                     first, larger = beginning(documents)
                 documents = chain(emptied(first), documents)
                 if not larger:
-                    facts |= split_whole(source, folder, *distinct(documents, max_bytes, seed), **wanted)
+                    facts |= split_whole(source, folder, *distinct(documents, most, seed), **wanted)
                     facts |= notes.facts()
                     break
-                if max_bytes is not None:
-                    highest = streaming.lowest(reading()[0], max_bytes, seed)
+                if most is not None:
+                    highest = streaming.lowest(reading()[0], most, seed)
                     documents = (document for document in documents if streaming.number(seed, document) <= highest)
                 streaming.read_once(documents, state, **wanted, notes=notes)
             except TooFew as few:
@@ -102,6 +108,13 @@ def build(
         shutil.rmtree(scratch, ignore_errors=True)
     write_json(folder / "corpus.json", facts)
     return facts
+
+
+def _name(source: str) -> str:
+    """What corpus.json calls a text of this source."""
+    if source in SOURCES:
+        return SOURCES[source].name
+    return name_of(source) if hub.spelled(source) else label(Path(source).name.split(".")[0])
 
 
 def too_little(source: str, n: int, notes: Notes) -> JourneyError:

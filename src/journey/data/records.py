@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -127,28 +127,37 @@ def _row(batch: "pyarrow.RecordBatch", where: str) -> dict[str, Any]:
         raise JourneyError(f"{where}: has a value that Python cannot hold ({str(error).splitlines()[0]})") from None
 
 
-def parquet_texts(path: Path, file: BinaryIO, replaced: Counter[str] | None) -> Iterator[tuple[int, object]]:
-    """(row number, row) of the column "text" alone; bytes in it are read as UTF-8."""
-    number = 0
-    for batch in parquet_batches(path, ["text"], file):
-        column = batch.column(0)
+def parquet_texts(
+    path: Path, file: BinaryIO, replaced: Counter[str] | None, columns: Sequence[str]
+) -> Iterator[tuple[int, object]]:
+    """(row number, row) of the first of these columns that the file has, alone; bytes in it are read as UTF-8. A row
+    that holds something else has the names of the other columns too, to be told."""
+    number, others = 0, dict[str, None]()
+
+    def choose(names: list[str]) -> list[str]:
+        others.update(dict.fromkeys(names))
+        return [next((column for column in columns if column in names), columns[0])]
+
+    for batch in parquet_batches(path, choose, file):
+        column, name = batch.column(0), batch.schema.names[0]
         try:
             texts = column.to_pylist()
         except UnicodeDecodeError:  # parquet does not check what it holds
             texts = column.cast("large_binary").to_pylist()
         except (ValueError, OverflowError):
-            raise JourneyError(f'{path}: "text" is a column of {column.type}, not of strings') from None
+            raise JourneyError(f'{path}: "{name}" is a column of {column.type}, not of strings') from None
         for text in texts:
             number += 1
             if isinstance(text, bytes):
                 text = textfile.decode(text, path, f" of the text in row {number}", replaced)
-            yield number, {"text": text}
+            yield number, {name: text} if text is None or isinstance(text, str) else others | {name: text}
 
 
 def parquet_batches(
-    path: Path, columns: list[str] | None = None, file: BinaryIO | None = None
+    path: Path, columns: list[str] | Callable[[list[str]], list[str]] | None = None, file: BinaryIO | None = None
 ) -> "Iterator[pyarrow.RecordBatch]":
-    """The rows of a parquet file, perhaps open already, a batch at a time."""
+    """The rows of a parquet file, perhaps open already, a batch at a time; `columns` are names, or choose of those that
+    there are."""
     import pyarrow.parquet
 
     with textfile.reading(path):
@@ -157,13 +166,14 @@ def parquet_batches(
         with _parquet_errors(path, "not a parquet file"):
             table = pyarrow.parquet.ParquetFile(opened)
         with _parquet_errors(path, "damaged parquet file, copy it again"), table:
-            missing = [column for column in columns or [] if column not in table.schema_arrow.names]
-            if missing:
-                raise JourneyError(f'{path}: no "{missing[0]}" column; it has {", ".join(table.schema_arrow.names)}')
+            names = table.schema_arrow.names
+            wanted = columns(names) if callable(columns) else columns
+            if missing := [column for column in wanted or [] if column not in names]:
+                raise JourneyError(f'{path}: no "{missing[0]}" column; it has {", ".join(names)}')
             groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
             row = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
             rows = max(1, min(BATCH, BATCH_BYTES // max(row, 1)))
-            yield from table.iter_batches(batch_size=rows, columns=columns)
+            yield from table.iter_batches(batch_size=rows, columns=wanted)
 
 
 @contextmanager

@@ -1,15 +1,16 @@
 """Where text comes from: a built-in source by its name, or a file or folder of the user's own."""
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
 from journey.chat import BOS
-from journey.data import installed
+from journey.data import hub, installed
 from journey.data.cutting import BLANK_LINE, PIECE, Cut, blank_lines, documents, n_bytes, split_text
 from journey.data.records import excerpt, json_lines, json_values, parquet_rows, parquet_texts
 from journey.data.source import Document, Notes, Progress, Source, silent
@@ -45,14 +46,19 @@ PROSE = (".txt", ".md")
 ENDINGS = (*PROSE, ".jsonl", ".ndjson", ".json", ".parquet")  # all but the last may be packed, as .txt.gz is
 AS_EVER = Cut()
 TRIED = 10_000  # rows; when none of them has a text, the file is of another kind
-
-NULL = '"text" is null'
+COLUMNS = ("text", "content", "raw_content")  # what holds the text of a row: the first that its table has
+FIRST = 10  # rows by which that is seen
 
 MB = 1_000_000
 
 
 def fingerprint(source: str) -> str:
-    """A hash over each file that `read` would read: its relative path and its content."""
+    """A hash over each file that `read` would read: its relative path and its content. Of a data set of the Hub, over
+    the commit and the names of its files."""
+    if hub.spelled(source):
+        from journey.data import hubset
+
+        return hubset.find(source).fingerprint
     hashes = []
     for name, path in files(source):
         with reading(path):
@@ -60,15 +66,25 @@ def fingerprint(source: str) -> str:
     return digest(hashes)
 
 
+def name_of(source: str) -> str:
+    """What a text is called that is made of a source."""
+    if hub.spelled(source) and source not in hub.SETS:
+        repository = re.split("[:@]", source.removeprefix(hub.PREFIX))[0]
+        return Path(*Path(repository).parts[1:2]).name or "text"
+    return Path(source).stem or "text"
+
+
 def files(source: str) -> list[tuple[str, Path]]:
     """(relative path, path) of each file of a source, sorted; JourneyError when there is none."""
+    if hub.spelled(source):
+        raise JourneyError(f"{source}: make a text of it first: journey text --source {source} --out DIR")
     if source in SOURCES:
         return sorted(SOURCES[source].files())
     path = Path(os.path.expanduser(source))
     if os.path.exists(path / "lineage.json"):  # read anew, its test split would be trained on
         raise JourneyError(f"{source} is a node, not a text to read: in a recipe name the stage, or its own source")
     if not os.path.lexists(path):
-        known = nearest(source, SOURCES)
+        known = nearest(source, [*SOURCES, *hub.SETS])
         raise JourneyError(f"no such text: {source}{known or '; give a file, a folder, or ' + ' or '.join(SOURCES)}")
     found, others = survey(path)
     if not found:
@@ -209,18 +225,21 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
 
 
-def own_documents(name: str, path: Path, file: BinaryIO, notes: Notes, cut: Cut, strict: bool) -> Iterator[Document]:
-    """The documents of an open file that are not blank."""
+def own_documents(
+    name: str, path: Path, file: BinaryIO, notes: Notes, cut: Cut, strict: bool, fixed: bool = False
+) -> Iterator[Document]:
+    """The documents of an open file that are not blank. Where its columns are `fixed`, a row without a text may be
+    empty, but not have another column or another type instead."""
     ending = kind(path.name)
     texts: Iterable[str]
     if ending in PROSE:
         texts = prose(chunks(path, file, notes.replaced, prose=True), notes, cut)
     elif ending == ".parquet":
-        texts = row_texts(parquet_texts(path, file, notes.replaced), path, "row", notes, strict)
+        texts = row_texts(parquet_texts(path, file, notes.replaced, COLUMNS), path, "row", notes, strict, fixed)
     elif ending == ".json":
-        texts = row_texts(json_values(path, file, notes.replaced), path, "record", notes, strict)
+        texts = row_texts(json_values(path, file, notes.replaced), path, "record", notes, strict, fixed)
     else:
-        texts = row_texts(json_lines(path, file, notes.replaced), path, "line", notes, strict)
+        texts = row_texts(json_lines(path, file, notes.replaced), path, "line", notes, strict, fixed)
     for number, text in enumerate(texts, 1):
         if text.strip():
             yield Document(f"{name}:{number}", text, text)
@@ -236,18 +255,25 @@ def prose(parts: Iterable[str], notes: Notes, cut: Cut) -> Iterator[str]:
         yield text
 
 
-def row_texts(rows: Iterable[tuple[int, object]], path: Path, what: str, notes: Notes, strict: bool) -> Iterator[str]:
+def row_texts(
+    rows: Iterable[tuple[int, object]], path: Path, what: str, notes: Notes, strict: bool, fixed: bool = False
+) -> Iterator[str]:
     """The texts of rows; of one that is left out, an empty one. `what` is a "line", a "record" or a "row"."""
+    rows, start = iter(rows), list[tuple[int, object]]()
+    if fixed or what == "row":  # else the column is "text": files of JSON may hold rows of several kinds
+        start = list(islice(rows, FIRST))
+    column = column_of(record for _, record in start)
     useful, first = False, ""
-    for tried, (number, record) in enumerate(rows):
-        text, reason = text_of(record)
+    for tried, (number, record) in enumerate(chain(start, rows)):
+        text, reason = text_of(record, column)
         if reason:
+            null = reason == f'"{column}" is null'
             where = f"{path}, {what} {number}"
             columns = f"; it has {columns_of(record)}" if isinstance(record, dict) else ""
-            error = f'{where}: {reason}{columns}; each {what} should be {{"text": "..."}}'
-            if strict:
+            error = f'{where}: {reason}{columns}; each {what} should be {{"{column}": "..."}}'
+            if strict or (fixed and not null):
                 raise JourneyError(error)
-            if what != "row" or reason != NULL:  # of a large set in parquet files, one may hold empty rows alone
+            if what != "row" or not null:  # of a large set in parquet files, one may hold empty rows alone
                 first = first or error
             if tried >= TRIED and first and not useful:
                 raise JourneyError(first)
@@ -260,22 +286,28 @@ def row_texts(rows: Iterable[tuple[int, object]], path: Path, what: str, notes: 
         raise JourneyError(first)
 
 
+def column_of(records: Iterable[object]) -> str:
+    """The column of text of a file whose first records these are: the first of COLUMNS that one of them has."""
+    there = {name for record in records if isinstance(record, dict) for name in COLUMNS if name in record}
+    return next((name for name in COLUMNS if name in there), COLUMNS[0])
+
+
 def columns_of(record: dict[str, object]) -> str:
     """The columns of a record, fit for a line."""
     names = map(excerpt, islice(record, 8))
     return ", ".join([*names, *(["…"] if len(record) > 8 else [])]) or "nothing"
 
 
-def text_of(record: object) -> tuple[str | None, str]:
+def text_of(record: object, column: str = COLUMNS[0]) -> tuple[str | None, str]:
     """The text of a record, or why it has none."""
     if not isinstance(record, dict):
-        return None, f'no "text" in a {type(record).__name__}'
-    text = record.get("text")
+        return None, f'no "{column}" in a {type(record).__name__}'
+    text = record.get(column)
     if isinstance(text, str):
         return text, ""
     if text is None:
-        return None, NULL if "text" in record else 'no "text"'
-    return None, f'"text" is {type(text).__name__}, not a string'
+        return None, f'"{column}" is null' if column in record else f'no "{column}"'
+    return None, f'"{column}" is {type(text).__name__}, not a string'
 
 
 def _whole_characters(text: str, path: Path, place: str, replaced: Counter[str] | None) -> str:

@@ -3,6 +3,7 @@ exactly where the killed one stopped, and accumulation sees the rows that one bi
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -31,6 +32,15 @@ class TokenStream:
     def __len__(self) -> int:
         """Tokens in one epoch."""
         return self._tokens
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of a mixture, how much of it each stream is; a stream is no mixture."""
+        return {}
+
+    def epochs(self, n_rows: int) -> dict[str, float]:
+        """How many times the first `n_rows` rows read the text, which has no suffix."""
+        return {"": n_rows / self.rows_per_epoch}
 
     def row(self, i: int) -> np.ndarray:
         """The T+1 tokens of row i: inputs are all but the last, targets all but the first."""
@@ -71,11 +81,46 @@ class TokenStream:
         return tokens[ends[i - 1] if i else 0 : ends[i]]
 
 
+class Stream(Protocol):
+    """Rows that are the same whenever they are asked for: of one text, or of a mixture."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of a mixture, how much of it each stream is, by the suffix that its numbers have."""
+        ...
+
+    def __len__(self) -> int:
+        """Tokens in one epoch."""
+        ...
+
+    def row(self, i: int) -> np.ndarray:
+        """The T+1 tokens of row i."""
+        ...
+
+    def epochs(self, n_rows: int) -> dict[str, float]:
+        """How many times the first `n_rows` rows read each text, by its suffix."""
+        ...
+
+
 class Mixture:
     """Two streams of which the second gives a fixed share of the rows, spread evenly: replay of older text."""
 
-    def __init__(self, main: TokenStream, replay: TokenStream, share: float) -> None:
+    def __init__(self, main: Stream, replay: Stream, share: float) -> None:
         self._main, self._replay, self._share = main, replay, share
+
+    def __len__(self) -> int:
+        """Tokens in one epoch of both."""
+        return len(self._main) + len(self._replay)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Those within what is new: the replayed text is scored beside it, not as a part of it."""
+        return self._main.shares
+
+    def epochs(self, n_rows: int) -> dict[str, float]:
+        """How many times the first `n_rows` rows read each text; the replayed one has the suffix `_replay`."""
+        replayed = int(n_rows * self._share)
+        return self._main.epochs(n_rows - replayed) | {"_replay": self._replay.epochs(replayed)[""]}
 
     def row(self, i: int) -> np.ndarray:
         """Row i of the mixture: row i comes from the replay whenever the share of i+1 rows passes a whole number."""

@@ -81,10 +81,11 @@ def _what(effect: Effect) -> str:
 def _shown(life: Life, entry: Entry) -> list[Effect]:
     """The effects that the stage says stand on the first screen; a model that shows none of them shows its first."""
     by_key = {effect.key: effect for effect in life.effects[entry.name]}
-    others = [text for text in life.texts if text != entry.text]
+    others = [text for text in life.texts if text not in entry.texts]
     keys = [
-        key.format(data=entry.text, others=other)
+        key.format(data=text, others=other)
         for key in entry.stage.shows
+        for text in (entry.texts if "{data}" in key else [""])
         for other in (others if "{others}" in key else [""])
     ]
     found = []

@@ -37,10 +37,11 @@ class Entry:
         return self.stage.makes == "model"
 
     @property
-    def text(self) -> str:
-        """The text that it was trained on, without what it only repeated; nothing where it read none."""
-        data = self.node.lineage.get("data", {}).get("data", {}) if self.node else {}
-        return data.get("text", data).get("name", "")
+    def texts(self) -> tuple[str, ...]:
+        """The texts that it was trained on, several of a mixture, without what it only repeated."""
+        data = self.node.lineage.get("data", {}) if self.node else {}
+        read = [each for field, each in data.items() if field.partition(":")[0] == "data"]
+        return tuple(name for each in read if (name := each.get("text", each).get("name", "")))
 
     @property
     def seconds(self) -> float:
@@ -117,6 +118,6 @@ class Life:
         """What a stage that has run tells of itself."""
         assert entry.node
         parent = next((e.node for e in self.entries if e.name in entry.parents), None)
-        told = Told(entry.node, parent, entry.parents, entry.text, entry.taken, self.colour(entry))
+        told = Told(entry.node, parent, entry.parents, entry.texts, entry.taken, self.colour(entry))
         tell = entry.stage.tell or by_default
         return tell(told)

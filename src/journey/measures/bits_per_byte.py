@@ -95,7 +95,7 @@ def _against(order: str, name: str, n: int) -> Against:
 
 def _tokens_read(bench: Bench) -> "tuple[str | None, np.ndarray | None]":
     """The text that a model was trained on from random weights, and the very tokens that it read, in order; nothing for
-    any other, and for one that read more than `COUNTED`."""
+    any other, for one that read a mixture of texts, and for one that read more than `COUNTED`."""
     from journey.data import shards
     from journey.data.stream import TokenStream
 
@@ -103,7 +103,7 @@ def _tokens_read(bench: Bench) -> "tuple[str | None, np.ndarray | None]":
     if bench.node.stage != "pretrain" or not 0 < line["tokens"] <= COUNTED:
         return None, None
     data = line["data"]["data"]
-    trained_on = data.get("text", data)["id"]
+    trained_on = data.get("text", data).get("id")
     name = next((name for name, text in bench.texts.items() if text.id == trained_on), None)
     if name is None:
         return None, None

@@ -10,7 +10,7 @@ from journey.fields import Count, NonNegative, Within
 from journey.pair import open_pair
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
-from journey.stages.pretrain import stream
+from journey.stages.rows import open_rows, stream
 from journey.stages.run import Run, stage
 from journey.stages.training import Training, fit
 
@@ -19,7 +19,11 @@ from journey.stages.training import Training, fit
 class Continue(Training):
     """Settings of the continue stage."""
 
-    data: str = names("stdlib-code", Input(("text", "tokens")), "the new text, or its tokens")
+    data: str = names(
+        "stdlib-code",
+        Input(("text", "tokens"), mixes=True),
+        "the new text, or its tokens, or a mixture of several: code=0.7,news=0.3",
+    )
     replay_data: str = names(
         "installed-docs", Input(("text", "tokens")), "the text that the parent knows, or its tokens"
     )
@@ -60,8 +64,7 @@ def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
     model, tokenizer = open_pair(parent.path)
     tokenizer.eos  # noqa: B018  (a tokenizer that was not made for chat says so before the training, not after it)
     T = model.config.n_ctx
-    rows: Any = stream("data", tokenizer, T, run)
-    dev = {"": run.corpora["data"]}
+    rows, dev = open_rows("data", config, tokenizer, T, run)
     if config.replay:
         rows = Mixture(rows, stream("replay_data", tokenizer, T, run), config.replay)
         dev["_replay"] = run.corpora["replay_data"]

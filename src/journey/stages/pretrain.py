@@ -10,24 +10,26 @@ from journey.fields import Count, Positive, check_multiple
 from journey.machine import memory
 from journey.model.families import FamilyName
 from journey.model.sizes import SIZES, SizeName, by_depth
-from journey.stages import kind_of
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.resume import resumed, say_rates
+from journey.stages.rows import open_rows
 from journey.stages.run import Run, stage
 from journey.stages.training import Training, fit
 
 if TYPE_CHECKING:
-    from journey.data.stream import TokenStream
     from journey.model.config import GPTConfig
-    from journey.tokenizer.formats import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretrain(Training):
     """Settings of the pretrain stage."""
 
-    data: str = names("installed-docs", Input(("text", "tokens")), "the text to train on, or its tokens")
+    data: str = names(
+        "installed-docs",
+        Input(("text", "tokens"), mixes=True),
+        "the text to train on, or its tokens, or a mixture of several: docs=0.7,code=0.3",
+    )
     family: FamilyName = "qwen3"
     """Architecture, saved under its standard Hugging Face name."""
     n_layer: Count = 4
@@ -134,12 +136,12 @@ def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
         model = GPT(shape)
         model.n_tokens = tokenizer.n_ids
     T = model.config.n_ctx
-    rows = stream("data", tokenizer, T, run)
+    rows, dev = open_rows("data", config, tokenizer, T, run)
     tokens = budget(config, len(rows), model.config.flops_per_token(T))
     config = dataclasses.replace(config, tokens=tokens)
     if start:
         say_rates(start, config, T, run)
-    return fit(model, tokenizer, rows, {"": run.corpora["data"]}, config, run, start)
+    return fit(model, tokenizer, rows, dev, config, run, start)
 
 
 def check_memory(n_params: int) -> None:
@@ -157,19 +159,3 @@ def budget(config: Pretrain, epoch: int, flops_per_token: float) -> int:
     if config.epochs is not None:
         return round(config.epochs * epoch)
     return round(config.flops / flops_per_token) if config.flops is not None else config.tokens
-
-
-def stream(field: str, tokenizer: "Tokenizer", T: int, run: Run) -> "TokenStream":
-    """The training split of the text that a config field names, as rows of T tokens.
-
-    They are read from the shards of a prepare node; those of a text are made first, and a resumed run finds them again.
-    """
-    from journey.data import shards
-    from journey.data.stream import TokenStream
-
-    if kind_of(run.given[field]) == "tokens":
-        folder = run.given[field].path
-    else:
-        folder = run.scratch / "tokens" / field
-        shards.write(run.corpora[field], tokenizer, ("train",), folder, progress=run.progress)
-    return TokenStream(shards.open_shards(folder, "train", tokenizer), T, run.seed)

@@ -80,9 +80,13 @@ def _other(node: Node, config: Training, run: Run) -> str:
     told = [differing(was, now, type(config))]
     if node.lineage["seed"] != run.seed:
         told.append(f"seed {node.lineage['seed']}, now {run.seed}")
-    read, given = node.lineage["data"].get("data", {}), run.given["data"]
-    if read.get("id") != given.id:
-        told.append(f"the text {read.get('name')}, now {given.name}")
+    read = {field: entry for field, entry in node.lineage["data"].items() if field != "resume_from"}
+    given = {field: made for field, made in run.given.items() if field != "resume_from"}
+    if {entry.get("id") for entry in read.values()} != {made.id for made in given.values()}:
+        names = [
+            ", ".join(sorted(each)) for each in ({e["name"] for e in read.values()}, {m.name for m in given.values()})
+        ]
+        told.append(f"the text {names[0]}, now {names[1]}")
     return ", ".join(filter(None, told))
 
 

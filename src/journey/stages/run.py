@@ -99,7 +99,8 @@ class Run:
     def _clear(self) -> None:
         """After bad input: nothing stays but what a later call can go on from."""
         shutil.rmtree(self.folder)
-        if not _begun(self.scratch):
+        (self.scratch / _SETTINGS).unlink()  # who changes a setting now, does what the error asks for
+        if {path.name for path in self.scratch.iterdir()} <= {_CLOCK}:
             shutil.rmtree(self.folder.parent)
 
     @property
@@ -188,7 +189,8 @@ class Stage:
             began = read_json(path)
             mine = path.parts[-3] == f".work-{id[:12]}"
             same_place = (began["out"], began["stage"]) == (str(run.out), self.name)
-            if run.fork or mine or not same_place or not _begun(path.parent):
+            trained = any(path.parent.glob("**/step-*"))  # a saved state of a training, not what is quickly made again
+            if run.fork or mine or not same_place or not trained:
                 continue
             other = differing(began["config"], chosen(config), type(config)) or "its input"
             raise JourneyError(
@@ -222,7 +224,7 @@ class Stage:
             run._clear()
             raise
         nodes = {field: {"id": node.id, "name": node.name} | _origin(node) for field, node in run.given.items()}
-        raw = {field: {"fingerprint": value} for field, value in inputs_of(config, {}).items()}
+        raw = {f: {"fingerprint": value} for f, value in inputs_of(config, given).items() if f not in given}
         lineage = {
             "id": id,
             "name": run.name,
@@ -263,8 +265,8 @@ def stage(
     makes: the kind of its node: "text", "tokenizer", "tokens", "model", "pairs", "gguf", "index", or a new one.
     why: a paragraph for somebody who meets the stage for the first time; *x* is emphasis.
     example: its command lines. shows: keys of the scores that stand on the first screen of the page, most important
-    first, where {data} is the text trained on and {others} each other text; "KEY below N" stands there only where the
-    number is below N. start, goal: where a life that begins with
+    first, where {data} is the text trained on, or each of a mixture, and {others} each other text; "KEY below N" stands
+    there only where the number is below N. start, goal: where a life that begins with
     it comes from, and what one that ends with it has become, for the page's title.
     version: raised when the same inputs give another result.
     """
@@ -274,11 +276,6 @@ def stage(
 def identify(stage: Stage, config: Any, parents: list[str], given: dict[str, str], seed: int) -> str:
     """The id of what a stage would make, without making it; `given` maps a config field to the id of its node."""
     return stage.id(config, parents, inputs_of(config, given), seed)
-
-
-def _begun(scratch: Path) -> bool:
-    """Whether there is something to go on from, beside what every run writes."""
-    return any(path.name not in (_SETTINGS, _CLOCK) for path in scratch.iterdir())
 
 
 def _origin(node: Node) -> dict[str, Any]:
@@ -293,25 +290,26 @@ def _find_given(config: Any, run: Run) -> None:
     """Called straight from Python or the command line, a stage opens the nodes that its config names; texts that are
     not there yet are made."""
     for field, input, value in named(config):
-        if field in run.given:
-            continue
-        found, kinds = resolve(value, input, {}), " or a ".join(input.kinds)
-        if found is None:
-            raise JourneyError(f"{value} is no folder of a {kinds} node and no file: {field} needs one of them")
-        if found.what == "node":
-            run.given[field] = open_node(value)
-            if found.kind not in input.kinds:
-                raise JourneyError(f"{value} is a {run.given[field].stage} node: {field} must be a {kinds} node")
-        if found.what == "source":
-            run.given[field] = text_of(found.value, run.out.parent, run.seed, run.console)
+        kinds = " or a ".join(input.kinds)
+        if field not in run.given:
+            found = resolve(value, input, {})
+            if found is None:
+                raise JourneyError(f"{value} is no folder of a {kinds} node and no file: {field} needs one of them")
+            if found.what == "node":
+                run.given[field] = open_node(value)
+            if found.what == "source":
+                run.given[field] = text_of(found.value, run.out.parent, run.seed, run.console)
+        if field in run.given and kind_of(run.given[field]) not in input.kinds:
+            raise JourneyError(f"{value} is a {run.given[field].stage} node: {field} must be a {kinds} node")
 
 
 def text_of(source: str, folder: Path, seed: int, console: Console) -> Node:
     """The text node of a built-in source or of files, made in `folder` if it is not there yet."""
+    from journey.data.sources import name_of
     from journey.stages.text import Text, text
 
     config = Text(source=source)
-    name = Path(config.source).stem or "text"
+    name = name_of(config.source)
     place = folder / f"{name}-{identify(text, config, [], {}, seed)[:10]}"
     return text(None, config, Run(place, seed=seed, name=name, console=console))
 

@@ -25,9 +25,14 @@ class Told:
     node: Node
     parent: Node | None
     parents: Sequence[str] = ()  # their names
-    text: str = ""  # the name of the text that it was trained on
+    texts: Sequence[str] = ()  # the names of the text that it was trained on, or of those of a mixture
     taken: Mapping[str, Taken] = field(default_factory=dict)
     colour: int = 0
+
+    @property
+    def text(self) -> str:
+        """The name of the text that it was trained on, or the names of several."""
+        return join(list(self.texts))
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,11 @@ def curves(told: Told, unit: str = "nats/token") -> list[Block]:
             title = f"{name.capitalize()} of {told.node.name}"
             found.append(Curves(title, "tokens", y, [Line(name, points, told.colour)], caption=caption))
     replayed = told.node.lineage.get("data", {}).get("replay_data", {}).get("name", "replayed text")
+    whole = "dev_bits_per_byte"
+    parts = {key: key.removeprefix(f"{whole}_") for line in history for key in line if key.startswith(f"{whole}_")}
     held = [
-        Line(name, points, told.colour, faint)
-        for key, name, faint in (("dev_bits_per_byte", told.text, False), ("dev_bits_per_byte_replay", replayed, True))
+        Line(name, points, told.colour, key != whole)
+        for key, name in ({whole: told.text} | parts | {f"{whole}_replay": replayed}).items()
         if len(points := _points(history, key)) > 1
     ]
     if held:

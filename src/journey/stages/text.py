@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from journey.data.cutting import BLANK_LINE, LINE, PIECE, Cut
+from journey.data.hub import SETS, spelled
 from journey.data.sources import ENDINGS, SOURCES, told
 from journey.errors import JourneyError
 from journey.fields import Count, Share
@@ -28,14 +29,15 @@ class Text:
     source: str = names(
         "installed-docs",
         Input(files="text"),
-        f"{', '.join(SOURCES)}, or a file or folder of {', '.join(ENDINGS[:-1])} (each also .gz or .zst) or .parquet",
+        f"{', '.join(SOURCES)}, a file or folder of {', '.join(ENDINGS[:-1])} (each also .gz or .zst) or .parquet, "
+        f"or of the Hub {', '.join(SETS)} or hub:OWNER/NAME:CONFIG:SPLIT",
     )
     dev: Share = 0.02
     """Share of the documents set aside for choosing settings."""
     test: Share = 0.04
     """Share of the documents set aside for the report; nothing is ever chosen on them."""
     max_bytes: Count | None = None
-    """Read no more than this much text."""
+    """Read no more than this much text: a random part of files, the beginnings of the Hub's (1 GB where not said)."""
     errors: Literal["strict", "replace"] = "strict"
     """Bytes that are not UTF-8: refuse the file, or replace them by U+FFFD and count them."""
     separator: str = BLANK_LINE
@@ -52,10 +54,14 @@ class Text:
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Measured for what is on the machine; else by the size of the user's own files (docs/measurements.md)."""
+        from journey.data.hubset import UNASKED
         from journey.data.sources import files, size_of
 
         if self.source in SOURCES:
             return Cost(25, 30e6)
+        if spelled(self.source):
+            asked = self.max_bytes or UNASKED
+            return Cost(10 + asked / 4e6, 5e6 + asked)
         size = min(sum(size_of(path) for _, path in files(self.source)), self.max_bytes or math.inf)
         return Cost(3 + size / 12e6, 5e6 + size)
 
@@ -127,6 +133,12 @@ def text(parent: None, config: Text, run: Run) -> dict[str, Any]:
 def noticed(facts: dict[str, Any], separator: str) -> list[str]:
     """What of a text's making may be other than its owner thinks, a line each."""
     lines = []
+    if remote := facts.get("hub"):
+        read, there = len(remote["files"]), several(remote["files_there"], "file")
+        lines.append(
+            f"of the Hub's {remote['repository']} at commit {remote['commit'][:7]}: {bytes_(remote['max_bytes'])} of "
+            f"text at most, the beginning of {read} of its {there} (max_bytes says how much)"
+        )
     if others := facts.get("not_read"):
         lines.append(told(others))
     if n := facts.get("replaced_bytes"):

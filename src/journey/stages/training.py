@@ -11,14 +11,15 @@ from journey.errors import JourneyError
 from journey.fields import Amount, Count, NonNegative, Positive, Share, check_multiple
 from journey.files import read_json, write_json
 from journey.metrics import metric
+from journey.stages.rows import said, together
 from journey.stages.run import Run, Stopped
 from journey.train.schedule import ScheduleName
 
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus
+    from journey.data.stream import Stream
     from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
-    from journey.train.loop import Rows
 
 BEST_BY = "dev_bits_per_byte"
 STATE = "state"  # the folder of a node that holds the optimizer's state
@@ -82,7 +83,7 @@ class Training:
 def fit(
     model: "GPT",
     tokenizer: "Tokenizer",
-    rows: "Rows",
+    rows: "Stream",
     dev: dict[str, "Corpus"],
     config: Training,
     run: Run,
@@ -101,6 +102,8 @@ def fit(
     steps = config.tokens // (config.batch_size * T)
     if steps < 1:
         raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
+    epochs = rows.epochs(steps * config.batch_size)
+    run.say(f"{run.name}: {steps:,} steps read {said(epochs)}")
     before = read_json(start / "history.json") if start else []
     if len(before) >= steps:
         raise JourneyError(f"{len(before):,} steps are done, and tokens {config.tokens:,} is {steps:,}: ask for more")
@@ -127,7 +130,7 @@ def fit(
             mark=tokenizer.bos,
         ),
         state=run.scratch / "training",
-        evaluate=evaluator(tokenizer, dev, config, run),
+        evaluate=evaluator(tokenizer, rows, dev, config, run),
         progress=run.progress,
         stopping=lambda: run.stopping,
         say=lambda line: run.say(f"{run.name}: {line}"),
@@ -150,10 +153,11 @@ def fit(
         "metrics": {
             "parameters": metric(model.config.n_params),
             "steps": metric(steps),
+            **{f"epochs{suffix}": metric(times, convention="times read") for suffix, times in epochs.items()},
             **({"best_step": metric(chosen["step"])} if config.keep == "best" else {}),
             **({"batches_left_out": metric(left_out)} if left_out else {}),
             **{
-                key: metric(value, convention=packed if key == "dev_loss" else convention)
+                key: metric(value, convention=packed if key.startswith("dev_loss") else convention)
                 for key, value in chosen.items()
                 if key.startswith("dev_") and isinstance(value, float)
             },
@@ -162,7 +166,7 @@ def fit(
 
 
 def evaluator(
-    tokenizer: "Tokenizer", dev: dict[str, "Corpus"], config: Training, run: Run
+    tokenizer: "Tokenizer", rows: "Stream", dev: dict[str, "Corpus"], config: Training, run: Run
 ) -> Callable[["GPT"], dict[str, Any]]:
     """What is scored through training: a function of the model that gives `dev_…` numbers, and samples if asked for."""
     from journey.evaluate import perplexity
@@ -170,7 +174,7 @@ def evaluator(
     documents = {suffix: text.documents("dev")[: config.dev_documents] for suffix, text in dev.items()}
     if config.measures and run.take is None:
         raise JourneyError("measures are taken by whoever runs the stage: give Run(take=measuring.through)")
-    packed: list[list[int]] = []
+    packed: dict[str, list[list[int]]] = {}
 
     def evaluate(model: "GPT") -> dict[str, Any]:
         numbers: dict[str, Any] = {}
@@ -179,9 +183,11 @@ def evaluator(
             nats = sum(score["nats"] for score in scores)
             numbers[f"dev_bits_per_byte{suffix}"] = nats / math.log(2) / sum(score["bytes"] for score in scores)
             numbers[f"dev_perplexity{suffix}"] = math.exp(nats / sum(score["tokens"] for score in scores))
-        if config.dev_rows:
-            packed[:] = packed or pack(tokenizer, dev[""], model.config.n_ctx, config.dev_rows)
-            numbers["dev_loss"] = perplexity.packed_loss(model, packed, tokenizer.bos)
+        for suffix in dev if config.dev_rows else ():
+            if suffix not in packed:
+                packed[suffix] = pack(tokenizer, dev[suffix], model.config.n_ctx, config.dev_rows)
+            numbers[f"dev_loss{suffix}"] = perplexity.packed_loss(model, packed[suffix], tokenizer.bos)
+        numbers = together(numbers, rows)
         if config.measures and run.take:
             texts = {node.name: node for field, node in run.given.items() if field in run.corpora}
             numbers |= run.take(config.measures, model.eval(), tokenizer, texts, run.seed, config.dev_documents)

@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes
 
 from journey import measuring, runner
+from journey.checkpoint import Node
 from journey.console import make_console, seconds_of
 from journey.data.sources import SOURCES
 from journey.errors import JourneyError
@@ -41,11 +42,12 @@ def stage_verb(name: str) -> Callable[..., Result]:
             raise JourneyError(f"--parent NODE is missing: a {needs} node, or a folder with one")
         found = runner.find_node(parent, home(workspace, must=False)) if parent else None
         stage.check(found)
-        config = _with_nodes(config, workspace)
+        config, given = _with_nodes(config, workspace)
         console = make_console()
         with console.listening(limit):
             console.begin(out.name, name)
-            node = stage(found, config, Run(out, seed, console=console, take=measuring.through, fork=fork))
+            run = Run(out, seed, console=console, given=given, take=measuring.through, fork=fork)
+            node = stage(found, config, run)
             console.end(out.name, f"{node.path}")
         print(node.path)
         return Result(node.id, node.path, node.lineage["metrics"])
@@ -68,13 +70,16 @@ def stage_verb(name: str) -> Callable[..., Result]:
     return verb
 
 
-def _with_nodes(config: Any, workspace: Path | None) -> Any:
+def _with_nodes(config: Any, workspace: Path | None) -> tuple[Any, dict[str, Node]]:
     """The config, with the folder of a node for each stage of the journey that it names, as in `--data docs`; as in a
-    recipe, a stage comes before a file of that name, and `docs/` is the folder."""
+    recipe, a stage comes before a file of that name, and `docs/` is the folder. And the nodes of the stages in a
+    mixture, by field: its config stays as it is."""
     fields = [(field, input, value) for field, input, value in named(config) if source_of(value) not in SOURCES]
     if not fields or not ((place := home(workspace, must=False)) / runner.PLAN).exists():
-        return config
+        return config, {}
     kinds = {entry["name"]: load(entry["stage"]).makes for entry in runner.read_plan(place)["stages"]}
     found = {field: resolve(value, input, kinds) for field, input, value in fields}
     steps = {field: runner.stage_node(one.value, place) for field, one in found.items() if one and one.what == "step"}
-    return dataclasses.replace(config, **{field: str(node.path) for field, node in steps.items() if node})
+    own = [field.name for field in dataclasses.fields(config)]
+    folders = {field: str(node.path) for field, node in steps.items() if node and field in own}
+    return dataclasses.replace(config, **folders), {f: node for f, node in steps.items() if node and f not in own}
