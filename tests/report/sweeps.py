@@ -27,12 +27,12 @@ def bowl(values: dict[str, Any]) -> float:
 
 
 def falling(values: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Twenty numbers that fall steeply, then slowly, to a level that the values decide; and a rate that does."""
+    """Twenty numbers that fall steeply, then slowly, to a level that the values decide; and a rate that is halved each time."""
     tokens = [1e4 * (i + 1) for i in range(20)]
     level = len(repr(values)) / 10
     mean = [level + 8 / (i + 1) for i in range(20)]
     band = {"low": [v - 0.1 for v in mean], "high": [v + 0.1 for v in mean]}
-    rates = {"tokens": tokens, "mean": [level * (20 - i) for i in range(20)]}
+    rates = {"tokens": tokens, "mean": [level * 0.5**i for i in range(20)]}
     return {"dev_bits_per_byte": {"tokens": tokens, "mean": mean, **band}, "lr": rates}
 
 

@@ -117,8 +117,9 @@ def test_the_bests_of_groups_are_compared_on_test(better, best, away):
 
 def test_named_choices_are_conditions_that_are_not_compared():
     points = [point(1.0, 10.0), point(2.0, 50.0)]
-    groups = [{"values": {"budget": name}, "best": i} for i, name in enumerate("ab")]
-    axes = [SimpleNamespace(name="budget", key="budget"), SimpleNamespace(name="lr", key="stages.base.lr")]
+    groups = [{"values": {"budget": name, "n_layer": 1}, "best": i} for i, name in enumerate("ab")]
+    keys = {"budget": "budget", "n_layer": "stages.base.n_layer", "lr": "stages.base.lr"}
+    axes = [SimpleNamespace(name=name, key=key) for name, key in keys.items()]
     assert between.compare_groups(SimpleNamespace(axes=axes), points, groups, "bits", "lower") is None
 
 
