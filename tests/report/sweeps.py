@@ -27,7 +27,7 @@ def bowl(values: dict[str, Any]) -> float:
 
 
 def falling(values: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Twenty numbers that fall steeply, then slowly, to a level that the values decide; and a rate that is halved each time."""
+    """Twenty numbers that fall steeply, then slowly, to a level that the values decide; a rate halved each time."""
     tokens = [1e4 * (i + 1) for i in range(20)]
     level = len(repr(values)) / 10
     mean = [level + 8 / (i + 1) for i in range(20)]
