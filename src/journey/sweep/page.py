@@ -18,7 +18,7 @@ from journey.sweep.overall import Overall, headline
 from journey.sweep.tables import FACTS, method, points, runs
 from journey.sweep.trail_plots import trails
 
-TOGETHER = 4  # more groups than this are drawn apart
+TOGETHER = 5  # more groups than this are drawn apart
 MOST_ROWS = 40  # with more points the tables of several groups are folded
 COSTS = {"flops_per_byte": "FLOPs per byte at inference", "weights_read_per_byte": "weights read per byte at inference"}
 MEANINGS = {
