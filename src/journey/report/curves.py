@@ -36,7 +36,7 @@ def curves(block: Curves) -> Drawing | None:
     y, yt = y_axis(ends, block.log, block.lower_is_better, bottom, top)
     left, right = 11 + max(8.6 * len(said) for _, said in yt), WIDTH - 16.0
     xs: Sequence[Any] = block.values or [p.x for p in points]
-    room = 18.0 if block.values or block.log else 0.0  # what stands at a value needs room beside it
+    room = 0.0 if not (block.values or block.log) else 18.0 if len(lines) < 4 else 28.0  # beside what stands at a value
     beside = [v for p in points for v in _interval(p.left, p.right)] + [mark.value for mark in block.across]
     x, xt, turned = _x_axis(block, [*xs, *beside], left + room, right - room)
     parts += [line(left, at, right, at, "grid") + text(left - 7, at + 4, said, "tick", "end") for at, said in yt]
@@ -49,7 +49,12 @@ def curves(block: Curves) -> Drawing | None:
     parts += [line(x(mark.value), top, x(mark.value), bottom, "mark") for mark in block.across]
     gap = min((b - a for a, b in pairwise(sorted({round(x(v), 3) for v in xs}))), default=60.0)
     # Lines that share a value stand beside each other, or their intervals would hide each other.
-    dodge = min(14.0, 0.7 * gap / len(lines)) if block.values and any(_interval(p.low, p.high) for p in points) else 0.0
+    most = 2 * (room - 6) / max(1, len(lines) - 1)
+    dodge = (
+        min(14.0, most, 0.7 * gap / len(lines))
+        if block.values and any(_interval(p.low, p.high) for p in points)
+        else 0.0
+    )
     placed: list[_Placed] = []
     for k, found in enumerate(lines):
         shift = dodge * (k - (len(lines) - 1) / 2)
