@@ -33,7 +33,8 @@ class Heard(Console):
         self.said = []
 
     def say(self, line):
-        self.said.append(line)
+        if " steps read the text " not in line:  # every training says that
+            self.said.append(line)
 
 
 def make(life, folder, config=SMALL, seed=3, **run):
@@ -302,3 +303,40 @@ def test_times_as_people_write_them(text, seconds):
 def test_what_is_no_time_is_told(text):
     with pytest.raises(JourneyError, match="is no time: give 45s"):
         seconds_of(text)
+
+
+# How it is computed
+
+
+def test_a_small_model_on_a_cpu_is_trained_in_fp32_and_the_lineage_says_so(begun):
+    assert begun.lineage["computed"] == {
+        "device": "cpu",
+        "precision": "fp32",
+        "why": "a model this small gains nothing by bf16",
+        "compiled": False,
+    }
+
+
+def test_a_larger_one_in_what_is_measured_to_be_faster_and_a_resumed_one_as_it_began(life, tmp_path, monkeypatch):
+    monkeypatch.setattr("journey.stages.training._SMALL", 0)
+    monkeypatch.setattr("journey.model.precision.fastest", lambda device: ("bf16", "measured so"))
+    console = Heard()
+    whole = make(life, tmp_path / "whole", console=console)
+    assert whole.lineage["computed"]["precision"] == "bf16" and console.said == [
+        "whole: in bf16, the weights in fp32: measured so"
+    ]
+    with pytest.raises(Stopped):
+        make(life, tmp_path / "stopped", console=Stopping())
+    monkeypatch.setattr("journey.model.precision.fastest", lambda device: ("fp32", "the machine is busy now"))
+    node = make(life, tmp_path / "stopped")
+    assert node.lineage["computed"] == whole.lineage["computed"]
+    assert node.lineage["weights_sha256"] == whole.lineage["weights_sha256"]
+
+
+def test_bf16_trains_as_fp32_does_and_recomputing_to_the_same_bits(life, begun, tmp_path):
+    half = make(life, tmp_path / "half", dataclasses.replace(LEVEL, precision="bf16"))
+    losses = [[line["loss"] for line in history(node)] for node in (begun, half)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.01)
+    assert {p.dtype for p in huggingface.load(half.path).parameters()} == {torch.float32}
+    again = make(life, tmp_path / "again", dataclasses.replace(LEVEL, recompute=True))
+    assert again.lineage["weights_sha256"] == begun.lineage["weights_sha256"]

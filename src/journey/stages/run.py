@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BELOW = " below "  # in `shows`: "same_ids.texts below 100" stands on the first screen only where that is so
 _SAVE_CLOCK_EVERY = 5.0  # seconds
 _SETTINGS, _CLOCK = "settings.json", "clock.json"  # of what was begun
+COMPUTED = "computed.json"  # how a training that was begun is computed here
 
 
 class Stopped(Exception):
@@ -100,7 +101,7 @@ class Run:
         """After bad input: nothing stays but what a later call can go on from."""
         shutil.rmtree(self.folder)
         (self.scratch / _SETTINGS).unlink()  # who changes a setting now, does what the error asks for
-        if {path.name for path in self.scratch.iterdir()} <= {_CLOCK}:
+        if {path.name for path in self.scratch.iterdir()} <= {_CLOCK, COMPUTED}:
             shutil.rmtree(self.folder.parent)
 
     @property
@@ -225,7 +226,7 @@ class Stage:
             raise
         nodes = {field: {"id": node.id, "name": node.name} | _origin(node) for field, node in run.given.items()}
         raw = {f: {"fingerprint": value} for f, value in inputs_of(config, given).items() if f not in given}
-        lineage = {
+        lineage: dict[str, Any] = {
             "id": id,
             "name": run.name,
             "stage": self.name,
@@ -239,7 +240,7 @@ class Stage:
             "tokens": facts.get("tokens"),
             "flops": facts.get("flops"),
             "metrics": facts.get("metrics", {}),
-            **({"origin": facts["origin"]} if "origin" in facts else {}),
+            **{key: facts[key] for key in ("origin", "computed") if key in facts},
             **surroundings(),
         }
         if (run.folder / "config.json").exists():

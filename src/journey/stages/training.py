@@ -12,7 +12,7 @@ from journey.fields import Amount, Count, NonNegative, Positive, Share, check_mu
 from journey.files import read_json, write_json
 from journey.metrics import metric
 from journey.stages.rows import said, together
-from journey.stages.run import Run, Stopped
+from journey.stages.run import COMPUTED, Run, Stopped
 from journey.train.schedule import ScheduleName
 
 if TYPE_CHECKING:
@@ -57,6 +57,13 @@ class Training:
     spike: NonNegative = 10.0
     """A loss so many deviations above that of the 64 steps before it, and a nat at least, is taken back: training goes
     on from the last good state without the two batches that led there (0: only one that is no number)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the model multiplies in, its weights staying fp32; auto: bf16 on a GPU, and on a CPU for a model above 5 M
+    parameters where a short measurement finds bf16 faster."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: on a GPU that has what it needs."""
+    recompute: bool = False
+    """Keep no activations inside the blocks and compute them again on the way back: less memory, a third more time."""
     evaluations: Count = 10
     """How often the dev split is scored through training."""
     evaluate_every: Count | None = None
@@ -108,6 +115,8 @@ def fit(
     if len(before) >= steps:
         raise JourneyError(f"{len(before):,} steps are done, and tokens {config.tokens:,} is {steps:,}: ask for more")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.recompute = config.recompute
+    computed = _computed(model, config, run)
     history = train(
         model,
         rows,
@@ -126,6 +135,8 @@ def fit(
             clip=config.clip,
             spike=config.spike,
             eval_every=config.evaluate_every or -(-steps // config.evaluations),
+            precision=computed["precision"],
+            compile=computed["compiled"],
             best=BEST_BY if config.keep == "best" else "",
             mark=tokenizer.bos,
         ),
@@ -150,6 +161,7 @@ def fit(
     return {
         "tokens": tokens,
         "flops": tokens * model.config.flops_per_token(T),
+        "computed": computed,
         "metrics": {
             "parameters": metric(model.config.n_params),
             "steps": metric(steps),
@@ -163,6 +175,37 @@ def fit(
             },
         },
     }
+
+
+# On a CPU: smaller models gain nothing by bf16 (docs/measurements.md), and fp32 gives the same numbers on every one.
+_SMALL = 5_000_000
+
+
+def _computed(model: "GPT", config: Training, run: Run) -> dict[str, Any]:
+    """How this machine computes the training: device, precision and why, compiled or not. A resumed one as it began."""
+    from journey.model import compiled
+    from journey.model.precision import fastest
+
+    path, device = run.scratch / COMPUTED, next(model.parameters()).device.type
+    if path.exists() and (begun := read_json(path))["device"] == device:
+        return dict(begun)
+    precision: str = config.precision
+    why = "asked for"
+    if precision == "auto" and device == "cpu" and model.config.n_params < _SMALL:
+        precision, why = "fp32", "a model this small gains nothing by bf16"
+    elif precision == "auto":
+        precision, why = fastest(device)
+    lacks = compiled.missing(device)
+    if config.compile == "on" and lacks:
+        run.say(f"{run.name}: not compiled: {lacks}")
+    compiling = not lacks and (config.compile == "on" or (config.compile == "auto" and device == "cuda"))
+    if precision != "fp32":
+        run.say(f"{run.name}: in {precision}, the weights in fp32: {why}")
+    if compiling:
+        run.say(f"{run.name}: compiling first, about {compiled.seconds(model):.0f} s")
+    found = {"device": device, "precision": precision, "why": why, "compiled": compiling}
+    write_json(path, found)
+    return found
 
 
 def evaluator(

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.files import publish, read_json
+from journey.model.compiled import compiled
 from journey.model.gpt import GPT
+from journey.model.precision import precision
 from journey.train.guard import APART, MOST, Guard
 from journey.train.optimizers import Optimizers, make_optimizers
 from journey.train.saver import Saver
@@ -51,6 +53,8 @@ class Loop:
     schedule: ScheduleName = "wsd"
     floor: float = 0.0  # a share of the peak
     spike: float = 0.0  # as `Guard` reads it
+    precision: str = "fp32"  # as `model.precision` has it
+    compile: bool = False
     best: str = ""  # the number of `evaluate` whose lowest value chooses the weights; none: the last are taken
 
 
@@ -78,6 +82,7 @@ def train(
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay)
     saver, guard, parts = Saver(state, _STATES), Guard(state, loop.spike), loop.accumulate
+    forward = compiled(model, say) if loop.compile else model
     history = _resume(model, optimizers, saver.last() or start)
     T = len(rows.row(0)) - 1
     model.train()
@@ -88,7 +93,8 @@ def train(
         first = guard.batch(step) * loop.batch_size
         batch = np.stack([rows.row(first + b) for b in range(loop.batch_size)])
         tokens = torch.from_numpy(batch.astype(np.int64)).to(device)  # (batch_size, T + 1)
-        loss, parts = _fitting(model, tokens, parts, loop.mark, say)
+        with precision(model, loop.precision):
+            loss, parts = _fitting(model, forward, tokens, parts, loop.mark, say)
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip or math.inf))
         if why := guard.trouble(loss, norm, history):
             if len(guard.left_out) < MOST and (before := saver.back_to(step - APART)):
@@ -131,25 +137,29 @@ def tokens_before(history: list[dict[str, Any]]) -> int:
     return history[-1]["tokens"] if history else 0
 
 
-def accumulate_gradients(model: GPT, tokens: Tensor, parts: int, mark: int) -> float:
+def accumulate_gradients(forward: Callable[..., Tensor], tokens: Tensor, parts: int, mark: int) -> float:
     """Gradients of the mean loss over all rows, worked through in equal parts; the loss in nats per token.
+
+    `forward` is the model or what stands for it: (ids, targets, documents=…) -> the loss.
 
     Every part holds the same number of targets, so the mean of the parts' means is the big batch's mean.
     """
     total = 0.0
     for part in tokens.chunk(parts):
         ids, targets = part[:, :-1], part[:, 1:]  # (b, T)
-        loss = model(ids, targets, documents=(ids == mark).cumsum(1)) / parts
+        loss = forward(ids, targets, documents=(ids == mark).cumsum(1)) / parts
         loss.backward()
         total += loss.item()
     return total
 
 
-def _fitting(model: GPT, tokens: Tensor, parts: int, mark: int, say: Callable[[str], None]) -> tuple[float, int]:
+def _fitting(
+    model: GPT, forward: Callable[..., Tensor], tokens: Tensor, parts: int, mark: int, say: Callable[[str], None]
+) -> tuple[float, int]:
     """`accumulate_gradients` in as many parts as it takes to fit in memory; the loss, and how many those were."""
     while True:
         try:
-            return accumulate_gradients(model, tokens, parts, mark), parts
+            return accumulate_gradients(forward, tokens, parts, mark), parts
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
