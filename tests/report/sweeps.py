@@ -12,6 +12,11 @@ BITS = {
     "better": "lower",
     "convention": "all bits over all bytes of the held-out documents",
 }
+TRAILS = {
+    "dev_bits_per_byte": {**BITS, "name": "dev_bits_per_byte", "convention": ""},
+    "dev_bits_per_byte_replay": {**BITS, "name": "dev_bits_per_byte_replay", "label": "bits per byte, old"},
+    "lr": {"name": "lr", "label": "learning rate", "unit": "", "better": ""},
+}
 SIZES = [512, 1024, 2048, 4096, 8192, 16384]
 
 
@@ -19,6 +24,16 @@ def bowl(values: dict[str, Any]) -> float:
     """Lowest at 2,048; 1,024 is nearly as good."""
     x = np.log2(values["vocab_size"])
     return 2.3 + 0.02 * (x - 10.8) ** 2 + 0.05 * (values.get("budget") == "equal text")
+
+
+def falling(values: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Twenty numbers that fall steeply, then slowly, to a level that the values decide; a rate halved each time."""
+    tokens = [1e4 * (i + 1) for i in range(20)]
+    level = len(repr(values)) / 10
+    mean = [level + 8 / (i + 1) for i in range(20)]
+    band = {"low": [v - 0.1 for v in mean], "high": [v + 0.1 for v in mean]}
+    rates = {"tokens": tokens, "mean": [level * 0.5**i for i in range(20)]}
+    return {"dev_bits_per_byte": {"tokens": tokens, "mean": mean, **band}, "lr": rates}
 
 
 def vocabularies(values: dict[str, Any]) -> dict[str, float]:
@@ -50,8 +65,13 @@ def sweep(
     width: float = 0.02,
     failed: dict[int, str] | None = None,
     x: str | None = None,
+    trails: Any = None,
+    before: float | None = None,
+    between: bool = False,
 ) -> dict[str, Any]:
-    """A whole result: `loss(values)` is the truth on test, `width` half an interval, `failed` errors by point."""
+    """A whole result: `loss(values)` is the truth on test, `width` half an interval, `failed` errors by point;
+    `trails(values)` what each point's trainings recorded, `before` the loss of the model before, `between` whether the
+    bests of groups are compared."""
     axes = axes or {"vocab_size": SIZES, "budget": ["equal FLOPs", "equal text"]}
     metrics = metrics or [BITS]
     rng = np.random.default_rng(0)
@@ -79,12 +99,18 @@ def sweep(
         points.append({"values": values, "runs": runs, "metrics": numbers, "best": False, "level": False})
         if facts:
             points[-1]["facts"] = facts(values)
+        if trails:
+            points[-1]["trails"] = trails(values)
     groups: list[dict[str, Any]] = []
     for combination in product(*(values for name, values in axes.items() if name != x)):
         fixed = dict(zip([name for name in axes if name != x], combination, strict=True))
         members = [i for i, p in enumerate(points) if all(p["values"][k] == v for k, v in fixed.items())]
         groups.append({"values": fixed, "points": members, "best": _judge(points, members, metrics, width, seeds)})
+    known = {key for p in points for key in p.get("trails", {})}
     return {
+        "trails": [TRAILS[key] for key in TRAILS if key in known],
+        "before": _before(points, metrics, before, width, seeds),
+        "between": _between(points, groups, metrics, width, seeds) if between else None,
         "name": "vocab-size",
         "recipe": "recipes/vocab-size.yaml",
         "of": "base",
@@ -121,3 +147,26 @@ def _judge(points: list[Any], members: list[int], metrics: list[Any], width: flo
         if i != best:
             points[i]["level"] = abs(points[i]["metrics"][first]["against_best"]["value"]) <= width
     return best
+
+
+def _before(
+    points: list[Any], metrics: list[Any], loss: float | None, width: float, seeds: int
+) -> dict[str, Any] | None:
+    if loss is None:
+        return None
+    found = {}
+    for i, m in enumerate(metrics):
+        found[m["name"]] = _estimate(loss * (1 + i), width, m, seeds)
+        for p in points:
+            if "error" not in p:
+                of = p["metrics"][m["name"]]
+                of["against_before"] = _estimate(of["test"]["value"] - loss * (1 + i), width / 4, m, seeds)
+    return {"name": "base", "metrics": found}
+
+
+def _between(points: list[Any], groups: list[Any], metrics: list[Any], width: float, seeds: int) -> dict[str, Any]:
+    m, bests = metrics[0], [g["best"] for g in groups]
+    numbers = {i: points[i]["metrics"][m["name"]]["test"]["value"] for i in bests if i is not None}
+    best = min(numbers, key=numbers.__getitem__)
+    away = [None if i in (None, best) else _estimate(numbers[i] - numbers[best], width, m, seeds) for i in bests]
+    return {"best": best, "against_best": away}

@@ -12,9 +12,10 @@ from journey.report.drawing import short, width
 from journey.report.format import numbers, typed
 from journey.sweep.content import Sweep
 from journey.sweep.lines import lines
+from journey.sweep.overall import Overall, headline
 from journey.sweep.page import figure, page
 
-from .sweeps import BITS, SIZES, bowl, sweep
+from .sweeps import BITS, SIZES, bowl, falling, sweep
 from .test_browser import CHROMIUM, DESKTOP, PHONE, Browser
 from .test_explained import Page
 
@@ -27,7 +28,35 @@ def named(values):
     return 2 + 0.01 * len(str(values))
 
 
+GRID = {"schedule": ["wsd", "cosine", "linear", "constant", "a", "b"], "warmup": [0.01, 0.1, 0.4]}
+
+
+def schedules(values):
+    """Best: wsd with 0.1; cosine is level with it, the others are not."""
+    return 2 + 0.01 * GRID["schedule"].index(values["schedule"]) * 1.5 + 0.2 * abs(values["warmup"] - 0.1)
+
+
+def partly(values):
+    """What a replay records: of the old text nothing where none of it is read."""
+    found = falling(values)
+    return found | ({"dev_bits_per_byte_replay": found["dev_bits_per_byte"]} if values["replay"] else {})
+
+
+OTHER = {**BITS, "name": "bits_per_byte.old", "label": "bits per byte, old"}
+REPLAY = {"replay": [0, 0.25, 0.5]}
 RESULTS = {
+    "schedules": lambda: sweep(GRID, schedules, facts=None, trails=falling, between=True),
+    "replay": lambda: sweep(
+        REPLAY, lambda v: 3 + v["replay"], metrics=[BITS, OTHER], facts=None, trails=partly, before=3.2
+    ),
+    "traded names": lambda: sweep(
+        {"data": ["a", "b", HOSTILE]}, named, metrics=[BITS, HIGHER], facts=None, before=2.0, failed={1: "lost"}
+    ),
+    "curves of seven": lambda: sweep({"n": [*range(7)]}, lambda v: 2.0, facts=None, trails=falling),
+    "curves and one failed": lambda: sweep(
+        GRID, schedules, facts=None, trails=falling, between=True, failed={0: "lost"}
+    ),
+    "no differences": lambda: sweep(GRID, lambda v: 2.0, facts=None, between=True),
     "two budgets": lambda: sweep(),
     "one point": lambda: sweep({"vocab_size": [512]}, seeds=1),
     "two values": lambda: sweep({"vocab_size": [512, 1024]}, facts=None),
@@ -141,6 +170,118 @@ def test_another_metric_says_chosen_and_not_best():
     body = page(result)
     assert body.count(">◉ best</td>") == 1 and body.count(">◉ chosen</td>") == 1
     assert "Ringed: the best on dev by bits per byte, docs" in body
+
+
+def test_the_bests_of_groups_are_compared_where_they_can_be():
+    result = sweep(GRID, schedules, facts=None, between=True)
+    overall = Overall.of(Sweep(result))
+    assert headline(Sweep(result)) == "Best on dev: wsd (warmup 0.1); level with it: cosine (warmup 0.1)"
+    assert overall.finding().replace("\u00a0", " ") == (
+        "Best of all on dev: wsd (warmup 0.1), 2.000 bits/byte [1.980, 2.020] on test. cosine (warmup 0.1) is level "
+        "with it: not distinguishable on test. linear (warmup 0.1), constant (warmup 0.1), a (warmup 0.1) and b "
+        "(warmup 0.1) are clearly worse on test. Each schedule is taken at its own best warmup."
+    )
+    assert overall.finding().replace("\u00a0", " ") in lines(result) and "Each at its best warmup" in page(result)
+    assert headline(Sweep(RESULTS["no differences"]())) == (
+        "No schedule, at its best warmup, is distinguishable from the best"
+    )
+    result["between"]["against_best"][1].update(value=-0.5, low=-0.6, high=-0.4)
+    assert "cosine (warmup 0.1) is clearly better on test, though not on dev" in Overall.of(Sweep(result)).finding()
+    assert Overall.of(Sweep(sweep())) is None
+
+
+def test_what_one_metric_wins_and_another_loses_is_said():
+    result = sweep(REPLAY, lambda v: 3 + v["replay"], metrics=[BITS, OTHER], facts=None, before=3.2)
+    for p in result["points"]:
+        p["metrics"][OTHER["name"]]["dev"]["value"] = -p["values"]["replay"]
+    said = [line.replace("\u00a0", " ") for line in lines(result)]
+    assert said[0] == "Best replay on dev: 0, by bits per byte, docs"
+    assert "Best on dev: replay 0 by bits per byte, docs and replay 0.5 by bits per byte, old." in said
+    assert (
+        "From base to replay 0 on test: −0.200 [−0.205, −0.195] bits per byte, docs (before: 3.200); "
+        "−0.400 [−0.405, −0.395] bits per byte, old (before: 6.400)."
+    ) in said
+    assert sum(line.startswith("From base") for line in said) == 2  # the ends of the range
+    assert not any("From" in line for line in lines(sweep(metrics=[BITS, OTHER])))
+
+
+def section(result, name):
+    return re.search(rf'<section id="{name}">.*?</section>', page(result), re.DOTALL)[0]
+
+
+@pytest.mark.parametrize(
+    ("better", "words"),
+    [(("lower", "lower"), "↙ better"), (("lower", "higher"), "↖ better"), (("higher", "higher"), "better ↗")],
+)
+def test_the_ideal_corner_of_a_trade_is_marked(better, words):
+    metrics = [{**m, "better": b} for m, b in zip([BITS, OTHER], better, strict=True)]
+    assert f">{words}</text>" in section(sweep({"n": [1, 2]}, named, metrics=metrics, facts=None), "trade")
+
+
+def test_a_trade_has_a_cross_of_intervals_at_every_value():
+    """Three strokes upright and three lying; and two dashed lines through the model that all went on from."""
+    drawn = section(RESULTS["replay"](), "trade")
+    assert drawn.count('class="whisker"') == 3 * 2 * 3 and drawn.count('class="mark"') == 2
+    assert all(f">{value}</text>" in drawn for value in ("0", "0.25", "0.5"))
+    assert "where the dashed lines cross" in drawn and "Moved from base" in drawn
+    alone = section(sweep(REPLAY, named, metrics=[BITS, OTHER], facts=None), "trade")
+    assert 'class="mark"' not in alone and "<table" not in alone
+    assert 'id="trade"' not in page(sweep(REPLAY, named, facts=None))
+
+
+def test_between_names_there_is_no_line():
+    assert "<polyline" not in section(RESULTS["traded names"](), "trade")
+    assert "<polyline" in section(RESULTS["replay"](), "trade")
+
+
+def drawings(result):
+    return re.findall(r'<svg class="chart".*?</svg>', section(result, "training"), re.DOTALL)
+
+
+def test_curves_are_drawn_over_each_other_and_by_value():
+    """A colour a schedule, a stroke a warm-up; then the trainings of each warm-up, and the rates beside them."""
+    overlay, rates, *panels = drawings(RESULTS["schedules"]())
+    for drawn in (overlay, rates):
+        assert [drawn.count(f'<polyline class="curve {stroke}"') for stroke in ("plain", "dashed", "faint")] == [6] * 3
+        assert all(f">{words}</text>" in drawn for words in ("wsd", "b", "warmup 0.01", "warmup 0.1", "warmup 0.4"))
+        assert drawn.count(">wsd</text>") == 1
+    assert len(panels) == 6 and [drawn.count('class="band"') for drawn in panels] == [6, 0] * 3
+    assert {drawn.count("<polyline") for drawn in panels} == {6}
+    ticks = {tuple(re.findall(r'class="tick"[^>]*text-anchor="end">([^<]*)', drawn)) for drawn in panels[::2]}
+    assert len(ticks) == 1  # one height for all
+
+
+def test_the_steep_beginning_is_left_out_of_the_scores_and_not_of_the_rates():
+    overlay, rates, *_ = drawings(RESULTS["schedules"]())
+    starts = [re.search(r'<polyline[^>]*points="([^"]*)"', drawn)[1].split() for drawn in (overlay, rates)]
+    assert [len(points) for points in starts] == [16, 20]
+    assert "The first quarter, where most is learned, is left out." in section(RESULTS["schedules"](), "training")
+
+    def slow(values):
+        trail = falling(values)["dev_bits_per_byte"]
+        return {"dev_bits_per_byte": {"tokens": trail["tokens"], "mean": [9.0 - 0.1 * i for i in range(20)]}}
+
+    (drawn,) = drawings(sweep(REPLAY, named, facts=None, trails=slow))
+    assert len(re.search(r'<polyline[^>]*points="([^"]*)"', drawn)[1].split()) == 20
+
+
+def test_who_is_ahead_halfway_and_at_the_end_is_said():
+    def crossing(values):
+        mean = [values["n"] + (5 - 2 * values["n"]) * i / 19 for i in range(20)]  # 1, 2 and 3 cross at the middle
+        return {"dev_bits_per_byte": {"tokens": [100 * (i + 1) for i in range(20)], "mean": mean}}
+
+    said = section(sweep({"n": [1, 2, 3]}, named, facts=None, trails=crossing), "training")
+    assert "Lowest halfway, at 1k tokens: n 1; at the end: n 3." in said
+
+
+def test_what_was_not_recorded_or_cannot_be_told_apart_is_said():
+    assert "Not recorded of replay 0." in section(RESULTS["replay"](), "training")
+    assert "more curves than can be told apart" in section(RESULTS["curves of seven"](), "training")
+    assert 'id="training"' not in page(sweep())
+
+
+def test_a_cost_that_is_the_same_everywhere_is_not_drawn():
+    assert 'id="cost"' not in page(sweep(facts=lambda v: {"flops_per_byte": 2e6, "weights_read_per_byte": 1e6}))
 
 
 def test_every_result_is_a_whole_page(result):

@@ -1,15 +1,20 @@
 """Going on: from the parent's weights, with some of the old text against forgetting."""
 
 import dataclasses
+import inspect
+import json
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.model import huggingface
 from journey.stages.continue_ import Continue, continue_
 from journey.stages.run import Run
+from journey.tokenizer import bpe
+from journey.tokenizer.formats import BOS, Tokenizer
 
 SMALL = Continue(tokens=1_024, evaluations=1)
 
@@ -42,7 +47,6 @@ def test_replay_keeps_the_old_text_better(life, tmp_path):
         model = huggingface.load(node.path).eval()
         from journey.data.corpus import Corpus
         from journey.evaluate import perplexity
-        from journey.tokenizer.formats import Tokenizer
 
         scores = perplexity.score(model, Tokenizer.load(node.path), Corpus(life.node("prose").path).documents("dev"))
         return sum(score["nats"] for score in scores)
@@ -66,6 +70,38 @@ def test_a_share_that_is_none_is_told(life, tmp_path, replay):
 def test_replay_needs_its_text():
     with pytest.raises(JourneyError, match="replay needs replay_data"):
         dataclasses.replace(SMALL, replay_data="")
+
+
+@pytest.fixture
+def gpt2(tmp_path):
+    """A GPT-2 as the Hub has them: no chat format, and more rows than tokens."""
+    merges = bpe.train(bpe.count_words([inspect.getsource(dataclasses)], "gpt2"), 300, 1)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=320, n_positions=64, n_embd=32, n_layer=2, n_head=4)).eval()
+    model.save_pretrained(tmp_path / "gpt2")
+    Tokenizer.from_merges(merges, "gpt2", [BOS]).backend.save(str(tmp_path / "gpt2/tokenizer.json"))
+    return tmp_path / "gpt2"
+
+
+def test_an_imported_model_goes_on(life, gpt2, tmp_path, journey):
+    """From its own weights: with a rate of nothing they are what they were."""
+    assert journey("import", gpt2, "--out", tmp_path / "mine").code == 0
+    texts = ("--data", life.texts / "code.jsonl", "--replay-data", life.texts / "prose.jsonl")
+    for name, more in (("still", ("--lr", 0, "--muon-lr", 0)), ("coder", ("--replay", 0.5))):
+        size = ("--tokens", 2_048, "--evaluations", 2, *more)
+        said = journey("continue", "--parent", tmp_path / "mine", *texts, *size, "--out", tmp_path / name)
+        assert said.code == 0, said.err
+    before, still, after = (huggingface.load(tmp_path / name).state_dict() for name in ("mine", "still", "coder"))
+    assert all(torch.equal(before[key], still[key]) for key in before)
+    assert not any(torch.equal(before[key], after[key]) for key in before if key.endswith("weight"))
+    history = json.loads((tmp_path / "coder/history.json").read_text())
+    first, last = (line["dev_bits_per_byte"] for line in history if "dev_bits_per_byte" in line)
+    assert last < first
+
+
+def test_without_chat_tokens_it_is_told_before_the_training(life, gpt2, tmp_path, monkeypatch):
+    monkeypatch.setattr("journey.stages.continue_.stream", lambda *_: pytest.fail("the text was read"))
+    with pytest.raises(JourneyError, match=r"no <\|end\|> token.*`journey import` adds it"):
+        continue_(str(gpt2), SMALL, run(life, tmp_path / "coder"))
 
 
 def test_a_parent_from_elsewhere_is_as_good(life, tmp_path):

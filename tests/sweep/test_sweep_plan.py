@@ -7,6 +7,7 @@ import pytest
 
 from journey.errors import JourneyError
 from journey.sweep import plan
+from journey.sweep.trails import LEAST
 
 from .conftest import write
 
@@ -152,6 +153,25 @@ def test_a_recipe_that_varies_something_still_runs_as_a_recipe(read, tmp_path):
 
     read()
     assert len(recipe.read(tmp_path / "small.yaml").steps) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "points", "metrics"),
+    [
+        ("lr-schedules", ["schedule", "warmup"], (15, 4), ("bits_per_byte",)),
+        ("replay", ["replay"], (5, 2), ("bits_per_byte.code", "bits_per_byte.docs")),
+    ],
+)
+def test_the_sweeps_of_training_that_come_along_are_good(name, axes, points, metrics):
+    """Whole and small; every point trains for the same tokens, and has numbers enough through training for a curve."""
+    from journey import recipe
+
+    for smoke, many in zip((False, True), points, strict=True):
+        made = plan.read(recipe.find(name), [], smoke, [], None, None)
+        assert [axis.name for axis in made.axes] == axes and len(made.points) == many and made.metrics == metrics
+        configs = [step.config for point in made.points for each in point.recipes if (step := each.step(made.of))]
+        assert len({config.tokens for config in configs}) == 1
+        assert all(LEAST <= config.evaluations <= config.tokens // 1024 for config in configs)
 
 
 def test_the_study_that_comes_along_is_good():

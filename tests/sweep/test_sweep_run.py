@@ -77,6 +77,33 @@ def test_the_numbers_are_those_of_the_nodes(swept):
     assert found["groups"] == [{"values": {}, "points": [0, 1], "best": 1}] and found["x"] == "tokens"
     assert short["metrics"]["bits_per_byte.docs"]["against_best"]["low"] > 0
     assert output.json["metrics"]["tokens=8192.bits_per_byte.docs"] == long["metrics"]["bits_per_byte.docs"]["test"]
+    assert {each["name"] for each in found["trails"]} == {"loss", "lr"} and found["before"] is found["between"] is None
+    losses = [
+        [line["loss"] for line in json.loads((workspace / run["path"] / "history.json").read_text())]
+        for run in short["runs"]
+    ]
+    assert short["trails"]["loss"]["mean"] == pytest.approx(np.mean(losses, axis=0), rel=1e-5)
+    assert "training loss; lower is better" in (workspace / "sweep.html").read_text()
+
+
+def test_of_several_metrics_each_point_is_compared_with_the_model_before(copy, journey):
+    """The nodes are those of the life: nothing is trained. What the model before has is what a sweep of it says."""
+    found = {}
+    for of in ("coder", "base"):
+        what = ["--of", of, "--vary", f"stages.{of}.accumulate=1", "--set", "sweep.seeds=[3]"]
+        output = journey("sweep", copy.recipe, *what, "--jobs", 1, "--workspace", copy.workspace, "--json")
+        assert output.code == 0, output.err
+        found[of] = output.json["sweep"]
+    coder, base = (found[of]["points"][0] for of in ("coder", "base"))
+    before = found["coder"]["before"]
+    assert before["name"] == "base" and found["base"]["before"] is None
+    assert coder["runs"][0]["node"] == copy.node("coder").id and base["runs"][0]["node"] == copy.node("base").id
+    assert before["metrics"].keys() == {"bits_per_byte.prose", "bits_per_byte.code"}
+    for name, metric in before["metrics"].items():
+        assert metric == base["metrics"][name]["test"]
+        away = coder["metrics"][name]["against_before"]
+        assert away["value"] == pytest.approx(coder["metrics"][name]["test"]["value"] - metric["value"])
+        assert away["high"] - away["low"] < metric["high"] - metric["low"]  # on the same documents
 
 
 def test_what_was_measured_stands_where_a_run_keeps_it(swept):

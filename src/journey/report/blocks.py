@@ -123,6 +123,8 @@ class Place:
     label: str = ""  # written beside it
     kind: str = ""  # "" | best (ringed) | other (hollow)
     seeds: Sequence[float] = ()  # small points beside it
+    left: float | None = None  # the interval of a measured x
+    right: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,10 @@ class Line:
     points: Sequence[Place | tuple[float, float]]
     colour: int = 0
     faint: bool = False
+    dashed: bool = False
+    joined: bool = True  # whether there is something between two points that a line could show
+    band: Sequence[tuple[float, float, float]] = ()  # x, low and high of a ground behind the line
+    key: str = ""  # in the legend, where lines of one colour share it (default: the label)
     failed: Sequence[tuple[float | str | bool, str]] = ()  # x and why there is no number
 
 
@@ -151,8 +157,11 @@ class Curves:
     y_range: tuple[float, float] | None = None
     lower_is_better: bool | None = None  # for room beside the label of the best
     log: bool = False  # an axis whose numbers span eight times is logarithmic
-    meanings: Mapping[str, str] = field(default_factory=dict)  # of a point's kind, of "seed" and "failed": the legend
+    meanings: Mapping[str, str] = field(default_factory=dict)  # the legend: of a point's kind, of "seed" and "failed",
+    # of a stroke where lines share keys: "plain", "dashed" and "faint"
     name: str = ""  # written above, where several stand side by side
+    across: Sequence[Mark] = ()  # numbers to compare x with
+    corner: tuple[str, str] | None = None  # the ideal one of a plot of two numbers: left or right, lower or upper
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
     from journey.data.stream import Mixture
 
     model, tokenizer = open_pair(parent.path)
+    tokenizer.eos  # noqa: B018  (a tokenizer that was not made for chat says so before the training, not after it)
     T = model.config.n_ctx
     rows, dev = open_rows("data", config, tokenizer, T, run)
     if config.replay:

@@ -31,15 +31,15 @@ class Point:
     runs: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Mapping[str, Any]]
     facts: Mapping[str, float]
+    trails: Mapping[str, Mapping[str, Sequence[float]]]  # what was recorded -> tokens, and of the seeds mean, low, high
     best: bool
     level: bool
     error: str
 
     def estimate(self, metric: Metric, what: str = "test") -> Estimate | None:
-        """The mean over the seeds on `dev` or `test`, or the difference to the best (`against_best`)."""
-        found = self.metrics.get(metric.name, {}).get(what) or {}
-        value, low, high = (nan if found.get(k) is None else found[k] for k in ("value", "low", "high"))
-        return Estimate(value, low, high, found.get("n", 0), metric.unit) if isfinite(value) else None
+        """The mean over the seeds on `dev` or `test`, or the difference to the best (`against_best`) or to the model
+        before (`against_before`)."""
+        return estimate_of(self.metrics.get(metric.name, {}).get(what), metric)
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ class Sweep:
         self.seeds, self.x = list(result["seeds"]), str(result["x"])
         self.machine, self.seconds = result.get("machine"), result.get("seconds")
         self.axes = {str(a["name"]): list(a["values"]) for a in result["axes"]}
-        self.metrics = [
-            Metric(**{k: str(m.get(k, "")) for k in ("name", "label", "unit", "better", "convention")})
-            for m in result["metrics"]
-        ]
+        self.metrics = _metrics(result["metrics"])
+        self.trails = _metrics(result.get("trails") or [])
         self.points = [_point(p) for p in result["points"]]
+        self.between, self._before = result.get("between"), result.get("before") or {}
+        self.before = str(self._before.get("name", ""))  # the model that all points went on from, where it is compared
         self.values = self.axes[self.x]
         self.is_numeric = all(map(is_number, self.values))
         if self.is_numeric:
@@ -100,6 +100,10 @@ class Sweep:
 
     def _place(self, point: Point) -> int:
         return self.values.index(point.values[self.x])
+
+    def stood(self, metric: Metric) -> Estimate | None:
+        """The model before, on test."""
+        return estimate_of(self._before.get("metrics", {}).get(metric.name), metric)
 
     def verdict(self, point: Point, metric: Metric) -> str:
         """best (chosen, by a metric that does not decide), level (not told apart from it), worse, better or nothing."""
@@ -160,7 +164,7 @@ class Sweep:
         said = [f"Best on dev: {self.x} {value}{group.under}, {estimate(test)} on test.", self._level(group, best)]
         better = self.said(group, "better")
         if better:
-            said.append(f"{_listed(better)} {_are(better)} clearly better on test, though not on dev.")
+            said.append(f"{listed(better)} {are(better)} clearly better on test, though not on dev.")
         return " ".join([*said, *filter(None, [self._end(group, best)]), *lost])
 
     def _level(self, group: Group, best: Point) -> str:
@@ -176,7 +180,7 @@ class Sweep:
         run = sorted(order.index(v) for v in [*level, typed(best.values[self.x])])
         if self.is_numeric and len(run) > 2 and run[-1] - run[0] == len(run) - 1:
             return f"{order[run[0]]} to {order[run[-1]]} are level: not distinguishable from it on test."
-        return f"{_listed(level)} {_are(level)} level with it: not distinguishable on test."
+        return f"{listed(level)} {are(level)} level with it: not distinguishable on test."
 
     def _end(self, group: Group, best: Point) -> str:
         """A range is only searched where the best has worse neighbours on both sides."""
@@ -190,6 +194,17 @@ class Sweep:
         return ""
 
 
+def estimate_of(found: Mapping[str, Any] | None, metric: Metric) -> Estimate | None:
+    """A number as sweep.json holds it; ends that are not known are nan."""
+    found = found or {}
+    value, low, high = (nan if found.get(k) is None else found[k] for k in ("value", "low", "high"))
+    return Estimate(value, low, high, found.get("n", 0), metric.unit) if isfinite(value) else None
+
+
+def _metrics(found: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    return [Metric(**{k: str(m.get(k, "")) for k in ("name", "label", "unit", "better", "convention")}) for m in found]
+
+
 def _point(found: Mapping[str, Any]) -> Point:
     error = " ".join(str(found.get("error") or "").split())
     return Point(
@@ -197,15 +212,18 @@ def _point(found: Mapping[str, Any]) -> Point:
         runs=found.get("runs") or [],
         metrics={} if error else found.get("metrics") or {},
         facts={k: v for k, v in (found.get("facts") or {}).items() if is_number(v) and isfinite(v)},
+        trails=found.get("trails") or {},
         best=bool(found.get("best")),
         level=bool(found.get("level")),
         error=error,
     )
 
 
-def _listed(values: Sequence[str]) -> str:
+def listed(values: Sequence[str]) -> str:
+    """a, b and c, or how many where they are many."""
     return join(values) if len(values) <= MANY else f"{len(values)} others"
 
 
-def _are(values: Sequence[str]) -> str:
+def are(values: Sequence[str]) -> str:
+    """The verb for so many."""
     return "is" if len(values) == 1 else "are"

@@ -7,14 +7,16 @@ from journey.report.drawing import short
 from journey.report.format import MISSING, columns, numbers, typed
 from journey.sweep import law
 from journey.sweep.content import Metric, Point, Sweep
+from journey.sweep.overall import Overall, headline
+from journey.sweep.tradeoff import said as trade
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """The table of a sweep, from the content of its sweep.json, as lines of plain text."""
     sweep = Sweep(result)
-    out = [sweep.title(), ""]
-    for group in sweep.groups:
-        out.append(sweep.finding(group))
+    overall = Overall.of(sweep)
+    out = [headline(sweep), "", *([overall.finding()] if overall else []), *map(sweep.finding, sweep.groups)]
+    out += trade(sweep)
     for group in sweep.groups:
         head = [
             column for m in sweep.metrics for column in (f"{m.label} ({m.unit})" if m.unit else m.label, "to best", "")

@@ -12,11 +12,13 @@ from journey.report.axes import compacted
 from journey.report.blocks import Block, Curves, Fold, Line, Page, Place, Points, Row, Section, Text
 from journey.report.format import estimate, is_number, join, numbers, si, typed
 from journey.report.render import render
-from journey.sweep import law_page
+from journey.sweep import law_page, tradeoff
 from journey.sweep.content import Group, Metric, Point, Sweep
+from journey.sweep.overall import Overall, headline
 from journey.sweep.tables import FACTS, method, points, runs
+from journey.sweep.trail_plots import trails
 
-TOGETHER = 4  # more groups than this are drawn apart
+TOGETHER = 5  # more groups than this are drawn apart
 MOST_ROWS = 40  # with more points the tables of several groups are folded
 COSTS = {"flops_per_byte": "FLOPs per byte at inference", "weights_read_per_byte": "weights read per byte at inference"}
 MEANINGS = {
@@ -36,6 +38,9 @@ def page(result: Mapping[str, Any]) -> str:
     is_few = len(tables) == 1 or (len(tables) <= TOGETHER and len(sweep.points) <= MOST_ROWS)
     shown = tables if is_few else [Fold(g.label, [t]) for g, t in zip(sweep.groups, tables, strict=True)]
     costs = list(_costs(sweep))
+    found = Overall.of(sweep)
+    overall, bests = ([found.finding()], [found.table()]) if found else ([], [])
+    courses, trades = list(trails(sweep)), list(tradeoff.plots(sweep))
     said = (
         "Per byte of text, not per token: a longer token is read once for more text. Weights read decide the speed of "
         "writing one token after the other, FLOPs that of reading a prompt."
@@ -43,14 +48,16 @@ def page(result: Mapping[str, Any]) -> str:
     return render(
         Page(
             title=f"{sweep.name}: a sweep over {join(list(sweep.axes))}",
-            heading=sweep.title(),
+            heading=headline(sweep),
             kicker=f"Sweep {sweep.name} · {sweep.recipe} · {sweep.of} · {seeds}",
-            head=[Points([sweep.finding(group) for group in sweep.groups], "findings")],
+            head=[Points([*overall, *map(sweep.finding, sweep.groups), *tradeoff.said(sweep)], "findings")],
             sections=[
                 *law_page.sections(result),
                 Section("found", "What was measured", list(_plots(sweep))),
+                *([Section("trade", "What is won and what is lost", trades)] if trades else []),
+                *([Section("training", "How the trainings went", courses)] if courses else []),
                 *([Section("cost", "What it costs", [Row(costs)], said)] if costs else []),
-                Section("points", "Every point", [*shown, *runs(sweep)]),
+                Section("points", "Every point", [*bests, *shown, *runs(sweep)]),
                 Section("how", "How it was counted", [Points(list(method(sweep)))]),
             ],
             made_by="journey sweep",
@@ -162,7 +169,7 @@ def _costs(sweep: Sweep) -> Iterator[Curves]:
             )
             for k, (known, labels) in enumerate(shared.items())
         ]
-        if 0 < len(lines) <= TOGETHER:
+        if 0 < len(lines) <= TOGETHER and len({v for known in shared for _, v in known}) > 1:
             yield Curves(title, sweep.x, title, lines, values=sweep.values, lower_is_better=True, log=True)
 
 

@@ -11,9 +11,11 @@ from journey.evaluate.statistics import Estimate
 from journey.lineage import surroundings
 from journey.runner import Planned
 from journey.scores import Score
+from journey.sweep.between import compare_before, compare_groups
 from journey.sweep.law import law
 from journey.sweep.numbers import SPLITS, Asked, Found, measure
 from journey.sweep.plan import Point, Sweep
+from journey.sweep.trails import trails
 
 
 def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed: dict[str, str]) -> dict[str, Any]:
@@ -31,6 +33,13 @@ def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed
     groups = _groups(points, x)
     for group in groups:
         _compare(points, group, scores, asked)
+    standing = [[open_node(item.path) for item in made[i] if "error" not in point] for i, point in enumerate(points)]
+    recorded, of_points = trails(standing)
+    for point, trail in zip(points, of_points, strict=True):
+        point["trails"] = trail
+    first = asked.metrics[0]
+    between = compare_groups(sweep, points, groups, first, (scores[first].better or "") if scores else "")
+    before = compare_before(standing, points, asked)
     for point in points:
         for run in point["runs"]:
             del run["items"]
@@ -44,8 +53,11 @@ def result(sweep: Sweep, made: Sequence[Sequence[Planned]], asked: Asked, failed
         "seconds": sum(point["facts"].get("seconds", 0) * len(point["runs"]) for point in points),
         "axes": [{"name": axis.name, "values": list(axis.choices)} for axis in sweep.axes],
         "metrics": [_described(key, scores.get(key)) for key in asked.metrics],
+        "trails": recorded,
         "points": points,
         "groups": groups,
+        "between": between,
+        "before": before,
         "x": x,
         **fitted,
     }

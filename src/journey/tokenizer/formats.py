@@ -264,7 +264,9 @@ class Tokenizer:
 
     def _special(self, token: str) -> int:
         if token not in self.special:
-            raise JourneyError(f"this tokenizer has no {token} token: it was not made for chat")
+            raise JourneyError(
+                f"this tokenizer has no {token} token, it was not made for chat: `journey import` adds it"
+            )
         if self.special[token] >= self.n_ids:
             raise JourneyError(f"{token} has only a name in this tokenizer, and no row in its model: import it first")
         return self.special[token]
