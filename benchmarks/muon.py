@@ -3,8 +3,8 @@
     python benchmarks/muon.py [--rounds 10] [--device cuda]
 
 All take turns on the same gradients, so that a busy machine slows each alike; ratios are medians over the rounds.
-`plain` is Jordan et al. 2024: five rounds of one polynomial over whole matrices, in fp32 (what Journey did before), on a
-GPU in bf16. torch's own computes in bf16 everywhere. A training step is a forward and a backward pass in fp32 (bf16
+`plain` is Jordan et al. 2024: five rounds of one polynomial over whole matrices, in fp32 (what Journey did before), on
+a GPU in bf16. torch's own computes in bf16 everywhere. A training step is a forward and a backward pass in fp32 (bf16
 autocast on a GPU), AdamW for what is no matrix, and Muon. The last line is JSON.
 """
 

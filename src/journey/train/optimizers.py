@@ -43,8 +43,8 @@ def orthogonalize(G: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     P = A2.mul_(c * s**5).add_(A * (b * s**3).to(dtype))
     P.diagonal(dim1=-2, dim2=-1).add_(a * s[..., 0])
     # A round makes X into P X, and so A into P A P. Of a long matrix it is less arithmetic to go on from that and to
-    # multiply X once, at the end (Gram Newton–Schulz, Dao-AILab 2026): a quarter less of an MLP's. Squared, small values
-    # lose digits: fp32 has them to spare (1e-5 in the result), bf16 has not (a tenth).
+    # multiply X once, at the end (Gram Newton–Schulz, Dao-AILab 2026): a quarter less of an MLP's. Squared, small
+    # values lose digits: fp32 has them to spare (1e-5 in the result), bf16 has not (a tenth).
     long = dtype != torch.bfloat16 and max(rows, columns) > 1.5 * min(rows, columns)
     Q = P
     for a, b, c in _ROUNDS[1:]:
