@@ -230,7 +230,7 @@ def test_what_no_result_depends_on_does_not_change_the_source(source, file, old,
     [
         ("stages/training.py", "decay: Share = 0.5", "decay: Share = 0.4"),
         ("train/schedule.py", "rising = (step + 1) / up", "rising = step / up"),
-        ("train/optimizers.py", "_ROUNDS = 5", "_ROUNDS = 6"),
+        ("train/optimizers.py", "momentum: float = 0.95", "momentum: float = 0.9"),
         ("data/stream.py", "permutation", "shuffle"),
         ("model/layers.py", "import torch\n", "import torch\nX = 1\n"),
         ("tokenizer/codec.py", "import", "import this, "),
