@@ -89,13 +89,13 @@ def test_a_setting_is_checked_whoever_gives_it(tmp_path, journey):
     life = tmp_path / "life.yaml"
     stages = "- {name: docs, stage: text}\n- {name: t, stage: tokenizer, with: {data: docs}}"
     life.write_text(
-        f"stages:\n{stages}\n- name: base\n  stage: pretrain\n  parents: t\n  with:\n    data: docs\n    warmup: 2\n"
+        f"stages:\n{stages}\n- name: base\n  stage: pretrain\n  parents: t\n  with:\n    data: docs\n    decay: 2\n"
     )
-    with pytest.raises(JourneyError, match=r"life\.yaml:9: warmup: must be at least 0 and at most 1, not 2"):
+    with pytest.raises(JourneyError, match=r"life\.yaml:9: decay: must be at least 0 and at most 1, not 2"):
         recipe.read(life)
     with pytest.raises(JourneyError, match="clip: must be at least 0, not -1"):
-        recipe.read(life, ["stages.base.warmup=0", "stages.base.clip=-1"])
-    assert recipe.read(life, ["stages.base.warmup=0", "stages.base.tokens=1e6"]).step("base").config.tokens == 1_000_000
+        recipe.read(life, ["stages.base.decay=0", "stages.base.clip=-1"])
+    assert recipe.read(life, ["stages.base.decay=0", "stages.base.tokens=1e6"]).step("base").config.tokens == 1_000_000
     for arguments, said in (
         (("pretrain", "nowhere", "--decay", 5, "--out", tmp_path / "o"), "decay: must be at least 0 and at most 1"),
         (("sft", "nowhere", "--lr", "nan", "--out", tmp_path / "o"), "lr: must be at least 0, not nan"),

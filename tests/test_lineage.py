@@ -209,10 +209,10 @@ PRETRAIN = "journey.stages.pretrain"
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("stages/pretrain.py", "import math\n", "import math  # a comment\n\n\n"),
+        ("stages/training.py", "import math\n", "import math  # a comment\n\n\n"),
         ("stages/pretrain.py", '"""Pre-training: ', '"""Another docstring: '),
         ("train/schedule.py", '"""Share of the peak', '"""A part of the peak'),
-        ("stages/pretrain.py", '"""Sequences a step."""', '"""How many sequences a step has."""'),
+        ("stages/training.py", '"""Sequences a step."""', '"""How many sequences a step has."""'),
         ("train/loop.py", "total = 0.0\n", "total = 0.0  \n\n"),
         ("stages/pretrain.py", "if TYPE_CHECKING:\n", "if TYPE_CHECKING:\n    import journey.runner\n"),
         ("stages/pretrain.py", "random weights and learns", "nothing and learns"),  # its `why`
@@ -228,8 +228,8 @@ def test_what_no_result_depends_on_does_not_change_the_source(source, file, old,
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("stages/pretrain.py", "decay: Share = 0.5", "decay: Share = 0.4"),
-        ("train/schedule.py", "(step + 1) / up", "step / up"),
+        ("stages/training.py", "decay: Share = 0.5", "decay: Share = 0.4"),
+        ("train/schedule.py", "rising = (step + 1) / up", "rising = step / up"),
         ("train/optimizers.py", "_ROUNDS = 5", "_ROUNDS = 6"),
         ("data/stream.py", "permutation", "shuffle"),
         ("model/layers.py", "import torch\n", "import torch\nX = 1\n"),

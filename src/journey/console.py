@@ -1,11 +1,15 @@
 """What a person watches while stages run: a live view in a terminal, plain lines elsewhere. All of it on stderr."""
 
+import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from journey.errors import JourneyError
 
 _PLAIN_EVERY = 10.0  # seconds between two plain lines of one stage
 _RATE_OVER = 20.0  # seconds over which a rate is taken: steady, and quick to notice a change
@@ -44,8 +48,8 @@ class Console:
         print(line, file=sys.stderr, flush=True)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM ask for a clean stop; a second one stops at once."""
+    def listening(self, time_limit: float | None = None) -> Iterator[None]:
+        """Ctrl-C and SIGTERM ask for a clean stop; a second one stops at once. So does a time limit, in seconds."""
 
         def ask(number: int, frame: Any) -> None:
             if self.stopping:
@@ -53,10 +57,20 @@ class Console:
             self.stopping = True
             self.say("stopping at the next safe point (press Ctrl-C again to stop at once)")
 
+        def time_is_up() -> None:
+            self.stopping = True
+            self.say(f"the time limit of {clock(time_limit or 0)} is reached: stopping at the next safe point")
+
+        timer = threading.Timer(time_limit or 0, time_is_up) if time_limit is not None else None
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            if timer:
+                timer.daemon = True
+                timer.start()
             yield
         finally:
+            if timer:
+                timer.cancel()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -114,9 +128,9 @@ class LiveConsole(Console):
             self._live = None
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self, time_limit: float | None = None) -> Iterator[None]:
         try:
-            with super().listening():
+            with super().listening(time_limit):
                 yield
         finally:
             self._close()
@@ -156,6 +170,19 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(text: str) -> float:
+    """A time as a person writes it, in seconds: `90`, `45s`, `30m`, `1.5h`, `1:30:00`. Errors: JourneyError."""
+    if re.fullmatch(r"\d+(:[0-5]\d){1,2}", text):
+        return float(sum(int(part) * 60**i for i, part in enumerate(reversed(text.split(":")))))
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd]?)", text)
+    if not found or not (seconds := float(found[1]) * _UNITS[found[2]]) or seconds > threading.TIMEOUT_MAX:
+        raise JourneyError(f"{text!r:.40} is no time: give 45s, 30m, 2h or 1:30:00")
+    return seconds
 
 
 def make_console() -> Console:

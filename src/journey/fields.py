@@ -132,3 +132,10 @@ def chosen(config: Any) -> dict[str, Any]:
     """
     usual = defaults(config)
     return {name: value for name, value in dataclasses.asdict(config).items() if value != usual[name]}
+
+
+def differing(before: dict[str, Any], now: dict[str, Any], config: Any) -> str:
+    """What differs between the chosen settings of two configs of one class: `lr 0.02, now 0.01`."""
+    usual = defaults(config)
+    names = [name for name in usual if before.get(name, usual[name]) != now.get(name, usual[name])]
+    return ", ".join(f"{name} {before.get(name, usual[name])}, now {now.get(name, usual[name])}" for name in names)

@@ -6,10 +6,11 @@ What was measured stands beside the nodes, for a node never changes.
 
 import dataclasses
 import importlib.metadata
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from journey.checkpoint import Node
 from journey.console import Console
@@ -21,6 +22,10 @@ from journey.measures import MEASURES, load, load_all
 from journey.scores import Effect, Taken, changes, comparisons, estimates
 from journey.stages import kind_of
 from journey.stages.run import Stopped
+
+if TYPE_CHECKING:
+    from journey.model.gpt import GPT
+    from journey.tokenizer.formats import Tokenizer
 
 SPLIT = "test"  # nothing was chosen on it
 
@@ -141,6 +146,39 @@ def take(
         console.progress(node.name, done, len(todo), "measurements", {})
     applied = {name: stands[name] for name in measures if stands[name]}
     return Measured(applied, tuple(todo), time.monotonic() - began)
+
+
+def through(
+    names: str, model: "GPT", tokenizer: "Tokenizer", texts: Mapping[str, Node], seed: int, n: int
+) -> dict[str, Any]:
+    """Measures of a model that is in training, by name (`a,b`), on `n` items of each kind of its texts' dev splits:
+    their numbers as `dev_<key>`, and what it writes as `samples`."""
+    drawn = Drawn(max(2, n), max(2, n), max(2, n))
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(Node(Path(scratch)), None, texts, drawn=drawn, seed=seed, split="dev", scratch=Path(scratch))
+        bench.opened = (model, tokenizer)
+        found: dict[str, Any] = {}
+        for measure in taken_through(names):
+            bench.reads = measure.reads
+            taken = measure.body(bench, measure.config())
+            found |= {f"dev_{key}": e.value for key, e in estimates(taken).items()}
+            found |= {key: value for key, value in taken.facts.items() if key == "samples"}
+    return found
+
+
+def taken_through(names: str) -> list[Measure]:
+    """The measures of a setting that are taken through training. Errors: JourneyError for one that cannot be."""
+    found = []
+    for name in (name.strip() for name in names.split(",") if name.strip()):
+        if name not in MEASURES:
+            raise JourneyError(
+                f'measures: no measure "{name}"{nearest(name, MEASURES)} (there are: {", ".join(MEASURES)})'
+            )
+        measure = load(name)
+        if measure.of != "model" or "parent" in measure.reads:
+            raise JourneyError(f"measures: {name} cannot be taken of a model that is in training")
+        found.append(measure)
+    return found
 
 
 def is_taken(

@@ -16,7 +16,7 @@ from journey.fields import fit
 from journey.measure import Drawn
 from journey.measures import MEASURES
 from journey.measures import load as load_measure
-from journey.measuring import Measuring, default_configs, measures_of
+from journey.measuring import Measuring, default_configs, measures_of, taken_through
 from journey.stages import STAGES, a, goes_on_from, kind_of, load
 from journey.stages.inputs import Input, Named, named, resolve, written
 
@@ -313,7 +313,12 @@ class Document:
         return (parent,)
 
     def _config(self, entry: dict[str, Any], at: tuple[Any, ...]) -> Any:
-        return self._fields(entry["with"], load(entry["stage"]).config, (*at, "with"))
+        config = self._fields(entry["with"], load(entry["stage"]).config, (*at, "with"))
+        try:
+            taken_through(getattr(config, "measures", ""))
+        except JourneyError as error:
+            raise JourneyError(f"{self.at((*at, 'with', 'measures'))}: {error}") from None
+        return config
 
     def _fields(self, mapping: dict[str, Any], kind: type, at: tuple[Any, ...]) -> Any:
         """A dataclass of these values, each of the type that its field wants."""

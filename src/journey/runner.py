@@ -123,15 +123,18 @@ def _needed(recipe: Recipe, name: str) -> set[str]:
     return needed
 
 
-def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Console) -> list[Node]:
-    """Make what is not there, measure every model on every text, and return the nodes.
+def make(
+    recipe: Recipe, planned: list[Planned], workspace: Path, console: Console, time_limit: float | None = None
+) -> list[Node]:
+    """Make what is not there, measure every model on every text, and return the nodes. `time_limit`, in seconds, ends
+    the run as Ctrl-C does.
 
     Errors: JourneyError when another run holds the workspace, it cannot be written, or the disk is too small.
     Raises `stages.run.Stopped` after Ctrl-C, with everything saved.
     """
     from journey import measuring
 
-    with alone(workspace), console.listening():
+    with alone(workspace), console.listening(time_limit):
         check_disk(planned, workspace)
         _write_plan(recipe, planned, workspace)
         nodes: dict[str, Node] = {}
@@ -146,7 +149,9 @@ def make(recipe: Recipe, planned: list[Planned], workspace: Path, console: Conso
             else:
                 console.begin(step.name, f"{step.stage}, stage {number} of {len(planned)}")
                 given = {field: _node(name, nodes) for field, name in step.given.items()}
-                run = Run(item.path, step.seed, step.name, console, given, again=item.redo)
+                run = Run(
+                    item.path, step.seed, step.name, console, given, again=item.redo, take=measuring.through, fork=True
+                )
                 node = load(step.stage)(parent, step.config, run)
                 console.end(step.name, _summary(node))
             nodes[step.name] = node

@@ -29,17 +29,19 @@ def build(family: str, n_kv_head: int | None = None, tied: bool = True, vocab_si
     return model
 
 
+@pytest.mark.parametrize("vocab_size", [97, 128], ids=["", "padded"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_logits_loss_and_gradients_equal_transformers(shape, tmp_path):
-    model = build(*shape)
+def test_logits_loss_and_gradients_equal_transformers(shape, vocab_size, tmp_path):
+    """Relative to the largest: no parameter's gradient is small enough to hide behind a fixed bound."""
+    model = build(*shape, vocab_size=vocab_size)
     huggingface.save(model, tmp_path)
     reference = AutoModelForCausalLM.from_pretrained(tmp_path)
-    ids = torch.randint(97, (3, 32))
+    ids = torch.randint(97, (3, 32))  # the rows after them are padding: predicted, and never read
     labels = ids.masked_fill(torch.rand(ids.shape) < 0.3, -100)
 
     theirs = reference(ids, labels=labels)
     loss = model(ids[:, :-1], labels[:, 1:])
-    assert (model(ids) - theirs.logits).abs().max() < 1e-4
+    assert _far(model(ids), theirs.logits) < 1e-4
     assert abs(loss.item() - theirs.loss.item()) < 1e-5
 
     theirs.loss.backward()
@@ -48,7 +50,13 @@ def test_logits_loss_and_gradients_equal_transformers(shape, tmp_path):
     gradients = families.get(shape[0]).to_huggingface(model.config, ours)
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
-        assert (gradient - expected[name].grad).abs().max() < 1e-4, name
+        assert _far(gradient, expected[name].grad) < 1e-4, name
+
+
+def _far(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference, as a share of the largest number."""
+    assert ours.shape == theirs.shape
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
 def test_loss_in_chunks_is_the_cross_entropy_of_all_logits():
@@ -76,6 +84,32 @@ def test_packed_documents_are_computed_as_if_alone(family):
     alone = torch.cat([model(part) for part in ids.split(lengths, dim=1)], dim=1)
     assert (packed - alone).abs().max() < 1e-5
     assert (packed - model(ids)).abs().max() > 1e-2  # without the mask it is another result
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_blocks_computed_again_give_the_same_gradients_in_less_memory(family):
+    model, ids = build(family), torch.randint(97, (2, 33))
+    documents = (ids[:, :-1] % 9 == 0).cumsum(1)
+    kept, gradients, losses = [], [], []
+    for model.recompute in (False, True):
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            if not isinstance(tensor, torch.nn.Parameter):
+                sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        model.zero_grad()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(ids[:, :-1], ids[:, 1:], documents=documents)
+        kept.append(sum(sizes.values()))
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        assert torch.isfinite(model(ids[:, :-1], trace={})).all()  # a trace is of blocks that are computed once
+    assert losses[0] == losses[1]
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    assert kept[1] < kept[0] / 2
 
 
 @pytest.mark.parametrize("shape", SHAPES)

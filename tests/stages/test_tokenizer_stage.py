@@ -2,6 +2,8 @@
 
 import collections
 import json
+import os
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer as Theirs
@@ -123,3 +125,38 @@ def test_a_text_that_is_not_utf8_says_what_to_type(tmp_path):
     with pytest.raises(JourneyError) as error:
         tokenizer(None, TokenizerConfig(data=str(tmp_path / "bad.txt")), Run(tmp_path / "tok"))
     assert f"--source {tmp_path / 'bad.txt'} --errors replace --out DIR" in str(error.value)
+
+
+def test_a_vocabulary_can_be_taken_instead_of_learned(life, tmp_path):
+    """Its ids are kept, and the chat tokens stand behind them, as on an imported model; the id is of what it holds."""
+    own = Tokenizer.from_merges([("t", "h"), ("th", "e"), ("Ġ", "the")])
+    (tmp_path / "own").mkdir()
+    own.save(tmp_path / "own")
+    (tmp_path / "copy").mkdir()
+    own.save(tmp_path / "copy")
+    config = TokenizerConfig(vocabulary=str(tmp_path / "own"))
+    node = tokenizer(None, config, run(life, tmp_path / "taken"))
+    made = Tokenizer.load(node.path)
+    text = "the thé 日本 <|end|>"
+    assert made.encode(text) == own.encode(text) and made.special == own.special
+    assert "distinct_words" not in node.lineage["metrics"]
+    assert config.inputs() == TokenizerConfig(vocabulary=str(tmp_path / "copy")).inputs()
+    assert TokenizerConfig().inputs() == {}
+    with pytest.raises(JourneyError, match="no tokenizer at nowhere: name in its place a folder with"):
+        TokenizerConfig(vocabulary="nowhere").inputs()
+
+
+@pytest.mark.skipif("JOURNEY_DATA" not in os.environ, reason="needs GPT-2's files")
+def test_gpt2s_own_vocabulary_has_its_ids(life, tmp_path):
+    import tiktoken
+    from tiktoken.load import load_tiktoken_bpe
+
+    folder = Path(os.environ["JOURNEY_DATA"]) / "tokenizer" / "gpt2"
+    node = tokenizer(None, TokenizerConfig(vocabulary=str(folder)), run(life, tmp_path / "gpt2"))
+    made = Tokenizer.load(node.path)
+    ranks = load_tiktoken_bpe(str(next(folder.glob("*.tiktoken"))))
+    pattern = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+    theirs = tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    text = "Hello, numpy.mean(a, axis=0)\n\n  naïve 日本 <|endoftext|>"
+    assert made.encode(text) == theirs.encode(text, disallowed_special=())
+    assert made.bos == 50_256 and made.n_ids == 50_257 + len(SPECIALS) - 1

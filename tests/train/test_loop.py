@@ -15,6 +15,7 @@ from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.train import loop as module
 from journey.train import saver
+from journey.train.guard import Guard
 from journey.train.loop import Loop, accumulate_gradients, train
 
 V, T, MARK = 50, 16, 0
@@ -178,16 +179,16 @@ def test_a_kill_while_saving_leaves_the_state_before(model, rows, tmp_path, monk
     monkeypatch.setattr(saver, "publish", killed)
     with pytest.raises(KeyboardInterrupt):
         run(copy.deepcopy(start), rows, LOOP, state)
-    assert sorted(path.name for path in state.iterdir()) == ["step-000000005", "unfinished"]
+    assert sorted(path.name for path in state.iterdir()) == ["step-000000004", "step-000000005", "unfinished"]
     monkeypatch.setattr(saver, "publish", publish)
     assert run(start, rows, LOOP, state)[0] == expected
 
 
-def test_only_the_newest_state_is_kept(model, rows, tmp_path, monkeypatch):
+def test_only_the_two_newest_states_are_kept(model, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(saver, "_SAVE_EVERY", 0.0)
     monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
     run(model, rows, LOOP, tmp_path / "state")
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000000012"]
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step-000000011", "step-000000012"]
     assert len(json.loads((tmp_path / "state" / "step-000000012" / "history.json").read_text())) == 12
 
 
@@ -221,3 +222,152 @@ def test_clip_0_clips_nothing(model, rows, tmp_path):
         history, _ = run(copy.deepcopy(model), rows, dataclasses.replace(LOOP, clip=clip), tmp_path / str(clip))
         losses[clip] = [line["loss"] for line in history]
     assert losses[0.0] == losses[1e9] and losses[0.0][-1] < losses[0.0][0]
+
+
+@pytest.fixture
+def always_saved(monkeypatch):
+    """A state after every step."""
+    monkeypatch.setattr(saver, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
+
+
+class Poisoned:
+    """Rows of which one batch breaks the training: its loss is what `bad` makes of it."""
+
+    def __init__(self, rows, monkeypatch, batch, bad):
+        self.rows, self.seen, self.batch = rows, [], batch
+        real = module.accumulate_gradients
+
+        def gradients(*arguments):
+            loss = real(*arguments)
+            return bad(loss) if self.seen[-1] == batch else loss
+
+        monkeypatch.setattr(module, "accumulate_gradients", gradients)
+
+    def row(self, i):
+        if i % LOOP.batch_size == 0:
+            self.seen.append(i // LOOP.batch_size)
+        return self.rows.row(i)
+
+
+@pytest.mark.parametrize("bad", [lambda loss: float("nan"), lambda loss: loss + 50])
+def test_a_spike_is_taken_back_and_its_batches_left_out(model, rows, tmp_path, monkeypatch, always_saved, bad):
+    """Batch 7 breaks at step 8: back to the older of two states, on without batches 6 and 7; the history says so, and
+    equals that of rows which never held them."""
+    monkeypatch.setattr("journey.train.guard.WINDOW", 4)
+    start, said = copy.deepcopy(model), []
+    loop = dataclasses.replace(LOOP, spike=10.0)
+    poisoned = Poisoned(rows, monkeypatch, 7, bad)
+    history = train(
+        model,
+        poisoned,
+        loop,
+        state=tmp_path / "state",
+        evaluate=lambda model: {},
+        progress=lambda *_, **__: None,
+        stopping=lambda: False,
+        say=said.append,
+    )
+    assert poisoned.seen[1:] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    assert [line.get("left_out") for line in history] == [None] * 6 + [[6, 7]] + [None] * 5
+    assert len(said) == 1 and said[0].startswith("step 8: the loss is ") and "back to step 6" in said[0]
+
+    class Without:
+        def row(self, i):
+            return rows.row(i if i < 6 * 4 else i + 8)
+
+    plain, _ = run(start, Without(), dataclasses.replace(LOOP, spike=0.0), tmp_path / "plain")
+    assert [line["loss"] for line in history] == [line["loss"] for line in plain]
+
+
+def test_what_is_left_out_stays_so_after_a_kill(tmp_path):
+    first = Guard(tmp_path, 10.0)
+    first.leave_out([3, 4])
+    first.leave_out([6, 9])
+    again = Guard(tmp_path, 10.0)
+    assert [again.batch(step) for step in range(8)] == [0, 1, 2, 5, 7, 8, 10, 11]
+    assert [again.before(step) for step in range(8)] == [[], [], [], [3, 4], [6], [], [9], []]
+
+
+def test_an_ordinary_loss_is_no_spike(tmp_path):
+    rng = np.random.default_rng(0)
+    history = [{"loss": 4 + 0.2 * noise} for noise in rng.standard_normal(500)]
+    guard = Guard(tmp_path, 10.0)
+    assert not any(guard.trouble(history[i]["loss"], 1.0, history[:i]) for i in range(500))
+    assert not guard.trouble(4.9, 1.0, [{"loss": 4.0}] * 100)  # however even it was before
+    assert guard.trouble(9.0, 1.0, history) and not guard.trouble(9.0, 1.0, history[:10])
+    assert guard.trouble(4.0, float("inf"), history) == "the gradient is not a number"
+
+
+def test_a_loss_that_is_no_number_with_no_state_to_go_back_to_is_told(model, rows, tmp_path, monkeypatch):
+    poisoned = Poisoned(rows, monkeypatch, 3, lambda loss: float("nan"))
+    with pytest.raises(JourneyError, match="the loss is not a number at step 4: choose a smaller lr"):
+        run(model, poisoned, LOOP, tmp_path / "state")
+
+
+def test_the_best_weights_are_kept_also_over_a_kill(model, rows, tmp_path):
+    """Dev is best at the second of three scorings: those weights come back."""
+    scores = [0.5, 0.2, 0.4]
+    loop, start, kept = dataclasses.replace(LOOP, best="dev"), copy.deepcopy(model), {}
+
+    def trained(model, state, stop):
+        steps = [0]
+
+        def evaluate(model):
+            kept[len(kept)] = [p.detach().clone() for p in model.parameters()]
+            return {"dev": scores[(len(kept) - 1) % 3]}
+
+        def progress(*_, **__):
+            steps[0] += 1
+
+        return train(
+            model, rows, loop, state=state, evaluate=evaluate, progress=progress, stopping=lambda: steps[0] >= stop
+        )
+
+    assert trained(model, tmp_path / "whole", 99)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), kept[1], strict=True))
+    resumed = copy.deepcopy(start)
+    assert trained(resumed, tmp_path / "state", 9) is None
+    assert trained(resumed, tmp_path / "state", 99)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))
+
+
+def test_out_of_memory_is_caught_once_and_the_result_is_the_same(model, rows, tmp_path, monkeypatch):
+    """A machine that holds one row at a time: said once, and the losses are those of accumulation."""
+    start, said = copy.deepcopy(model), []
+    expected, _ = run(start, rows, dataclasses.replace(LOOP, accumulate=4), tmp_path / "parts")
+    forward = GPT.forward
+
+    def small(self, ids, *arguments, **named):
+        if len(ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return forward(self, ids, *arguments, **named)
+
+    monkeypatch.setattr(GPT, "forward", small)
+    history = train(
+        model,
+        rows,
+        LOOP,
+        state=tmp_path / "state",
+        evaluate=lambda model: {"dev_loss": 0.5},
+        progress=lambda *_, **__: None,
+        stopping=lambda: False,
+        say=said.append,
+    )
+    assert history == expected
+    assert said == [
+        "out of memory with more rows at a time: going on with 2, to the same result",
+        "out of memory with more rows at a time: going on with 1, to the same result",
+    ]
+
+
+def test_a_row_that_fits_nowhere_is_told(model, rows, tmp_path, monkeypatch):
+    def none(self, *arguments, **named):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(GPT, "forward", none)
+    with pytest.raises(JourneyError, match="out of memory with one row at a time"):
+        run(model, rows, LOOP, tmp_path / "state")
+    monkeypatch.setattr(GPT, "forward", lambda *_, **__: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent"):  # any other error stays what it is
+        run(model, rows, LOOP, tmp_path / "state")

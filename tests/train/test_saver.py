@@ -70,3 +70,19 @@ def test_what_is_half_written_is_not_read_and_not_in_the_way(tmp_path, clock):
     assert again.last().name == "step-000000001"
     save(again, 2, clock)
     assert [path.name for path in again.last().iterdir()] == ["weights"]
+
+
+def test_the_last_few_are_kept_and_one_can_go_back(tmp_path, clock):
+    saver = Saver(tmp_path, keep=2)
+    for step in (10, 20, 30):
+        save(saver, step, clock)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000020", "step-000000030"]
+    assert Saver(tmp_path, keep=2).back_to(25).name == "step-000000020"
+    assert saver.last().name == "step-000000020"  # what came after the state gone back to is no state to go on from
+    save(saver, 31, clock)
+    assert saver.back_to(5).name == "step-000000020"  # none is old enough: the oldest
+    assert Saver(tmp_path / "none").back_to(5) is None
+    many = Saver(tmp_path / "many", keep=9)
+    for step in range(4):
+        save(many, step, clock)
+    assert len(list((tmp_path / "many").iterdir())) == 4

@@ -3,11 +3,13 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from journey.errors import JourneyError
 from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.layers import Cache, Trace
+from journey.model.loss import linear_cross_entropy
 
 _ROPE_AT_FIRST = 4096  # positions
 
@@ -31,6 +33,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList([family.block(config, layer) for layer in range(config.n_layer)])
         self.norm = family.make_norm(config)
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.recompute = False  # keep each block's input alone, and compute the block again on the way back
         self.n_tokens = config.vocab_size  # ids that have a text: rows after them are padding, and never drawn
         if config.tied:
             self.head.weight = self.embed.weight
@@ -63,12 +66,7 @@ class GPT(nn.Module):
         x = self.hidden(ids, documents=documents, cache=cache, trace=trace)
         if targets is None:
             return self.head(x)
-        # On a CPU, logits and their gradient are made some 4 MB at a time, to stay in its cache: head and loss of 1,024
-        # tokens over 4,096 take 33 ms of a core, not 60 (the three products alone: 30). A GPU needs no such care.
-        rows = max(64, 2**20 // self.config.vocab_size)
-        chunks = nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
-        options = chunks if x.device.type == "cpu" else None
-        return F.linear_cross_entropy(x.flatten(0, 1), self.head.weight, targets.flatten(), options=options)
+        return linear_cross_entropy(x.flatten(0, 1), self.head.weight, targets.flatten())
 
     def hidden(
         self,
@@ -99,8 +97,12 @@ class GPT(nn.Module):
             rope = self.rope[:, positions].unsqueeze(-2)  # (2, [B,] T, 1, width turned)
         if trace is not None:
             trace["resid", 0] = x
+        again = self.recompute and torch.is_grad_enabled() and cache is None and trace is None
         for layer, block in enumerate(self.blocks):
-            x = block(x, rope, mask, cache, trace)
+            if again:  # nothing in a block is drawn at random: no state to put back
+                x = checkpoint(block, x, rope, mask, None, None, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, rope, mask, cache, trace)
             if trace is not None:
                 trace["resid", layer + 1] = x
         return self.norm(x)

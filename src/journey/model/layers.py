@@ -42,6 +42,14 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin)
 
 
+class RMSNorm(nn.RMSNorm):
+    """torch's, but its weight follows the type of the input: beside an fp32 weight what autocast made bf16 would leave
+    the fused kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Causal self-attention; heads may share keys and values, and each head's queries and keys may be normed.
 
@@ -58,8 +66,8 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.n_embd, n_key, bias=bias)
         self.o = nn.Linear(n_query, config.n_embd, bias=bias)
         if qk_norm:
-            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
 
     def forward(
         self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None, trace: Trace | None

@@ -10,9 +10,9 @@ from journey.fields import Count, NonNegative, Within
 from journey.pair import open_pair
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
-from journey.stages.pretrain import Training, fit
 from journey.stages.rows import open_rows, stream
 from journey.stages.run import Run, stage
+from journey.stages.training import Training, fit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

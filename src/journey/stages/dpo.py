@@ -23,6 +23,7 @@ from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, stage
 from journey.stages.story import Story, Told, curves, facts
+from journey.train.schedule import ScheduleName
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ class DPO:
     """Pairs a step."""
     lr: NonNegative = 1e-4
     """Peak learning rate of AdamW; for models of 100 M parameters and more rather 1e-6 to 1e-5."""
-    warmup: Share = 0.1
-    """Share of the steps in which the learning rate rises; after it, it falls to zero."""
+    schedule: ScheduleName = "linear"
+    """The learning rate after its rise: down to the end in a line or by a cosine; level for half of the steps and then
+    down (wsd); by the inverse square root of the step; or level."""
+    warmup: NonNegative = 0.1
+    """Where the learning rate rises: below 1 a share of the steps, from 1 on their number."""
+    floor: Share = 0.0
+    """Where a schedule that falls to an end, ends: a share of the peak."""
     weight_decay: NonNegative = 0.0
     """AdamW's."""
     clip: NonNegative = 1.0
@@ -94,7 +100,7 @@ class DPO:
     example="journey dpo --parent chat --data pairs --out preferred",
     shows=("preference_accuracy vs chance", "policy_kl"),
     goal="a chat model",
-    version=2,
+    version=3,
 )
 def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     """Train the parent to prefer the chosen answers and save it as a Hugging Face folder."""

@@ -1,61 +1,24 @@
 """Pre-training: a GPT from random weights learns to predict the next token of a text."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
-from journey.fields import Count, NonNegative, Positive, Share, check_multiple
-from journey.files import write_json
+from journey.fields import Count, Positive, check_multiple
 from journey.machine import memory
-from journey.metrics import metric
 from journey.model.families import FamilyName
+from journey.model.sizes import SIZES, SizeName, by_depth
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
-from journey.stages.rows import open_rows, said, together
-from journey.stages.run import Run, Stopped, stage
+from journey.stages.resume import resumed, say_rates
+from journey.stages.rows import open_rows
+from journey.stages.run import Run, stage
+from journey.stages.training import Training, fit
 
 if TYPE_CHECKING:
-    from journey.data.corpus import Corpus
-    from journey.data.stream import Stream
-    from journey.model.gpt import GPT
-    from journey.tokenizer.formats import Tokenizer
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
-    """Settings that pre-training and continuing share."""
-
-    tokens: Count = 1_000_000
-    """How many tokens to train on, repeats included."""
-    batch_size: Count = 4
-    """Sequences a step."""
-    accumulate: Count = 1
-    """Work a step's sequences through in this many equal parts (same result, less memory)."""
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon for the matrices of the blocks with AdamW for the rest, or AdamW for all."""
-    lr: NonNegative = 0.02
-    """AdamW's peak learning rate (beside Muon it moves embeddings and norms alone; for everything, take 3e-3)."""
-    muon_lr: NonNegative = 0.006
-    """Muon's peak learning rate."""
-    weight_decay: NonNegative = 0.1
-    """AdamW's, on matrices only."""
-    warmup: Share = 0.02
-    """Share of the steps in which the learning rate rises."""
-    decay: Share = 0.5
-    """Share of the steps, at the end, in which it falls to zero."""
-    clip: NonNegative = 1.0
-    """Largest norm of the gradient (0: any)."""
-    evaluations: Count = 10
-    """How often the dev split is scored through training."""
-    dev_documents: Count = 96
-    """On how many of its documents."""
-
-    def __post_init__(self) -> None:
-        check_multiple(self, "batch_size", "accumulate")
+    from journey.model.config import GPTConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,21 +40,67 @@ class Pretrain(Training):
     """Attention heads (none: the family's usual number for this width)."""
     n_kv_head: Count | None = None
     """Heads of keys and values (none: as many as n_head)."""
+    n_inner: Count | None = None
+    """Width inside the MLP (none: the family's usual for this width)."""
     n_ctx: Count = 256
     """Longest sequence, and the length of a training row."""
+    rope_theta: Positive = 10_000.0
+    """Base of the rotary positions; llama and qwen3 have them."""
+    vocab_multiple: Count = 1
+    """Fill the embedding up to a multiple of this many rows that no text uses: a GPU is fastest at 128."""
+    size: SizeName | None = None
+    """A shape by name, in place of the settings above: family, layers, width, heads and context."""
+    depth: Count | None = None
+    """Layers, where the width is to follow from them: 64 a layer, in heads of 64."""
     epochs: Positive | None = None
     """Read the text this many times, instead of a number of tokens."""
     flops: Positive | None = None
     """Train for this much arithmetic, instead of a number of tokens."""
+    resume_from: str = names(
+        "", Input(("model",)), "a model whose training goes on, in place of random weights; tokens count from its start"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.epochs is not None and self.flops is not None:
             raise JourneyError("epochs and flops both say how long to train: leave one of them out")
+        self._take_shape()
         if self.n_head:
             check_multiple(self, "n_embd", "n_head")
         if self.n_kv_head:
             check_multiple(self, "n_head", "n_kv_head")
+
+    def _take_shape(self) -> None:
+        """Put the settings that a size or a depth stands for in their places: the model is the same as with those."""
+        said = [name for name in ("size", "depth") if getattr(self, name) is not None]
+        if not said:
+            return
+        if len(said) == 2:
+            raise JourneyError("size and depth both say the shape: leave one of them out")
+        meant = SIZES[self.size] if self.size else by_depth(self.depth or 1)
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, value in meant.items():
+            if name == "n_ctx" and self.n_ctx != usual["n_ctx"]:
+                continue  # a size's longest context is not always wanted
+            if getattr(self, name) not in (usual[name], value):
+                raise JourneyError(f"{said[0]} and {name} both say the shape: leave one of them out")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, said[0], None)
+
+    def shape(self, vocab_size: int) -> "GPTConfig":
+        """The model's shape with so many rows of the embedding, filled up."""
+        from journey.model.config import GPTConfig
+
+        shape = GPTConfig.make(
+            self.family,
+            -(-vocab_size // self.vocab_multiple) * self.vocab_multiple,
+            self.n_ctx,
+            self.n_layer,
+            self.n_embd,
+            n_head=self.n_head,
+            n_kv_head=self.n_kv_head,
+        )
+        return dataclasses.replace(shape, n_inner=self.n_inner or shape.n_inner, rope_theta=self.rope_theta)
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """By tokens or FLOPs, on this machine."""
@@ -114,25 +123,25 @@ def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
     """Train a GPT on the parent tokenizer's tokens and save it as a Hugging Face folder."""
     import torch
 
-    from journey.model.config import GPTConfig
     from journey.model.gpt import GPT
 
     tokenizer = open_tokenizer(parent.path)
-    shape = GPTConfig.make(
-        config.family,
-        tokenizer.n_ids,
-        config.n_ctx,
-        config.n_layer,
-        config.n_embd,
-        n_head=config.n_head,
-        n_kv_head=config.n_kv_head,
-    )
-    check_memory(shape.n_params)
-    torch.manual_seed(run.seed)
-    model = GPT(shape)
-    rows, dev = open_rows("data", config, tokenizer, config.n_ctx, run)
-    tokens = budget(config, len(rows), model.config.flops_per_token(config.n_ctx))
-    return fit(model, tokenizer, rows, dev, dataclasses.replace(config, tokens=tokens), run)
+    start = None
+    if config.resume_from:
+        model, start = resumed(run.given["resume_from"], tokenizer, config, run)
+    else:
+        shape = config.shape(tokenizer.n_ids)
+        check_memory(shape.n_params)
+        torch.manual_seed(run.seed)
+        model = GPT(shape)
+        model.n_tokens = tokenizer.n_ids
+    T = model.config.n_ctx
+    rows, dev = open_rows("data", config, tokenizer, T, run)
+    tokens = budget(config, len(rows), model.config.flops_per_token(T))
+    config = dataclasses.replace(config, tokens=tokens)
+    if start:
+        say_rates(start, config, T, run)
+    return fit(model, tokenizer, rows, dev, config, run, start)
 
 
 def check_memory(n_params: int) -> None:
@@ -150,82 +159,3 @@ def budget(config: Pretrain, epoch: int, flops_per_token: float) -> int:
     if config.epochs is not None:
         return round(config.epochs * epoch)
     return round(config.flops / flops_per_token) if config.flops is not None else config.tokens
-
-
-def fit(
-    model: "GPT", tokenizer: "Tokenizer", rows: "Stream", dev: dict[str, "Corpus"], config: Training, run: Run
-) -> dict[str, Any]:
-    """Run the loop, save the model with its tokenizer, and say what came out.
-
-    `dev` maps a suffix to a text whose dev split is scored through training: `dev_bits_per_byte<suffix>`.
-    """
-    import torch
-
-    from journey.evaluate import perplexity
-    from journey.train.loop import Loop, train
-
-    T = model.config.n_ctx
-    steps = config.tokens // (config.batch_size * T)
-    if steps < 1:
-        raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
-    epochs = rows.epochs(steps * config.batch_size)
-    run.say(f"{run.name}: {steps:,} steps read {said(epochs)}")
-    documents = {suffix: text.documents("dev")[: config.dev_documents] for suffix, text in dev.items()}
-
-    def evaluate(model: "GPT") -> dict[str, float]:
-        numbers = {}
-        for suffix, held_out in documents.items():
-            scores = perplexity.score(model, tokenizer, held_out)
-            nats = sum(score["nats"] for score in scores)
-            numbers[f"dev_bits_per_byte{suffix}"] = nats / math.log(2) / sum(score["bytes"] for score in scores)
-            numbers[f"dev_perplexity{suffix}"] = math.exp(nats / sum(score["tokens"] for score in scores))
-        return together(numbers, rows)
-
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    history = train(
-        model,
-        rows,
-        Loop(
-            steps=steps,
-            batch_size=config.batch_size,
-            accumulate=config.accumulate,
-            optimizer=config.optimizer,
-            lr=config.lr,
-            muon_lr=config.muon_lr,
-            weight_decay=config.weight_decay,
-            warmup=config.warmup,
-            decay=config.decay,
-            clip=config.clip,
-            eval_every=-(-steps // config.evaluations),
-            mark=tokenizer.bos,
-        ),
-        state=run.scratch / "training",
-        evaluate=evaluate,
-        progress=run.progress,
-        stopping=lambda: run.stopping,
-    )
-    if history is None:
-        raise Stopped
-    write_model(model.to("cpu"), tokenizer, run.folder)
-    write_json(run.folder / "history.json", history)
-    last, tokens = history[-1], history[-1]["tokens"]
-    convention = f"dev split, first {config.dev_documents} documents"
-    return {
-        "tokens": tokens,
-        "flops": tokens * model.config.flops_per_token(T),
-        "metrics": {
-            "parameters": metric(model.config.n_params),
-            "steps": metric(steps),
-            **{f"epochs{suffix}": metric(times, convention="times read") for suffix, times in epochs.items()},
-            **{key: metric(value, convention=convention) for key, value in last.items() if key.startswith("dev_")},
-        },
-    }
-
-
-def write_model(model: "GPT", tokenizer: "Tokenizer", folder: Path) -> None:
-    """The whole checkpoint: weights, config, tokenizer, chat template, generation settings."""
-    from journey.model import huggingface
-
-    huggingface.save(model, folder, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
-    tokenizer.save(folder)
-    write_json(folder / "generation_config.json", tokenizer.generation)

@@ -69,7 +69,11 @@ def together(numbers: dict[str, float], rows: "Stream") -> dict[str, float]:
     if shares := rows.shares:
         bits = sum(share * numbers[f"dev_bits_per_byte{suffix}"] for suffix, share in shares.items())
         nats = sum(share * math.log(numbers[f"dev_perplexity{suffix}"]) for suffix, share in shares.items())
-        return {"dev_bits_per_byte": bits, "dev_perplexity": math.exp(nats)} | numbers
+        whole = {"dev_bits_per_byte": bits, "dev_perplexity": math.exp(nats)}
+        losses = [
+            share * numbers[f"dev_loss{suffix}"] for suffix, share in shares.items() if f"dev_loss{suffix}" in numbers
+        ]
+        return whole | ({"dev_loss": sum(losses)} if losses else {}) | numbers
     return numbers
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from journey.checkpoint import LINEAGE, Node, open_node, remember
 from journey.console import Console
 from journey.errors import JourneyError
-from journey.fields import check_config, chosen
+from journey.fields import check_config, chosen, differing
 from journey.files import publish, read_json, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
 from journey.stages import a, goes_on_from, kind_of
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BELOW = " below "  # in `shows`: "same_ids.texts below 100" stands on the first screen only where that is so
 _SAVE_CLOCK_EVERY = 5.0  # seconds
+_SETTINGS, _CLOCK = "settings.json", "clock.json"  # of what was begun
+COMPUTED = "computed.json"  # how a training that was begun is computed here
 
 
 class Stopped(Exception):
@@ -46,6 +48,8 @@ class Run:
     console: Console = dataclasses.field(default_factory=Console)
     given: dict[str, Node] = dataclasses.field(default_factory=dict)  # config field -> the node it names
     again: bool = False  # make the node even where it already stands
+    take: Callable[..., dict[str, Any]] | None = None  # takes measures of a model in training: measuring.through
+    fork: bool = False  # other settings than those of what stands unfinished, or is resumed, are meant
 
     folder: Path = dataclasses.field(init=False)
     scratch: Path = dataclasses.field(init=False)
@@ -88,7 +92,7 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)  # half-written by a run that was killed
         self.folder.mkdir(parents=True)
         self.scratch.mkdir(exist_ok=True)
-        clock = self.scratch / "clock.json"
+        clock = self.scratch / _CLOCK
         self._before = read_json(clock)["seconds"] if clock.exists() else 0.0
         self._start = self._last_saved = time.monotonic()
         reset_peak_memory()
@@ -96,7 +100,8 @@ class Run:
     def _clear(self) -> None:
         """After bad input: nothing stays but what a later call can go on from."""
         shutil.rmtree(self.folder)
-        if not any(self.scratch.iterdir()):
+        (self.scratch / _SETTINGS).unlink()  # who changes a setting now, does what the error asks for
+        if {path.name for path in self.scratch.iterdir()} <= {_CLOCK, COMPUTED}:
             shutil.rmtree(self.folder.parent)
 
     @property
@@ -105,7 +110,7 @@ class Run:
         return self._before + time.monotonic() - self._start
 
     def _save_clock(self) -> None:
-        write_json(self.scratch / "clock.json", {"seconds": self.seconds})
+        write_json(self.scratch / _CLOCK, {"seconds": self.seconds})
         self._last_saved = time.monotonic()
 
     def _finish(self, lineage: dict[str, Any]) -> Node:
@@ -179,6 +184,21 @@ class Stage:
         if self.takes and parent and not goes_on_from(self.takes, kind_of(parent)):
             raise JourneyError(f"{parent.path} is a {parent.stage} node: {self.name} goes on from {a(self.takes)}")
 
+    def _check_unfinished(self, config: Any, id: str, run: Run) -> None:
+        """JourneyError where another run began the same node with other settings, and this one would begin anew."""
+        for path in sorted(run.out.parent.glob(f".work-*/state/{_SETTINGS}")):
+            began = read_json(path)
+            mine = path.parts[-3] == f".work-{id[:12]}"
+            same_place = (began["out"], began["stage"]) == (str(run.out), self.name)
+            trained = any(path.parent.glob("**/step-*"))  # a saved state of a training, not what is quickly made again
+            if run.fork or mine or not same_place or not trained:
+                continue
+            other = differing(began["config"], chosen(config), type(config)) or "its input"
+            raise JourneyError(
+                f"{run.out} was begun with other settings ({other}): give those to go on with it, or --fork to begin "
+                f"anew (what was begun stays in {path.parent.parent})"
+            )
+
     def __call__(self, parent: Node | str | Path | None, config: Any, run: Run) -> Node:
         """The finished node; `parent` is a Node, a path, or None. Errors: JourneyError for what cannot be."""
         parent = open_node(parent) if isinstance(parent, str | Path) else parent
@@ -195,8 +215,10 @@ class Stage:
             raise JourneyError(f"{run.out} already holds another node ({found.id[:10]}): choose another place")
         if run.out.exists() and not run.again and (not run.out.is_dir() or any(run.out.iterdir())):
             raise JourneyError(f"{run.out} exists and is not a node: choose another place or move it away")
+        self._check_unfinished(config, id, run)
         run.out.parent.mkdir(parents=True, exist_ok=True)
         run._begin(id)
+        write_json(run.scratch / _SETTINGS, {"out": str(run.out), "stage": self.name, "config": chosen(config)})
         try:
             facts = self.body(parent, config, run)
         except JourneyError:
@@ -204,7 +226,7 @@ class Stage:
             raise
         nodes = {field: {"id": node.id, "name": node.name} | _origin(node) for field, node in run.given.items()}
         raw = {f: {"fingerprint": value} for f, value in inputs_of(config, given).items() if f not in given}
-        lineage = {
+        lineage: dict[str, Any] = {
             "id": id,
             "name": run.name,
             "stage": self.name,
@@ -218,7 +240,7 @@ class Stage:
             "tokens": facts.get("tokens"),
             "flops": facts.get("flops"),
             "metrics": facts.get("metrics", {}),
-            **({"origin": facts["origin"]} if "origin" in facts else {}),
+            **{key: facts[key] for key in ("origin", "computed") if key in facts},
             **surroundings(),
         }
         if (run.folder / "config.json").exists():

@@ -18,6 +18,7 @@ from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, stage
+from journey.train.schedule import ScheduleName
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
 if TYPE_CHECKING:
@@ -57,8 +58,13 @@ class SFT:
     """Work a step's conversations through in this many equal parts (same result, less memory)."""
     lr: NonNegative = 2e-3
     """Peak learning rate of AdamW."""
-    warmup: Share = 0.05
-    """Share of the steps in which the learning rate rises; after it, it falls to zero."""
+    schedule: ScheduleName = "linear"
+    """The learning rate after its rise: down to the end in a line or by a cosine; level for half of the steps and then
+    down (wsd); by the inverse square root of the step; or level."""
+    warmup: NonNegative = 0.05
+    """Where the learning rate rises: below 1 a share of the steps, from 1 on their number."""
+    floor: Share = 0.0
+    """Where a schedule that falls to an end, ends: a share of the peak."""
     weight_decay: NonNegative = 0.0
     """AdamW's."""
     clip: NonNegative = 1.0
@@ -90,7 +96,7 @@ class SFT:
     example="journey sft --parent base --data questions.jsonl --out chat",
     shows=("ends_by_itself", "answer_loss.right"),
     goal="a chat model",
-    version=2,
+    version=3,
 )
 def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     """Train the parent on the answers of conversations and save it as a Hugging Face folder."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from journey.chat import SPECIALS
 from journey.errors import JourneyError
@@ -17,6 +17,9 @@ from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told
 from journey.tokenizer.codec import check_size
 
+if TYPE_CHECKING:
+    from journey.tokenizer.formats import Tokenizer
+
 EXAMPLE = "numpy.linalg.norm(x, ord=None): Return the matrix or vector norm of x."
 
 
@@ -29,11 +32,28 @@ class TokenizerConfig:
     """Entries in all: 256 bytes, the merges and the special tokens."""
     pattern: Literal["gpt2", "llama3", "qwen2"] = "gpt2"
     """How text is cut into words before any merge; llama.cpp knows these three."""
+    vocabulary: str = ""
+    """Take this one instead of learning: gpt2, or a tokenizer's folder or file. Chat tokens are added behind it."""
     strict: bool = False
     """Refuse a text in which a special token is spelled out, instead of learning it as ordinary text."""
 
     def __post_init__(self) -> None:
         check_size(self.vocab_size, len(SPECIALS))  # here, so that no text is read for a vocabulary that cannot be
+
+    def inputs(self) -> dict[str, str]:
+        """What the vocabulary to take holds, whatever it is called."""
+        if not self.vocabulary:
+            return {}
+        from journey.data.vocabularies import fingerprint
+
+        return {"vocabulary": fingerprint(self.taken()[0])}
+
+    def taken(self) -> "tuple[Tokenizer, str]":
+        """The vocabulary to take, and where it was found."""
+        from journey.data import vocabularies
+
+        given = "auto" if self.vocabulary == "gpt2" else self.vocabulary
+        return vocabularies.find(None, given, ask="name in its place")
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """The merges, by their number."""
@@ -52,6 +72,31 @@ class TokenizerConfig:
 )
 def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]:
     """Make a tokenizer node that every tool opens: tokenizer.json, its config and the chat template."""
+    text, learned = run.corpora["data"], {}
+    if config.vocabulary:
+        found, where = config.taken()
+        made = found.with_chat_tokens()
+        run.say(f"{run.name}: {found.n_ids:,} tokens from {where}, nothing is learned")
+    else:
+        made, n_words = _learned(config, run)
+        learned = {"distinct_words": metric(n_words, "words")}
+    made.save(run.folder)
+    texts = text.texts("dev")
+    n_bytes = sum(len(t.encode()) for t in texts)
+    n_tokens = sum(len(ids) for ids in made.encode_batch(texts))
+    return {
+        "metrics": {
+            "bytes_per_token": metric(
+                n_bytes / n_tokens, "bytes", "UTF-8 bytes of the dev split per token, document marks not counted"
+            ),
+            **learned,
+        }
+    }
+
+
+def _learned(config: TokenizerConfig, run: Run) -> "tuple[Tokenizer, int]":
+    """By our own byte-pair encoding, from the training split, and of how many distinct words; what was counted before a
+    kill is found again."""
     from journey.machine import cores
     from journey.tokenizer import bpe
     from journey.tokenizer.formats import Tokenizer
@@ -80,19 +125,7 @@ def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]
         len(SPECIALS),
         progress=lambda done, total: run.progress(done, total, "merges"),
     )
-    made = Tokenizer.from_merges(merges, config.pattern)
-    made.save(run.folder)
-    texts = text.texts("dev")
-    n_bytes = sum(len(t.encode()) for t in texts)
-    n_tokens = sum(len(ids) for ids in made.encode_batch(texts))
-    return {
-        "metrics": {
-            "bytes_per_token": metric(
-                n_bytes / n_tokens, "bytes", "UTF-8 bytes of the dev split per token, document marks not counted"
-            ),
-            "distinct_words": metric(len(words), "words"),
-        }
-    }
+    return Tokenizer.from_merges(merges, config.pattern), len(words)
 
 
 @tokenizer.tells
@@ -105,7 +138,7 @@ def tell(told: Told) -> Story:
     ids = made.encode(EXAMPLE)
     said = f"{len(EXAMPLE)} characters as {len(ids)} tokens (· is a space)."
     cut = Pieces([made.decode([i]).replace(" ", "·") for i in ids], caption=said)
-    size = f"{number(told.node.lineage['config'].get('vocab_size'), decimals=0)} tokens in the vocabulary"
+    size = f"{number(made.n_ids, decimals=0)} tokens in the vocabulary"
     found = {score: e for taken in told.taken.values() for score, e in estimates(taken).items()}
     lengths = Table(
         "Bytes of text per token, test split",
@@ -114,7 +147,7 @@ def tell(told: Told) -> Story:
     )
     main = found.get(f"bytes_per_token.{told.text}")
     if main is None:
-        return Story([cut], big=number(told.node.lineage["config"].get("vocab_size"), decimals=0), what="tokens")
+        return Story([cut], big=number(made.n_ids, decimals=0), what="tokens")
     return Story(
         [lengths, cut],
         big=number(main.value, decimals=2),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from journey import measuring
 from journey.checkpoint import open_node
 from journey.console import Console
 from journey.errors import JourneyError
@@ -57,7 +58,9 @@ class Wire(Console):
 def work(task: Task, console: Console) -> None:
     """Make the task's node, unless it stands, and measure it, unless that is done."""
     given = {field: open_node(path) for field, path in task.given.items()}
-    node = load(task.stage)(task.parent, task.config, Run(task.path, task.seed, task.name, console, given))
+    node = load(task.stage)(
+        task.parent, task.config, Run(task.path, task.seed, task.name, console, given, take=measuring.through)
+    )
     if task.asked:
         measure(node, task.asked, console)
 

@@ -13,11 +13,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.files import read_json
+from journey.files import publish, read_json
+from journey.model.compiled import compiled
 from journey.model.gpt import GPT
+from journey.model.precision import precision
+from journey.train.guard import APART, MOST, Guard
 from journey.train.optimizers import Optimizers, make_optimizers
 from journey.train.saver import Saver
-from journey.train.schedule import trapezoid
+from journey.train.schedule import ScheduleName, share_of_peak
+
+_BEST = "best"  # the folder of the best weights so far
+_STATES = 2  # kept: where the newest was saved when a loss had begun to rise, the one before it is good
 
 
 class Rows(Protocol):
@@ -30,7 +36,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Loop:
-    """What the loop needs to know; learning rates are peaks, warmup and decay shares of the steps."""
+    """What the loop needs to know; learning rates are peaks."""
 
     steps: int
     batch_size: int  # rows a step
@@ -39,11 +45,17 @@ class Loop:
     lr: float  # AdamW's
     muon_lr: float
     weight_decay: float
-    warmup: float
-    decay: float
+    warmup: float  # as `schedule.warmup_steps` reads it
+    decay: float  # of wsd, a share of the steps
     clip: float  # 0: off, as TRL has it
     eval_every: int  # steps
     mark: int  # the document mark: attention stays between two of them
+    schedule: ScheduleName = "wsd"
+    floor: float = 0.0  # a share of the peak
+    spike: float = 0.0  # as `Guard` reads it
+    precision: str = "fp32"  # as `model.precision` has it
+    compile: bool = False
+    best: str = ""  # the number of `evaluate` whose lowest value chooses the weights; none: the last are taken
 
 
 def train(
@@ -52,36 +64,57 @@ def train(
     loop: Loop,
     *,
     state: Path,
-    evaluate: Callable[[GPT], dict[str, float]],
+    evaluate: Callable[[GPT], dict[str, Any]],
     progress: Callable[..., None],
     stopping: Callable[[], bool],
+    say: Callable[[str], None] = lambda line: None,
+    start: Path | None = None,
+    end: Path | None = None,
 ) -> list[dict[str, Any]] | None:
     """Train in place; returns the history, a line a step (loss in nats per token), or None when asked to stop.
 
     `state` is a folder that a later call resumes from, to the same losses; `evaluate` is called every
-    `eval_every` steps and at the end, and its numbers go into the history.
+    `eval_every` steps and at the end, and its numbers go into the history. A step whose loss is no number, or a spike
+    (`loop.spike`), is taken back: training goes on from a saved state before it, without the batches that led there,
+    which the history names. `say` gets what a person should know of such things. `start` is a state to begin with, of
+    a training that is to go on; `end` a folder for the state after the last step.
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay)
-    saver = Saver(state)
-    history = _resume(model, optimizers, saver.last())
+    saver, guard, parts = Saver(state, _STATES), Guard(state, loop.spike), loop.accumulate
+    forward = compiled(model, say) if loop.compile else model
+    history = _resume(model, optimizers, saver.last() or start)
     T = len(rows.row(0)) - 1
     model.train()
-    for step in range(len(history), loop.steps):
-        share = trapezoid(step, loop.steps, loop.warmup, loop.decay)
+    while len(history) < loop.steps:
+        step = len(history)
+        share = share_of_peak(step, loop.steps, loop.schedule, loop.warmup, loop.decay, loop.floor)
         optimizers.set_lr(share)
-        batch = np.stack([rows.row(step * loop.batch_size + b) for b in range(loop.batch_size)])
+        first = guard.batch(step) * loop.batch_size
+        batch = np.stack([rows.row(first + b) for b in range(loop.batch_size)])
         tokens = torch.from_numpy(batch.astype(np.int64)).to(device)  # (batch_size, T + 1)
-        loss = accumulate_gradients(model, tokens, loop.accumulate, loop.mark)
-        if not math.isfinite(loss):
-            raise JourneyError(f"the loss is not a number at step {step + 1}: choose a smaller lr or muon_lr")
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip or math.inf)
+        with precision(model, loop.precision):
+            loss, parts = _fitting(model, forward, tokens, parts, loop.mark, say)
+        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip or math.inf))
+        if why := guard.trouble(loss, norm, history):
+            if len(guard.left_out) < MOST and (before := saver.back_to(step - APART)):
+                guard.leave_out([guard.batch(step - 1), guard.batch(step)])
+                model.zero_grad()
+                history = _resume(model, optimizers, before)
+                say(f"step {step + 1}: {why}: back to step {len(history)}, without the two batches that led there")
+                continue
+            if not math.isfinite(loss + norm):
+                raise JourneyError(f"{why} at step {step + 1}: choose a smaller lr or muon_lr")
         optimizers.step()
-        line = {"step": step + 1, "tokens": (step + 1) * loop.batch_size * T, "loss": loss, "lr": loop.lr * share}
-        line["grad_norm"] = float(norm)
+        line: dict[str, Any] = {"step": step + 1, "tokens": tokens_before(history) + loop.batch_size * T, "loss": loss}
+        line |= {"lr": loop.lr * share, "grad_norm": norm}
+        if left_out := guard.before(step):
+            line["left_out"] = left_out
         if (step + 1) % loop.eval_every == 0 or step + 1 == loop.steps:
             line |= evaluate(model)
             model.train()
+            if loop.best and line[loop.best] < min((p[loop.best] for p in history if loop.best in p), default=math.inf):
+                _save_best(model, state)
         history.append(line)
         stop = stopping()
         if stop or saver.due:
@@ -89,22 +122,62 @@ def train(
                 _save(model, optimizers, history, folder)
         if stop:
             return None
-        progress(line["tokens"], loop.steps * loop.batch_size * T, loss=_recent(history))
+        left = (loop.steps - len(history)) * loop.batch_size * T
+        progress(line["tokens"], line["tokens"] + left, loss=_recent(history))
+    if end:
+        end.mkdir(parents=True)
+        _save(model, optimizers, history, end)
+    if loop.best:
+        _put(model, load_file(state / _BEST / "model.safetensors"))
     return history
 
 
-def accumulate_gradients(model: GPT, tokens: Tensor, parts: int, mark: int) -> float:
+def tokens_before(history: list[dict[str, Any]]) -> int:
+    """How many tokens a training with this history has seen."""
+    return history[-1]["tokens"] if history else 0
+
+
+def accumulate_gradients(forward: Callable[..., Tensor], tokens: Tensor, parts: int, mark: int) -> float:
     """Gradients of the mean loss over all rows, worked through in equal parts; the loss in nats per token.
+
+    `forward` is the model or what stands for it: (ids, targets, documents=…) -> the loss.
 
     Every part holds the same number of targets, so the mean of the parts' means is the big batch's mean.
     """
     total = 0.0
     for part in tokens.chunk(parts):
         ids, targets = part[:, :-1], part[:, 1:]  # (b, T)
-        loss = model(ids, targets, documents=(ids == mark).cumsum(1)) / parts
+        loss = forward(ids, targets, documents=(ids == mark).cumsum(1)) / parts
         loss.backward()
         total += loss.item()
     return total
+
+
+def _fitting(
+    model: GPT, forward: Callable[..., Tensor], tokens: Tensor, parts: int, mark: int, say: Callable[[str], None]
+) -> tuple[float, int]:
+    """`accumulate_gradients` in as many parts as it takes to fit in memory; the loss, and how many those were."""
+    while True:
+        try:
+            return accumulate_gradients(forward, tokens, parts, mark), parts
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        model.zero_grad()
+        if tokens.is_cuda:
+            torch.cuda.empty_cache()
+        n = len(tokens)
+        if parts == n:
+            raise JourneyError(
+                "out of memory with one row at a time: take a smaller n_ctx or a smaller model, or free some memory"
+            )
+        parts = next(more for more in range(2 * parts, n + 1) if n % more == 0) if 2 * parts <= n else n
+        say(f"out of memory with more rows at a time: going on with {n // parts}, to the same result")
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Of a GPU it has a class of its own, of a CPU's allocator only its words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _recent(history: list[dict[str, Any]]) -> float:
@@ -113,21 +186,36 @@ def _recent(history: list[dict[str, Any]]) -> float:
     return sum(last) / len(last)
 
 
+def _weights(model: GPT) -> dict[str, Tensor]:
+    return {f"model.{name}": p.detach() for name, p in model.named_parameters()}
+
+
+def _put(model: GPT, tensors: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(tensors[f"model.{name}"])
+
+
+def _save_best(model: GPT, state: Path) -> None:
+    beside = state / f"unfinished-{_BEST}"
+    beside.mkdir(parents=True, exist_ok=True)
+    save_file(_weights(model), beside / "model.safetensors")
+    publish(beside, state / _BEST)
+
+
 def _save(model: GPT, optimizers: Optimizers, history: list[dict[str, Any]], folder: Path) -> None:
     """Everything that `_resume` puts back."""
-    weights = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    save_file(weights | {f"optimizer.{k}": v for k, v in optimizers.tensors().items()}, folder / "state.safetensors")
+    state = {f"optimizer.{k}": v for k, v in optimizers.tensors().items()}
+    save_file(_weights(model) | state, folder / "state.safetensors")
     (folder / "history.json").write_text(json.dumps(history))
 
 
 def _resume(model: GPT, optimizers: Optimizers, folder: Path | None) -> list[dict[str, Any]]:
-    """Put the newest saved state back; the history so far, empty when there is none."""
+    """Put a saved state back; the history so far, empty when there is none."""
     if folder is None:
         return []
     tensors = load_file(folder / "state.safetensors")
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.copy_(tensors[f"model.{name}"])
+    _put(model, tensors)
     prefix = "optimizer."
     optimizers.load_tensors({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     return read_json(folder / "history.json")

@@ -15,6 +15,7 @@ import numpy as np
 
 from journey.errors import JourneyError
 from journey.train.saver import Saver
+from journey.train.schedule import ScheduleName, share_of_peak
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -48,7 +49,11 @@ class Settings(Protocol):
     @property
     def lr(self) -> float: ...
     @property
+    def schedule(self) -> ScheduleName: ...
+    @property
     def warmup(self) -> float: ...
+    @property
+    def floor(self) -> float: ...
     @property
     def weight_decay(self) -> float: ...
     @property
@@ -99,6 +104,7 @@ class Shell(Trainer):
     run: Run
     saver: Saver
     dev: Sequence[Row]
+    settings: Settings
     seen: list[int]  # tokens after each step
     evaluate_every: int  # steps
 
@@ -168,6 +174,18 @@ class Shell(Trainer):
             means = {name: sum(line[name] for line in last) / len(last) for name in self.shown}
             self.run.progress(self.seen[step - 1], self.seen[-1], "tokens", **means)
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Ours, as pre-training has it: the library's give the first step a rate of 0, at which nothing is learned."""
+        from torch.optim.lr_scheduler import LambdaLR
+
+        s = self.settings
+
+        def share(step: int) -> float:
+            return share_of_peak(step, num_training_steps, s.schedule, s.warmup, floor=s.floor)
+
+        self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, share)  # type: ignore[arg-type]
+        return self.lr_scheduler
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Without TRL's model card."""
         from transformers import Trainer
@@ -218,8 +236,6 @@ def make_trainer(
         per_device_train_batch_size=config.batch_size // accumulate,
         gradient_accumulation_steps=accumulate,
         learning_rate=config.lr,
-        lr_scheduler_type="linear",
-        warmup_steps=math.ceil(config.warmup * len(starts)),
         weight_decay=config.weight_decay,
         max_grad_norm=config.clip,
         logging_steps=1,
@@ -238,7 +254,7 @@ def make_trainer(
         processing_class=AutoTokenizer.from_pretrained(parent),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.run, trainer.saver, trainer.dev = run, saver, dev
+    trainer.run, trainer.saver, trainer.dev, trainer.settings = run, saver, dev, config
     trainer.seen = np.add.reduceat(np.asarray(lengths)[places], starts).cumsum().tolist()
     trainer.evaluate_every = max(1, len(starts) // config.evaluations)
     return trainer

@@ -16,6 +16,10 @@ Workspace = Annotated[
     Path | None, tyro.conf.arg(metavar="DIR", help="the journey's folder (default: the one in ./journeys)")
 ]
 
+TimeLimit = Annotated[
+    str | None, tyro.conf.arg(metavar="TIME", help="stop cleanly after 45s, 30m, 2h; the same command goes on")
+]
+
 
 @dataclasses.dataclass
 class Result:

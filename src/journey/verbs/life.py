@@ -10,8 +10,8 @@ from tyro.conf import Positional
 from journey import recipe as recipes
 from journey import runner
 from journey.checkpoint import verdict
-from journey.console import clock, make_console
-from journey.verbs.common import Result, Workspace, home
+from journey.console import clock, make_console, seconds_of
+from journey.verbs.common import Result, TimeLimit, Workspace, home
 
 
 def run(
@@ -29,6 +29,7 @@ def run(
     set: Annotated[
         tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="KEY=VALUE", help="change a key of the recipe")
     ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
+    time_limit: TimeLimit = None,
 ) -> Result:
     """Run a recipe: plan it, skip what stands, make and measure the rest, and write the report.
 
@@ -36,10 +37,12 @@ def run(
     journey run pocket --dry-run                     the plan, with time and disk
     journey run my-gpt2 --smoke                      all of it with a few steps each, to see that it works
     journey run my.yaml --until base
+    journey run gpt2-124m --time-limit 8h            a night's work; the next night goes on
     journey run --set stages.base.tokens=200_000 --set stages.base.data=my-texts/
     """
     from journey import life
 
+    limit = seconds_of(time_limit) if time_limit else None
     read = recipes.read(recipes.find(recipe), set, smoke)
     place = workspace or Path("journeys") / read.name
     planned = runner.plan(read, place, until, from_)
@@ -59,7 +62,7 @@ def run(
             for i in planned
         ]
         return Result(path=place, more={"nodes": ids, "seconds": round(cost.seconds), "bytes": round(cost.bytes)})
-    nodes = runner.make(read, planned, place, make_console())
+    nodes = runner.make(read, planned, place, make_console(), limit)
     page = place / "report.html"
     if runner.is_stale(page, place):
         page = life.build(place)

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitArgPrefixes
 
-from journey import runner
+from journey import measuring, runner
 from journey.checkpoint import Node
-from journey.console import make_console
+from journey.console import make_console, seconds_of
 from journey.data.sources import SOURCES
 from journey.errors import JourneyError
 from journey.fields import Seed, check_config
 from journey.stages import load
 from journey.stages.inputs import named, resolve, source_of
 from journey.stages.run import Run
-from journey.verbs.common import Result, Workspace, home
+from journey.verbs.common import Result, TimeLimit, Workspace, home
 
 
 def stage_verb(name: str) -> Callable[..., Result]:
@@ -26,18 +26,28 @@ def stage_verb(name: str) -> Callable[..., Result]:
     needs = stage.takes
 
     def verb(
-        config: Any, out: Path, parent: str | None = None, seed: Seed = 0, workspace: Path | None = None
+        config: Any,
+        out: Path,
+        parent: str | None = None,
+        seed: Seed = 0,
+        workspace: Path | None = None,
+        time_limit: str | None = None,
+        fork: bool = False,
     ) -> Result:
         check_config(config)
+        measuring.taken_through(getattr(config, "measures", ""))  # told before any work
+        limit = seconds_of(time_limit) if time_limit else None
+        parent = parent or getattr(config, "resume_from", None)  # its tokenizer
         if needs and not parent:
             raise JourneyError(f"--parent NODE is missing: a {needs} node, or a folder with one")
         found = runner.find_node(parent, home(workspace, must=False)) if parent else None
         stage.check(found)
         config, given = _with_nodes(config, workspace)
         console = make_console()
-        with console.listening():
+        with console.listening(limit):
             console.begin(out.name, name)
-            node = stage(found, config, Run(out, seed, console=console, given=given))
+            run = Run(out, seed, console=console, given=given, take=measuring.through, fork=fork)
+            node = stage(found, config, run)
             console.end(out.name, f"{node.path}")
         print(node.path)
         return Result(node.id, node.path, node.lineage["metrics"])
@@ -50,6 +60,12 @@ def stage_verb(name: str) -> Callable[..., Result]:
             str | None, tyro.conf.arg(metavar="NODE", help=f"the {needs} to start from" if needs else "none")
         ],
         "workspace": Workspace,
+        "time_limit": TimeLimit,
+        "fork": Annotated[
+            bool,
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.arg(help="begin anew, or go on, with other settings than what stands unfinished or is resumed"),
+        ],
     }
     return verb
 

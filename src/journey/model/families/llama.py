@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from journey.errors import JourneyError
 from journey.model.config import GPTConfig
 from journey.model.families.family import Family, Stored, flag, number, whole
-from journey.model.layers import Attention, Block, SwiGLU, rope_table
+from journey.model.layers import Attention, Block, RMSNorm, SwiGLU, rope_table
 
 ATTENTION: tuple[Stored, ...] = (
     Stored("input_layernorm", "attn_norm", ("attention_norm",)),
@@ -48,7 +48,7 @@ class Llama(Family):
         return Block(self.make_norm(config), attention, self.make_norm(config), SwiGLU(config))
 
     def make_norm(self, config: GPTConfig) -> nn.Module:
-        return nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        return RMSNorm(config.n_embd, eps=config.norm_eps)
 
     def rope(self, config: GPTConfig, n: int) -> Tensor:
         return rope_table(n, config.head_dim, config.rope_theta)
