@@ -10,8 +10,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class DataSets:
-    """`sets` maps OWNER/NAME to (configs of the card, {path: bytes}); `says` answers a request instead, when it returns
-    (status, headers); `asked` has every request."""
+    """`sets` maps OWNER/NAME to (configs of the card, {path: bytes}); `asked` has every request. `says` is called with
+    the path and the number of each; it may return (status, headers) to be answered instead, "hang up", or, for a part
+    of a file, ("cut off",) or ("a part",) for half of it and for nothing where all is promised."""
 
     def __init__(self):
         self.sets, self.asked, self.commit = {}, [], COMMIT
@@ -34,7 +35,8 @@ class Handler(BaseHTTPRequestHandler):
             if said == "hang up":
                 self.close_connection = True
                 return
-            return self.answer(said[0], b"", said[1])
+            if isinstance(said[0], int):
+                return self.answer(said[0], b"", said[1])
         for name, (configs, files) in hub.sets.items():
             if path.startswith(f"/api/datasets/{name}/revision/"):
                 if path.rpartition("/")[2] not in ("main", hub.commit):
@@ -48,7 +50,13 @@ class Handler(BaseHTTPRequestHandler):
                         return self.answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
                     last = min(last, len(data) - 1)
                     place = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
-                    return self.answer(206, data[first : last + 1], place)
+                    data = data[first : last + 1]
+                    if said == ("a part",):
+                        return self.answer(206, b"", place)
+                    if said == ("cut off",):
+                        self.close_connection = True
+                        return self.answer(206, data[: len(data) // 2], place | {"Content-Length": str(len(data))})
+                    return self.answer(206, data, place)
         return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
     def answer(self, status, body, headers=None):

@@ -290,6 +290,15 @@ def test_a_busy_hub_is_waited_for(hubs, capsys):
     assert len(said) == 6 and said[-1].startswith("a.jsonl of the dataset o/set: the Hub answers 429, waits 55 s")
 
 
+@pytest.mark.parametrize("mood", [("cut off",), ("a part",)])
+def test_a_part_that_broke_off_is_asked_for_again(hubs, mood):
+    """Nothing of the text is lost, and no cut file passes for a short one."""
+    hubs.sets["o/set"] = [], {"a.jsonl": lines(rows(50)), "b.jsonl.gz": gzip.compress(lines(rows(50)))}
+    hubs.says = lambda path, number: mood if "resolve" in path and number % 2 else None
+    assert texts("hub:o/set") == [row["text"] for row in rows(50)] * 2
+    assert hubs.waited == [1] * len(hubs.waited) and len(hubs.waited) >= 2
+
+
 @pytest.mark.parametrize("mood", [(429, {}), (503, {}), "hang up"])
 def test_a_hub_that_stays_away_is_one_line_after_waits_that_double(hubs, mood):
     hubs.says = lambda path, number: mood

@@ -116,8 +116,8 @@ def _scored(name: str, documents: list[Document], bits: float = 0.0, spread: flo
     ]
 
 
-def _tokens_read(bench: Any) -> tuple[str | None, Any]:
-    return ("docs", np.zeros(1_048_576)) if bench.node.stage == "pretrain" else (None, None)
+def _tokens_read(bench: Any) -> dict[str, Any]:
+    return {"docs": np.zeros(1_048_576)} if bench.node.stage == "pretrain" else {}
 
 
 def _ngrams(bench: Any, seen: Any, name: str) -> dict[str, list[float]]:

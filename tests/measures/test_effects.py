@@ -73,7 +73,7 @@ def test_ngrams_are_marks_with_the_other_number_beside(take):
     taken = take(
         "bits_per_byte",
         evaluate__perplexity__score=scored([2.0 * (1 + 0.01 * (i % 7)) for i in range(60)]),
-        measures__bits_per_byte___tokens_read=("docs", range(1000)),
+        measures__bits_per_byte___tokens_read={"docs": range(1000)},
         measures__bits_per_byte___ngrams=marks,
     )
     found = comparisons(taken, "base")

@@ -273,7 +273,7 @@ def test_n_grams_are_counted_from_the_tokens_that_a_pretrained_model_read(life, 
         "bits_per_byte.prose", "bits_per_byte.code", "bits_per_byte.prose.bigram", "bits_per_byte.prose.trigram",
     }  # fmt: skip
     bench = Bench(base, None, texts, drawn=Drawn(), seed=3, split="test", scratch=tmp_path / "scratch")
-    name, seen = _tokens_read(bench)
+    ((name, seen),) = _tokens_read(bench).items()
     assert (name, len(seen)) == ("prose", base.lineage["tokens"] + 1)  # the last one is only predicted
     tokenizer = Tokenizer.load(base.path)
     scored = perplexity.score_ngram(

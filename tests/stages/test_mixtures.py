@@ -6,14 +6,19 @@ import json
 import pytest
 
 from journey import recipe, runner
+from journey.data import shards
 from journey.data.corpus import Corpus
+from journey.data.stream import TokenStream
 from journey.errors import JourneyError
+from journey.measure import Bench, Drawn
+from journey.measures.bits_per_byte import _tokens_read
 from journey.stages.continue_ import Continue, continue_
 from journey.stages.prepare import Prepare, prepare
 from journey.stages.pretrain import Pretrain, pretrain
 from journey.stages.run import Run, Stopped
 from journey.stages.tokenizer import TokenizerConfig as Learned
 from journey.stages.tokenizer import tokenizer
+from journey.tokenizer.formats import Tokenizer
 
 SHAPE = {"n_layer": 1, "n_embd": 32, "n_ctx": 64, "tokens": 2_048, "evaluations": 2}
 
@@ -42,6 +47,21 @@ def test_every_text_is_scored_read_and_recorded(mixed, life):
     data = mixed.lineage["data"]
     assert data.keys() == {"data", "data:prose", "data:code"}
     assert data["data:code"] == life.node("coder").lineage["data"]["data"]
+
+
+def test_the_n_grams_of_each_text_have_read_what_the_model_read_of_it(mixed, life, tmp_path):
+    """32 rows of 64 tokens: 24 of prose and 8 of code, in the order of their own streams."""
+    texts = {"prose": life.node("prose"), "code": life.node("code")}
+    bench = Bench(mixed, None, texts, drawn=Drawn(), seed=3, split="test", scratch=tmp_path)
+    read = _tokens_read(bench)
+    learned = Tokenizer.load(mixed.path)
+    for name, rows in (("prose", 24), ("code", 8)):
+        shards.write(bench.corpora[name], learned, ("train",), tmp_path / name)
+        stream = TokenStream(shards.open_shards(tmp_path / name, "train", learned), 64, 3)
+        alone = [stream.row(i).tolist() for i in range(rows)]
+        assert read[name].tolist() == [token for row in alone for token in row[:-1]] + alone[-1][-1:]
+    del bench.texts["prose"]
+    assert list(_tokens_read(bench)) == ["code"]
 
 
 def test_the_id_is_of_shares_and_texts_not_of_names(mixed, life, tmp_path):
@@ -154,6 +174,8 @@ def test_a_recipe_has_a_mixture_as_a_mapping_or_as_text(copy, journey, tmp_path)
     assert len(set(ids)) == 1
     assert journey("run", life.recipe, "--workspace", life.workspace).code == 0
     assert "mixed  pretrain + prose, code" in journey("tree", "--workspace", life.workspace).out
+    shown = journey("eval", "mixed", "--workspace", life.workspace, "--json").json["metrics"]
+    assert {f"bits_per_byte.{text}.bigram" for text in ("prose", "code")} <= shown.keys()
     page = (life.workspace / "report.html").read_text()
     assert "prose and code" in page
     life = write(copy, "{prose: 0.5, code: 0.5}")

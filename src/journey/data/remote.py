@@ -127,12 +127,12 @@ class RemoteFile(io.RawIOBase):
                 if answer.status_code >= 400:
                     answer.read()
                     hf_raise_for_status(answer)
-                size = answer.headers.get("Content-Range", "").rpartition("/")[2]
+                place, _, size = answer.headers.get("Content-Range", "").partition("/")
                 if answer.status_code != 206 or not size.isdigit():
                     raise JourneyError(f"{what}: the Hub gives no parts of it: download it, and give its path")
                 data = answer.read()
-            if len(data) != stop - start:
-                raise _BrokeOff
+            if place != f"bytes {start}-{stop - 1}" or len(data) != stop - start:
+                raise _BrokeOff  # nothing, say, which would be taken for the end of the file
             return data, int(size)
 
         with refusals(self._repository, "dataset", self._file):

@@ -42,14 +42,14 @@ def bits_per_byte(bench: Bench, config: BitsPerByte) -> Taken:
 
     convention = perplexity.convention(bench.model.config.n_ctx)
     items, scores = {}, []
-    trained_on, seen = _tokens_read(bench) if config.ngrams else (None, None)
+    read = _tokens_read(bench) if config.ngrams else {}
     for name, documents in bench.documents.items():
         scored = perplexity.score(bench.model, bench.tokenizer, documents)
         rows = [{"id": i["id"], "bits": i["nats"] / log(2), "bytes": i["bytes"], "tokens": i["tokens"]} for i in scored]
         orders = []
-        if seen is not None and name == trained_on:
+        if name in read:
             orders = list(ORDERS)
-            for order, column in _ngrams(bench, seen, name).items():
+            for order, column in _ngrams(bench, read[name], name).items():
                 rows = [row | {order: bits} for row, bits in zip(rows, column, strict=True)]
         items[name] = Items.of(rows)
         scores.append(
@@ -63,11 +63,11 @@ def bits_per_byte(bench: Bench, config: BitsPerByte) -> Taken:
                 better="lower",
                 parent=True,
                 change="percent",
-                against=tuple(_against(order, name, len(seen)) for order in orders if seen is not None),
+                against=tuple(_against(order, name, len(read[name])) for order in orders),
                 question=f"Does it predict {name} better than {{parent}}?",
                 item="documents",
                 convention=convention,
-                compared=f"{convention}; n-grams: interpolated Kneser-Ney" if name == trained_on else "",
+                compared=f"{convention}; n-grams: interpolated Kneser-Ney" if name in read else "",
                 full=30.0,
                 brief=True,
             )
@@ -93,26 +93,33 @@ def _against(order: str, name: str, n: int) -> Against:
     return Against(order, f"for the {order}", question, num=order)
 
 
-def _tokens_read(bench: Bench) -> "tuple[str | None, np.ndarray | None]":
-    """The text that a model was trained on from random weights, and the very tokens that it read, in order; nothing for
-    any other, for one that read a mixture of texts, and for one that read more than `COUNTED`."""
+def _tokens_read(bench: Bench) -> "dict[str, np.ndarray]":
+    """The text that a model was trained on from random weights, or each of a mixture, and the very tokens that it read
+    of it, in order; nothing for any other model, and for one that read more than `COUNTED`."""
     from journey.data import shards
+    from journey.data.mixture import Turns, parse
     from journey.data.stream import TokenStream
 
     line = bench.node.lineage
     if bench.node.stage != "pretrain" or not 0 < line["tokens"] <= COUNTED:
-        return None, None
-    data = line["data"]["data"]
-    trained_on = data.get("text", data).get("id")
-    name = next((name for name, text in bench.texts.items() if text.id == trained_on), None)
-    if name is None:
-        return None, None
-    scratch, n_ctx = bench.scratch / "tokens", bench.model.config.n_ctx
-    shards.write(bench.corpora[name], bench.tokenizer, ("train",), scratch)
-    rows = TokenStream(shards.open_shards(scratch, "train", bench.tokenizer), n_ctx, line["seed"])
-    seen = rows.first(line["tokens"] // n_ctx)
-    shutil.rmtree(scratch)
-    return name, seen
+        return {}
+    scratch, n_ctx, data = bench.scratch / "tokens", bench.model.config.n_ctx, line["data"]
+    n_rows = line["tokens"] // n_ctx
+    rows = {"data": n_rows}
+    if any(field.startswith("data:") for field in data):
+        shares = parse(line["config"]["data"])
+        counts = Turns(list(shares.values())).counts(n_rows)
+        rows = {f"data:{text}": n for text, n in zip(shares, counts, strict=True) if n}
+    found = {}
+    for field, n in rows.items():
+        trained_on = data[field].get("text", data[field])["id"]
+        name = next((name for name, text in bench.texts.items() if text.id == trained_on), None)
+        if name is not None:
+            shards.write(bench.corpora[name], bench.tokenizer, ("train",), scratch)
+            stream = TokenStream(shards.open_shards(scratch, "train", bench.tokenizer), n_ctx, line["seed"])
+            found[name] = stream.first(n)
+            shutil.rmtree(scratch)
+    return found
 
 
 def _ngrams(bench: Bench, seen: "np.ndarray", name: str) -> dict[str, list[float]]:

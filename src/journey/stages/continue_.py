@@ -55,7 +55,7 @@ class Continue(Training):
     ),
     example="journey continue --parent base --data my-code/ --replay-data my-texts/ --out coder",
     shows=("bits_per_byte.{data}", "bits_per_byte.{others}"),
-    version=2,
+    version=3,
 )
 def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
     """Train the parent on a mixture of a new text and an old one."""

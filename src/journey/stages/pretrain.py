@@ -117,7 +117,7 @@ class Pretrain(Training):
     example="journey pretrain --parent tok --data my-texts/ --tokens 1000000 --out base",
     shows=("bits_per_byte.{data} vs bigram", "bits_per_byte.{data} vs trigram"),
     goal="a language model",
-    version=2,
+    version=3,
 )
 def pretrain(parent: Node, config: Pretrain, run: Run) -> dict[str, Any]:
     """Train a GPT on the parent tokenizer's tokens and save it as a Hugging Face folder."""

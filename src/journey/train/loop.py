@@ -80,7 +80,8 @@ def train(
     a training that is to go on; `end` a folder for the state after the last step.
     """
     device = next(model.parameters()).device
-    optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay)
+    dtype = torch.bfloat16 if loop.precision == "bf16" else torch.float32
+    optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay, dtype)
     saver, guard, parts = Saver(state, _STATES), Guard(state, loop.spike), loop.accumulate
     forward = compiled(model, say) if loop.compile else model
     history = _resume(model, optimizers, saver.last() or start)
