@@ -11,9 +11,10 @@ from journey.errors import JourneyError
 
 
 class TokenStream:
-    """Packed documents, each begun by the document mark, in an order shuffled anew every epoch.
+    """Packed documents, each begun by the document mark, cut into rows; documents, and then rows, are shuffled anew every
+    epoch. Without the second, a batch would be neighbouring rows: of long documents, four pages of one book.
 
-    The tokens stay where they are, in memory or on disk; 16 bytes a document are kept to find them.
+    The tokens stay where they are, in memory or on disk; 16 bytes a document are kept to find them, and 4 a row.
     """
 
     def __init__(self, shards: Sequence[tuple[np.ndarray, Sequence[int] | np.ndarray]], T: int, seed: int) -> None:
@@ -45,20 +46,23 @@ class TokenStream:
     def row(self, i: int) -> np.ndarray:
         """The T+1 tokens of row i: inputs are all but the last, targets all but the first."""
         epoch, j = divmod(i, self.rows_per_epoch)
-        return self._read(epoch, j * self.T, (j + 1) * self.T + 1)
+        self._shuffle(epoch)
+        place = int(self._rows[j])
+        return self._read(place * self.T, (place + 1) * self.T + 1)
 
     def first(self, n_rows: int) -> np.ndarray:
-        """Every token that the first `n_rows` rows hold, in the order read (an n-gram model trains on these)."""
+        """Every token that the first `n_rows` rows hold (an n-gram model trains on these); of an epoch in the order of
+        its documents, neighbouring rows joined."""
         parts = []
         for epoch in range(-(-n_rows // self.rows_per_epoch)):
-            rows = min(n_rows - epoch * self.rows_per_epoch, self.rows_per_epoch)
-            parts.append(self._read(epoch, 0, rows * self.T + 1))
+            self._shuffle(epoch)
+            places = np.sort(self._rows[: n_rows - epoch * self.rows_per_epoch].astype(np.int64))
+            for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1):
+                parts.append(self._read(int(run[0]) * self.T, (int(run[-1]) + 1) * self.T + 1))
         return np.concatenate(parts)
 
-    def _read(self, epoch: int, start: int, stop: int) -> np.ndarray:
-        """Tokens start to stop of an epoch, gathered from the documents in its order."""
-        if epoch != self._epoch:
-            self._shuffle(epoch)
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        """Tokens start to stop of the epoch, gathered from the documents in its order."""
         place = int(np.searchsorted(self._ends, start, side="right"))
         skip = start - (int(self._ends[place - 1]) if place else 0)
         parts, missing = [], stop - start
@@ -69,10 +73,15 @@ class TokenStream:
         return np.concatenate(parts)
 
     def _shuffle(self, epoch: int) -> None:
+        """Lay out the documents of an epoch, and say in which order its rows come."""
+        if epoch == self._epoch:
+            return
         # Ends are unsigned on disk, and a difference of those with Python's numbers would be a float.
         lengths = [np.diff(np.asarray(ends, dtype=np.int64), prepend=0) for _, ends in self._shards]
         self._order = np.random.default_rng((self.seed, epoch)).permutation(self._first[-1])
         self._ends = np.cumsum(np.concatenate(lengths)[self._order])  # of the documents in this order
+        self._rows = np.arange(self.rows_per_epoch, dtype=np.uint32)
+        np.random.default_rng((self.seed, epoch, 1)).shuffle(self._rows)
         self._epoch = epoch
 
     def _document(self, number: int) -> np.ndarray:

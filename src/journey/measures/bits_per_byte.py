@@ -101,7 +101,7 @@ def _tokens_read(bench: Bench) -> "dict[str, np.ndarray]":
     from journey.data.stream import TokenStream
 
     line = bench.node.lineage
-    if bench.node.stage != "pretrain" or not 0 < line["tokens"] <= COUNTED:
+    if bench.node.stage != "pretrain" or not 0 < line["tokens"] <= COUNTED or "resume_from" in line["data"]:
         return {}
     scratch, n_ctx, data = bench.scratch / "tokens", bench.model.config.n_ctx, line["data"]
     n_rows = line["tokens"] // n_ctx
