@@ -82,9 +82,10 @@ def test_documents_are_computed_as_if_alone(how):
     assert abs(loss.item() - expected.item()) < FAR[how]
 
 
-@pytest.mark.slow  # it builds C++, or a GPU's kernels
+@pytest.mark.slow
+@pytest.mark.skipif(DEVICE == "cpu", reason="tests/model/test_compiled.py does it on a CPU")
 @pytest.mark.skipif(missing(DEVICE) is not None, reason=f"not compiled: {missing(DEVICE)}")
-@pytest.mark.parametrize("how", ["fp32"] if DEVICE == "cpu" else ["fp32", "bf16"])
+@pytest.mark.parametrize("how", ["fp32", "bf16"])
 def test_compiled_is_what_is_not_compiled(how):
     model, (ids, targets, documents), said = build("qwen3"), rows(), []
     fast, results = compiled(model, said.append), []
@@ -96,7 +97,7 @@ def test_compiled_is_what_is_not_compiled(how):
     (expected, theirs), (loss, ours) = results
     assert abs(loss - expected) < (1e-5 if how == "fp32" else 0.02)
     for name, gradient in ours.items():
-        assert far(gradient, theirs[name]) < (1e-5 if how == "fp32" and DEVICE == "cpu" else FAR[how]), name
+        assert far(gradient, theirs[name]) < FAR[how], name
 
 
 def test_generation_is_greedy_over_the_full_forward():
