@@ -9,7 +9,7 @@ from journey.errors import JourneyError
 from journey.model import families, huggingface
 from journey.model.config import GPTConfig
 from journey.model.families import FAMILIES
-from journey.model.gpt import GPT
+from journey.model.gpt import GPT, document_blocks
 
 SHAPES = [  # family, n_kv_head, tied
     pytest.param((family, n_kv_head, tied), id=f"{family}-{n_kv_head}{'' if tied else '-untied'}")
@@ -110,6 +110,25 @@ def test_blocks_computed_again_give_the_same_gradients_in_less_memory(family):
     assert losses[0] == losses[1]
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
     assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("low", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("shape", [("gpt2", 4), ("llama", 4), ("qwen3", 2)])
+@torch.no_grad()  # the way back is a GPU's alone: tests/gpu
+def test_documents_in_blocks_are_documents_in_a_mask(shape, low):
+    """Documents that end inside a block of 128, at its end, and after it."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig.make(shape[0], 97, 300, 2, 64, 4, shape[1]))
+    ids = torch.randint(97, (2, 300))
+    lengths = torch.tensor([[3, 125, 128, 44], [290, 1, 1, 8]])
+    documents = torch.stack([torch.repeat_interleave(torch.arange(4), row) for row in lengths])
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        expected = model.hidden(ids, documents=documents)
+        ours = model.hidden(ids, documents=documents, blocks=document_blocks(documents))
+    assert (ours - expected).norm() < (0.02 if low else 1e-5) * expected.norm()
+    other = model.hidden(ids, documents=documents, blocks=document_blocks(documents * 0))
+    assert (other - expected).norm() > 1e-2 * expected.norm()  # of one document it is another result
 
 
 @pytest.mark.parametrize("shape", SHAPES)

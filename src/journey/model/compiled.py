@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from journey.model.gpt import GPT
+from journey.model.gpt import GPT, document_blocks
 
 
 def missing(device: str) -> str | None:
@@ -44,8 +44,10 @@ def compiled(model: GPT, say: Callable[[str], None]) -> Callable[..., Tensor]:
     def loss(ids: Tensor, targets: Tensor, *, documents: Tensor | None = None) -> Tensor:
         nonlocal works
         if works is not False:
+            # On a CPU what torch.compile makes of blocks knows no way back.
+            blocks = document_blocks(documents) if documents is not None and ids.device.type == "cuda" else None
             try:
-                value = fast(ids, targets, documents=documents)
+                value = fast(ids, targets, documents=documents, blocks=blocks)
                 works = True
                 return value
             except torch.OutOfMemoryError:  # the batch is too large, and would be without
@@ -54,10 +56,9 @@ def compiled(model: GPT, say: Callable[[str], None]) -> Callable[..., Tensor]:
                 if works:
                     raise
                 works = False
-                # What a compiler says can fill a screen, and its first line says what went wrong.
-                say(
-                    f"not compiled, going on without: {type(error).__name__}: {str(error).strip().splitlines()[0]:.200}"
-                )
+                # What a compiler says can fill a screen; its first line says what went wrong.
+                reason = str(error).strip().partition("\n")[0]
+                say(f"not compiled, going on without: {type(error).__name__}: {reason:.200}")
         return model(ids, targets, documents=documents)
 
     return loss

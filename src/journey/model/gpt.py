@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.utils.checkpoint import checkpoint
 
 from journey.errors import JourneyError
@@ -58,17 +59,19 @@ class GPT(nn.Module):
         targets: Tensor | None = None,
         *,
         documents: Tensor | None = None,
+        blocks: BlockMask | None = None,
         cache: Cache | None = None,
         trace: Trace | None = None,
     ) -> Tensor:
         """Logits (B, T, V) of ids (B, T); with targets (B, T) their mean cross-entropy in nats, -100 not counted.
 
         `documents` (B, T) numbers each position's document: every document is computed as if it stood alone.
+        `blocks`, from `document_blocks`, says the same once more, for a compiled model on a GPU: there it is faster.
         `cache` holds the keys and values of the tokens before, and takes in these.
         `trace`, a dict, is filled with ("resid", l): (B, T, C), l = 0 after the embedding and l after block l,
         and with ("pattern", l): (B, n_head, T, T), the attention probabilities of block l counted from 0.
         """
-        x = self.hidden(ids, documents=documents, cache=cache, trace=trace)
+        x = self.hidden(ids, documents=documents, blocks=blocks, cache=cache, trace=trace)
         if targets is None:
             return self.head(x)
         return linear_cross_entropy(x.flatten(0, 1), self.head.weight, targets.flatten())
@@ -78,6 +81,7 @@ class GPT(nn.Module):
         ids: Tensor,
         *,
         documents: Tensor | None = None,
+        blocks: BlockMask | None = None,
         cache: Cache | None = None,
         trace: Trace | None = None,
     ) -> Tensor:
@@ -87,18 +91,20 @@ class GPT(nn.Module):
             raise JourneyError(f"{T} tokens do not fit in the model's context of {self.config.n_ctx}: shorten the text")
         if cache is not None and documents is not None:
             raise ValueError("a cached row is one document: pass cache or documents, not both")
-        positions, mask = torch.arange(T, device=ids.device), None  # (T,), plain causal
+        positions: Tensor = torch.arange(T, device=ids.device)  # (T,)
+        mask: Tensor | BlockMask | None = None  # plain causal
         if cache is not None:
             positions, mask = cache.extend(T)  # (B, T), (B, 1, T, S)
         elif documents is not None:
-            positions, mask = positions - document_starts(documents), document_mask(documents)  # (B, T), (B, 1, T, T)
+            positions = positions - document_starts(documents)  # (B, T)
+            mask = document_mask(documents) if blocks is None else blocks  # (B, 1, T, T)
 
         x = self.embed(ids)  # (B, T, C)
         if self.positions is not None:
             x = x + self.positions(positions)
         rope = None
         if self.rope is not None:
-            self._prepare_rope(T if mask is None else mask.size(-1))
+            self._prepare_rope(T if cache is None or mask is None else mask.shape[-1])
             rope = self.rope[:, positions].unsqueeze(-2)  # (2, [B,] T, 1, width turned)
         if trace is not None:
             trace["resid", 0] = x
@@ -125,6 +131,19 @@ def document_mask(documents: Tensor) -> Tensor:
     """True where a query may look: at keys not later, of its own document; (B, T) -> (B, 1, T, T)."""
     same = documents[:, :, None] == documents[:, None, :]
     return same.tril().unsqueeze(1)
+
+
+def document_blocks(documents: Tensor) -> BlockMask:
+    """`document_mask` in blocks of 128 by 128, (B, T) -> (B, 1, T, T): what no query of a block sees is left out.
+
+    A mask as a tensor keeps attention on a GPU from its fast kernels, which know none but the causal.
+    """
+
+    def sees(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & (documents[b, query] == documents[b, key])
+
+    B, T = documents.shape
+    return create_block_mask(sees, B, None, T, T, device=documents.device)
 
 
 def document_starts(documents: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from journey.model.config import GPTConfig
 
@@ -75,7 +76,7 @@ class Attention(nn.Module):
         return {self.q.weight: (0, n), self.k.weight: (0, n_kv), self.v.weight: (0, n_kv), self.o.weight: (1, n)}
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None, trace: Trace | None
+        self, x: Tensor, rope: Tensor | None, mask: Tensor | BlockMask | None, cache: Cache | None, trace: Trace | None
     ) -> Tensor:
         """(B, T, C) -> (B, T, C); mask (B, 1, T, S) says which keys a query sees, None is plain causal."""
         B, T, _ = x.shape
@@ -88,10 +89,12 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (B, S, H, head_dim): those before, and these
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H, T or S, head_dim)
-        if trace is not None:
+        gqa = self.config.n_kv_head < self.config.n_head
+        if isinstance(mask, BlockMask):  # of one type, which autocast does not see to here: rope has made q and k fp32
+            y = flex_attention(q.to(v.dtype), k.to(v.dtype), v, block_mask=mask, enable_gqa=gqa)
+        elif trace is not None:
             y, trace["pattern", self.layer] = explicit_attention(q, k, v, mask)
         else:
-            gqa = self.config.n_kv_head < self.config.n_head
             y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=gqa)
         return self.o(y.transpose(1, 2).reshape(B, T, -1))
 
@@ -141,7 +144,7 @@ class Block(nn.Module):
         self.mlp_norm, self.mlp = mlp_norm, mlp
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None, trace: Trace | None
+        self, x: Tensor, rope: Tensor | None, mask: Tensor | BlockMask | None, cache: Cache | None, trace: Trace | None
     ) -> Tensor:
         x = x + self.attention(self.attention_norm(x), rope, mask, cache, trace)
         return x + self.mlp(self.mlp_norm(x))
