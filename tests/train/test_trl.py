@@ -78,6 +78,7 @@ class Run:
 
     def __init__(self, scratch):
         self.scratch, self.shown = scratch, []
+        self.name, self.out, self.say = scratch.name, scratch.parent / "out", print
         scratch.mkdir(exist_ok=True)
 
     def progress(self, done, total, unit, **numbers):

@@ -175,6 +175,7 @@ def fit(
     import torch
 
     from journey.evaluate import perplexity
+    from journey.train.log import Log
     from journey.train.loop import Loop, train
 
     T = model.config.n_ctx
@@ -193,6 +194,8 @@ def fit(
         return numbers
 
     model.to("cuda" if torch.cuda.is_available() else "cpu")
+    planned, per_token = steps * config.batch_size * T, model.config.flops_per_token(T)
+    log = Log(run, config, model, steps=steps, tokens=planned, flops_per_token=per_token)
     history = train(
         model,
         rows,
@@ -214,16 +217,19 @@ def fit(
         evaluate=evaluate,
         progress=run.progress,
         stopping=lambda: run.stopping,
+        log=log,
     )
     if history is None:
+        log.close()
         raise Stopped
     write_model(model.to("cpu"), tokenizer, run.folder)
     write_json(run.folder / "history.json", history)
+    log.finish(run.folder)
     last, tokens = history[-1], history[-1]["tokens"]
     convention = f"dev split, first {config.dev_documents} documents"
     return {
         "tokens": tokens,
-        "flops": tokens * model.config.flops_per_token(T),
+        "flops": tokens * per_token,
         "metrics": {
             "parameters": metric(model.config.n_params),
             "steps": metric(steps),

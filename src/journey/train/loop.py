@@ -15,6 +15,7 @@ from torch import Tensor
 from journey.errors import JourneyError
 from journey.files import read_json
 from journey.model.gpt import GPT
+from journey.train.log import Log, rates
 from journey.train.optimizers import Optimizers, make_optimizers
 from journey.train.saver import Saver
 from journey.train.schedule import trapezoid
@@ -55,19 +56,24 @@ def train(
     evaluate: Callable[[GPT], dict[str, float]],
     progress: Callable[..., None],
     stopping: Callable[[], bool],
+    log: Log | None = None,
 ) -> list[dict[str, Any]] | None:
     """Train in place; returns the history, a line a step (loss in nats per token), or None when asked to stop.
 
     `state` is a folder that a later call resumes from, to the same losses; `evaluate` is called every
-    `eval_every` steps and at the end, and its numbers go into the history.
+    `eval_every` steps and at the end, and its numbers go into the history. `log` is told of every step.
     """
     device = next(model.parameters()).device
     optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay)
     saver = Saver(state)
     history = _resume(model, optimizers, saver.last())
+    if log:
+        log.resume(history)
     T = len(rows.row(0)) - 1
     model.train()
     for step in range(len(history), loop.steps):
+        if log:
+            log.begin(step + 1)
         share = trapezoid(step, loop.steps, loop.warmup, loop.decay)
         optimizers.set_lr(share)
         batch = np.stack([rows.row(step * loop.batch_size + b) for b in range(loop.batch_size)])
@@ -76,13 +82,19 @@ def train(
         if not math.isfinite(loss):
             raise JourneyError(f"the loss is not a number at step {step + 1}: choose a smaller lr or muon_lr")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip or math.inf)
+        if log:
+            log.before(model)
         optimizers.step()
+        if log:
+            log.after()
         line = {"step": step + 1, "tokens": (step + 1) * loop.batch_size * T, "loss": loss, "lr": loop.lr * share}
         line["grad_norm"] = float(norm)
         if (step + 1) % loop.eval_every == 0 or step + 1 == loop.steps:
             line |= evaluate(model)
             model.train()
         history.append(line)
+        if log:
+            log.write(line, rates(optimizers.all))
         stop = stopping()
         if stop or saver.due:
             with saver.saving(len(history)) as folder:
