@@ -111,7 +111,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     answers = config.epochs * sum(len(chosen) + len(rejected) for _, chosen, rejected in train)
     forward = 4 / 3  # the reference, too, goes forward
     flops = forward * answer_flops(shape, tokens, 2 * config.epochs * len(train), answers)
-    own = {"beta": config.beta, "max_length": None}
+    own: Any = {"beta": config.beta, "max_length": None}
     trainer = make_trainer(PreferenceTrainer, parent.path, train, dev, config, run, flops=flops, **own)
     reference_before = weights_hash(trainer.ref_model)
     history = trainer.fit()

@@ -1,11 +1,10 @@
 """Norms by layer: how large the gradient is in each, and how far a step moves its weights.
 
-‖Δw‖/‖w‖ is what people look at: about 1e-3 a step is usual, a layer far above its neighbours is about to diverge, one far
-below is not learning.
+‖Δw‖/‖w‖ is what people look at: about 1e-3 a step is usual; a layer far above its neighbours is about to diverge, one
+far below is not learning.
 """
 
 import re
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +43,7 @@ class Update:
         scale = total / clipped if clipped else 0.0
         return {
             "grad_norms": {layer: g * scale for layer, g in zip(order, gradients, strict=True)},
-            "update_norms": {
-                layer: m / s if s else None for layer, m, s in zip(order, moved_, sizes_, strict=True)
-            },
+            "update_norms": {layer: m / s if s else None for layer, m, s in zip(order, moved_, sizes_, strict=True)},
         }
 
 
@@ -57,5 +54,5 @@ def layer_of(name: str) -> str:
     return "embedding" if re.search(r"embed|positions|wte|wpe", name) else "head"
 
 
-def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
     return list(torch._foreach_norm(tensors, 2, dtype=torch.float32)) if tensors else []

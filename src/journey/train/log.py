@@ -1,8 +1,8 @@
 """The log of a training: a line of JSON for each step, with what the clock says, while it runs and after it.
 
 `history.json` holds what another run of the same inputs would find again; what stands here belongs to this one: speed,
-memory, norms by layer. The first line is a `Header`; each line after it has the step's number, tokens so far, loss, what
-else its training notes, and
+memory, norms by layer. The first line is a `Header`; each line after it has the step's number, tokens so far, loss,
+what else its training notes, and
 
     lr                 of each optimizer
     seconds            of training so far, those of interrupted runs included
@@ -11,8 +11,8 @@ else its training notes, and
     memory             bytes held at most, of the GPU or of the process
     grad_norms, update_norms   by layer, rarely (`layers.Update`)
 
-Whoever reads while it is written takes whole lines alone (`tail.Tail`). The writer holds a lock on the file for as long as
-it lives, by which a reader knows that the training is at work.
+Whoever reads while it is written takes whole lines alone (`tail.Tail`). The writer holds a lock on the file for as long
+as it lives, by which a reader knows that the training is at work.
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ class Header:
 
 
 class Log:
-    """Writes it. For each step: `begin`, `before` and `after` the optimizer's step, `write`; `resume` before the first."""
+    """Writes it: `resume` before the first step, then for each `begin`, `before` and `after` its update, `write`."""
 
     def __init__(
         self,

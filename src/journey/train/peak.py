@@ -36,7 +36,7 @@ class Peak:
 
 
 def peak(device: "torch.device", precision: str) -> Peak:
-    """Of a device with products in `precision` (fp32 or bf16): from the table for a GPU that is in it, else measured."""
+    """Of a device with products in `precision`, fp32 or bf16: of a GPU in the table from there, else measured."""
     if device.type == "cuda":
         import torch
 
@@ -71,5 +71,5 @@ def _measured(device: str, precision: str, n: int) -> Peak:
 
     product()  # the first makes what the others find
     seconds = min(product() for _ in range(_ROUNDS))
-    threads = f", {torch.get_num_threads()} threads" if device == "cpu" else ""
+    threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
     return Peak(2 * n**3 / seconds, f"measured here: {precision} product of two {n} × {n} matrices{threads}")

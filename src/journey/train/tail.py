@@ -16,6 +16,7 @@ class Tail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.restarted = False  # whether the last `new` began at the top: what was taken before is void
+        self.changed = 0.0  # when the file was last written, in seconds since the epoch
         self._at = 0  # where the next line begins
         self._file: tuple[int, int] | None = None  # device and inode
 
@@ -29,6 +30,7 @@ class Tail:
         with open(self.path, "rb") as file:
             stat = os.fstat(file.fileno())
             size, this = stat.st_size, (stat.st_dev, stat.st_ino)
+            self.changed = stat.st_mtime
             self.restarted = this != self._file or size < self._at
             if self.restarted:
                 self._file, self._at = this, 0

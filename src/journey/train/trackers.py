@@ -31,7 +31,7 @@ class Tracker(Protocol):
 
 @contextlib.contextmanager
 def tracking(name: str | None) -> Iterator[None]:
-    """Trainings inside it, and in processes that they begin, are shown to this one too; None: to whom JOURNEY_TRACK names.
+    """Trainings inside it, and in processes begun there, are shown to this one too; None: to whom JOURNEY_TRACK names.
 
     Errors: JourneyError for an unknown one, and for one that is not installed.
     """
@@ -48,9 +48,7 @@ def tracking(name: str | None) -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def make_trackers(
-    label: str, header: Mapping[str, Any], done: int, say: Callable[[str], None]
-) -> list[Tracker]:
+def make_trackers(label: str, header: Mapping[str, Any], done: int, say: Callable[[str], None]) -> list[Tracker]:
     """Those that are chosen, for the training `label` of which so many steps are done: one, or none."""
     name = _chosen()
     if not name:
@@ -87,7 +85,9 @@ class _Careful:
             do(self._tracker)
         except Exception as error:
             self._tracker = None
-            self._say(f"{self._name} failed and is told nothing more ({type(error).__name__}: {error}); training goes on")
+            self._say(
+                f"{self._name} failed and is told nothing more ({type(error).__name__}: {error}); training goes on"
+            )
 
 
 class _TensorBoard:

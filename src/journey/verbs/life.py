@@ -11,7 +11,8 @@ from journey import recipe as recipes
 from journey import runner
 from journey.checkpoint import verdict
 from journey.console import clock, make_console
-from journey.verbs.common import Result, Workspace, home
+from journey.train.trackers import tracking
+from journey.verbs.common import Result, Track, Workspace, home
 
 
 def run(
@@ -29,6 +30,7 @@ def run(
     set: Annotated[
         tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="KEY=VALUE", help="change a key of the recipe")
     ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
+    track: Track = None,
 ) -> Result:
     """Run a recipe: plan it, skip what stands, make and measure the rest, and write the report.
 
@@ -37,6 +39,7 @@ def run(
     journey run my-gpt2 --smoke                      all of it with a few steps each, to see that it works
     journey run my.yaml --until base
     journey run --set stages.base.tokens=200_000 --set stages.base.data=my-texts/
+    journey run --track tensorboard                  `journey watch` shows it without
     """
     from journey import life
 
@@ -59,7 +62,8 @@ def run(
             for i in planned
         ]
         return Result(path=place, more={"nodes": ids, "seconds": round(cost.seconds), "bytes": round(cost.bytes)})
-    nodes = runner.make(read, planned, place, make_console())
+    with tracking(track):
+        nodes = runner.make(read, planned, place, make_console())
     page = place / "report.html"
     if runner.is_stale(page, place):
         page = life.build(place)

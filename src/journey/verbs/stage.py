@@ -1,6 +1,7 @@
 """A stage on the command line, outside a recipe."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,8 @@ from journey.fields import Seed, check_config
 from journey.stages import load
 from journey.stages.inputs import named, resolve, source_of
 from journey.stages.run import Run
-from journey.verbs.common import Result, Workspace, home
+from journey.train.trackers import tracking
+from journey.verbs.common import Result, Track, Workspace, home
 
 
 def stage_verb(name: str) -> Callable[..., Result]:
@@ -25,7 +27,12 @@ def stage_verb(name: str) -> Callable[..., Result]:
     needs = stage.takes
 
     def verb(
-        config: Any, out: Path, parent: str | None = None, seed: Seed = 0, workspace: Path | None = None
+        config: Any,
+        out: Path,
+        parent: str | None = None,
+        seed: Seed = 0,
+        workspace: Path | None = None,
+        track: Track = None,
     ) -> Result:
         check_config(config)
         if needs and not parent:
@@ -34,7 +41,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
         stage.check(found)
         config = _with_nodes(config, workspace)
         console = make_console()
-        with console.listening():
+        with tracking(track), console.listening():
             console.begin(out.name, name)
             node = stage(found, config, Run(out, seed, console=console))
             console.end(out.name, f"{node.path}")
@@ -50,6 +57,10 @@ def stage_verb(name: str) -> Callable[..., Result]:
         ],
         "workspace": Workspace,
     }
+    if not hasattr(stage.config, "lr"):  # it trains nothing that could be tracked
+        shape = inspect.signature(verb)
+        kept = [each for each in shape.parameters.values() if each.name != "track"]
+        verb.__signature__ = shape.replace(parameters=kept)  # type: ignore[attr-defined]
     return verb
 
 
