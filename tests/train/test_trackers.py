@@ -73,7 +73,7 @@ def test_the_variable_chooses_too_and_is_left_as_it_was(told, tmp_path, monkeypa
 
 def test_a_missing_extra_is_said_before_anything_runs(told, journey, tmp_path):
     with (
-        pytest.raises(JourneyError, match="tensorboard is not installed: `pip install tensorboard`"),
+        pytest.raises(JourneyError, match="tensorboard is not installed: pip install"),
         tracking("tensorboard"),
     ):
         pass

@@ -350,3 +350,11 @@ def test_a_terminal_shows_it_live_and_q_leaves(home, running):
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.decode())
     assert "base (settings) runs: step 20 of 40" in plain and "loss" in plain
     assert found.is_running(running.scratch / LOG)
+
+
+def test_the_page_tells_how_each_training_went(life):
+    page = (life.workspace / "report.html").read_text()
+    assert page.count("How the training went") == 4
+    for stage in ("base", "coder", "chat", "preferred"):
+        for title in ("Learning rate of", "Gradient norm of", "Speed of", "Update of the layers of"):
+            assert f"{title} {stage}" in page

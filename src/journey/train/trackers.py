@@ -61,7 +61,7 @@ def _chosen() -> str:
     if name and name not in _MAKERS:
         raise JourneyError(f"there is no tracker {name}{nearest(name, _MAKERS)}: choose {' or '.join(_MAKERS)}")
     if name and importlib.util.find_spec(name) is None:
-        raise JourneyError(f"{name} is not installed: `pip install {name}` puts it beside Journey")
+        raise JourneyError(f'{name} is not installed: pip install "journey-gpt[{name}]"')
     return name
 
 

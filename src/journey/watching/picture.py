@@ -73,18 +73,32 @@ def _layers(training: Training, room: int) -> Any:
 
 
 def _table(shown: Sequence[tuple[Training, str]]) -> Any:
-    """A line a training."""
+    """A line a training; of what was scored on the dev split, the first number."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
+    dev = next((key for training, _ in shown for key in training.dev), "")
+    head = (" training", "", "", "", "loss", dev.replace("_", " "), "tokens/s", "MFU", "left", "")
+    table.add_row(*(Text(text, style="dim", no_wrap=True) for text in head))
     for training, state in shown:
-        name = Text(f" {training.name}", style="bold", no_wrap=True)
-        of = f"{training.stage} {training.path.parts[-3].removeprefix('.work-')[:8]}"
+        now, _ = training.speed
+        mfu, left, scored = training.mfu(now), training.left, training.dev.get(dev)
+        cells = [
+            f"{100 * training.share:3.0f} %",
+            "" if training.loss is None else f"{training.loss:.4g}",
+            f"{scored[-1][1]:.4g}" if scored else "",
+            f"{now:,.0f}" if now else "",
+            "" if mfu is None else f"{100 * mfu:.1f} %",
+            "" if left is None or training.complete else clock(left),
+            "" if state == words.RUNNING else state,
+        ]
+        id = training.path.absolute().parents[1].name.removeprefix(".work-")[:8]
         bar = ProgressBar(total=100, completed=100 * training.share, width=16)
-        said = words.brief(training) if state == words.RUNNING else f"{state}  {words.brief(training)}"
-        table.add_row(name, Text(of, style="dim", no_wrap=True), bar, Text(said, no_wrap=True, overflow="ellipsis"))
+        named = Text(f" {training.name}", style="bold", no_wrap=True)
+        of = Text(f"{training.stage} {id}", style="dim", no_wrap=True, overflow="ellipsis")
+        table.add_row(named, of, bar, *(Text(cell, no_wrap=True) for cell in cells))
     return table
 
 
