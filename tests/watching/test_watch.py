@@ -22,7 +22,7 @@ from rich.console import Console as Terminal
 
 from journey.console import Console
 from journey.stages.pretrain import Pretrain, pretrain
-from journey.stages.run import Run
+from journey.stages.run import Run, Stopped
 from journey.train.log import LOG, Log
 from journey.verbs import watch as verb
 from journey.watching import found, words
@@ -218,6 +218,27 @@ def test_a_stage_that_trains_is_seen_while_it_does(life, tmp_path):
                     console=console))  # fmt: skip
     assert all(len(seen) == 1 for seen in console.states) and len(console.states) == 8
     assert found.at_work([tmp_path]) == [] and found.latest([tmp_path]).path == node.path / LOG
+
+
+class Stopping(Console):
+    """Presses Ctrl-C in the third step."""
+
+    def progress(self, name, done, total, unit, numbers):
+        self.stopping = self.stopping or (unit == "tokens" and done >= 2 * 256)
+
+
+def test_a_stopped_training_is_shown_as_one_and_goes_on_in_its_log(journey, life, tmp_path):
+    config, given = Pretrain(n_layer=1, n_embd=32, n_ctx=64, tokens=2_048, evaluations=2), {"data": life.node("prose")}
+    with pytest.raises(Stopped):
+        pretrain(life.node("tokenizer"), config, Run(tmp_path / "mine", given=given, console=Stopping()))
+    (stopped,) = journey("watch", tmp_path, "--json").json["trainings"]
+    assert stopped["state"] == "stopped" and 2 <= stopped["step"] <= 4
+    node = pretrain(life.node("tokenizer"), config, Run(tmp_path / "mine", given=given))
+    lines = [json.loads(line) for line in (node.path / LOG).read_text().splitlines()][1:]
+    assert [line["step"] for line in lines] == list(range(1, 9)) and all("memory" in line for line in lines)
+    assert lines[stopped["step"]]["seconds"] > lines[stopped["step"] - 1]["seconds"] == stopped["seconds"]
+    (done,) = journey("watch", tmp_path, "--json").json["trainings"]
+    assert done["state"] == "finished" and done["step"] == 8
 
 
 # Files that are anything
