@@ -120,6 +120,21 @@ def test_a_whole_sweep_is_watched_at_once(journey, home, running):
     assert len(output.json["trainings"]) == 4
 
 
+def test_a_folder_is_watched_wherever_it_is_and_however_many_journeys_there_are(journey, home, monkeypatch):
+    monkeypatch.chdir(home.parent)
+    for name in ("one", "other"):
+        nodes = home.parent / "journeys" / name / "nodes"
+        nodes.mkdir(parents=True)
+        (nodes.parent / "plan.json").write_text("{}")
+        made = Running(nodes, name)
+        made.go(2)
+        made.log.close()
+    for folder in ("journeys/one", "journeys/one/nodes"):
+        assert journey("watch", folder, "--json").json["trainings"][0]["name"] == "one"
+    assert "several journeys" in journey("watch", "elsewhere").err
+    assert journey("watch", "--json").json["trainings"][0]["name"] == "other"  # the last
+
+
 def test_where_nothing_runs_the_last_one_is_shown(journey, home, running):
     running.go(4)
     running.log.close()

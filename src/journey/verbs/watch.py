@@ -42,13 +42,11 @@ def watch(
     journey watch out/mine --once       a few lines of plain text
     """
     homes = places.inside(workspace) if workspace else places.everywhere()
-    if node is not None:
-        one = places.find(node, home(workspace, must=False), homes)
-        look: Callable[[], list[Training]] = lambda: [one]  # noqa: E731
-        homes = []
+    if node is None:
+        watched = Watched(homes)
     else:
-        look = lambda: places.at_work(homes)  # noqa: E731
-    watched = Watched(look, homes)
+        watched = Watched([])
+        watched.add(places.find(node, lambda: home(workspace, must=False), homes))
     watched.update()
     running = any(state in (words.RUNNING, words.SAVING) for _, state in watched.shown)
     if not running and not watched.busy and node is None:
@@ -72,10 +70,11 @@ def watch(
 
 
 class Watched:
-    """The trainings that are looked at: those that run, and once they have ended how they did."""
+    """The trainings that are looked at: those that run in these folders of nodes, and once they have ended how they
+    did."""
 
-    def __init__(self, look: Callable[[], list[Training]], homes: list[Path]) -> None:
-        self._look, self._homes = look, homes
+    def __init__(self, homes: list[Path]) -> None:
+        self._homes = homes
         self._trainings: dict[Path, Training] = {}
         self.shown: list[tuple[Training, str]] = []
 
@@ -85,7 +84,7 @@ class Watched:
 
     def update(self) -> None:
         """Read what is new. A log that has gone with its working folder is read on in the node that it became."""
-        for training in self._look():
+        for training in places.at_work(self._homes):
             self.add(training)
         self.shown = [(training, _state(training)) for training in self._trainings.values()]
         running = [each for each in self.shown if each[1] in (words.RUNNING, words.SAVING)]

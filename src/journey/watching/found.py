@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from journey import runner
@@ -39,7 +39,7 @@ def latest(homes: Iterable[Path]) -> Training | None:
     return Training(max(paths, key=_age)) if paths else None
 
 
-def find(name: str, workspace: Path, homes: list[Path]) -> Training:
+def find(name: str, workspace: Callable[[], Path], homes: list[Path]) -> Training:
     """What NODE means: a node being made, a finished one of the workspace, or a folder.
 
     Errors: JourneyError where nothing trains or trained there."""
@@ -52,7 +52,7 @@ def find(name: str, workspace: Path, homes: list[Path]) -> Training:
         raise JourneyError(f"{folder} holds no {LOG}: no training of this Journey is, or was, at work there")
     if found := named(name, [*homes, *([folder.parent] if folder.parent.is_dir() else [])]):
         return found
-    node = runner.look_up(name, workspace)
+    node = runner.look_up(name, workspace())
     found = in_folder(node.path)
     if not found:
         raise JourneyError(f"{node.path} holds no {LOG}: {node.name} is no training, or one of an older Journey")
