@@ -201,7 +201,9 @@ def test_a_model_node_has_every_file_that_a_checkpoint_has(life):
     for name in MODELS:
         there = {path.name for path in life.node(name).path.iterdir() if path.name[0] != "."}
         more = {"dpo.json", "pairs-test.jsonl"} if name == "preferred" else set()
-        assert there == files | {"generation_config.json", "README.md", "lineage.json", "history.json"} | more
+        assert (
+            there == files | {"generation_config.json", "README.md", "lineage.json", "history.json", "log.jsonl"} | more
+        )
 
 
 def test_a_gguf_file_is_run_by_llama_cpp_as_it_is(life, tmp_path):

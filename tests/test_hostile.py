@@ -48,6 +48,8 @@ READS = {
     "diff": ["diff", "BAD", "BASE", "--workspace", "LIFE"],
     "verify": ["verify", "BAD"],
     "tree": ["tree", "--workspace", "BAD"],
+    "watch": ["watch", "BAD"],
+    "watch's workspace": ["watch", "--workspace", "BAD"],
     "report": ["report", "--workspace", "BAD"],
     "run": ["run", "BAD", "--workspace", "OUT"],
     "run's text": ["run", "RECIPE", "--set", "stages.prose.source=BAD", "--workspace", "OUT", "--dry-run"],

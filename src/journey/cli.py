@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # verb -> the module of `verbs/` that it is in, and its line in `journey --help`; those of stages follow below
 VERBS = {
     "run": ("life", "run a recipe: what has not changed is skipped, a killed run goes on"),
+    "watch": ("watch", "a training live, from another window: loss, rates, speed, MFU, norms by layer"),
     "tree": ("life", "draw the lineage of this workspace"),
     "verify": ("life", "compare every file of every node with the hash that it was made with"),
     "report": ("life", "write the page that shows what each stage changed"),

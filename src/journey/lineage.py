@@ -28,6 +28,11 @@ _BESIDE = (
     "stages.inputs",
     "stages.run",
     "stages.story",
+    "train.layers",
+    "train.log",
+    "train.peak",
+    "train.tail",
+    "train.trackers",
 )
 
 

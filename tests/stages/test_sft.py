@@ -360,7 +360,7 @@ def test_the_folder_is_a_whole_checkpoint(parents, tokenizer, tmp_path, family):
     run, _ = train(parents, tmp_path, family)
     assert {path.name for path in run.folder.iterdir()} == {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja", "history.json",
+        "chat_template.jinja", "history.json", "log.jsonl",
     }  # fmt: skip
     config = json.loads((run.folder / "config.json").read_text())
     before = json.loads((parents[family] / "config.json").read_text())

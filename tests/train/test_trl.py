@@ -15,6 +15,8 @@ from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.stages.sft import SFT
 from journey.tokenizer.formats import Tokenizer
+from journey.train.log import LOG
+from journey.train.tail import Tail
 from journey.train.trl import Shell, make_trainer, order
 
 
@@ -78,6 +80,7 @@ class Run:
 
     def __init__(self, scratch):
         self.scratch, self.shown = scratch, []
+        self.name, self.out, self.say = scratch.name, scratch.parent / "out", print
         scratch.mkdir(exist_ok=True)
 
     def progress(self, done, total, unit, **numbers):
@@ -124,5 +127,7 @@ def test_a_reward_model_writes_its_own_alone(parent, tmp_path):
     assert stopped.fit() is None
     again = trainer("stopped")
     assert again.fit() == history and len(again.run.shown) == 7
+    logged = Tail(tmp_path / "stopped" / LOG).new()[1:]
+    assert [line["step"] for line in logged] == list(range(1, 10)) and all("memory" in line for line in logged)
     weights = zip(whole.model.parameters(), again.model.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in weights)

@@ -11,7 +11,7 @@ from journey.errors import JourneyError
 
 
 class TokenStream:
-    """Packed documents, each begun by the document mark, cut into rows; documents, and then rows, are shuffled anew every
+    """Packed documents, each begun by the document mark, cut into rows; documents, then rows, are shuffled anew every
     epoch. Without the second, a batch would be neighbouring rows: of long documents, four pages of one book.
 
     The tokens stay where they are, in memory or on disk; 16 bytes a document are kept to find them, and 4 a row.

@@ -113,7 +113,12 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     limit = longest(config.max_length, shape.n_ctx)
     parts, left_out = _read(config, run)
     train, dev = (encode_pairs(parts[name], tokenizer, limit, run, name) for name in ("train", "dev"))
-    trainer = make_trainer(PreferenceTrainer, parent.path, train, dev, config, run, beta=config.beta, max_length=None)
+    tokens = config.epochs * sum(row.tokens for row in train)
+    answers = config.epochs * sum(len(chosen) + len(rejected) for _, chosen, rejected in train)
+    forward = 4 / 3  # the reference, too, goes forward
+    flops = forward * answer_flops(shape, tokens, 2 * config.epochs * len(train), answers)
+    own: Any = {"beta": config.beta, "max_length": None}
+    trainer = make_trainer(PreferenceTrainer, parent.path, train, dev, config, run, flops=flops, **own)
     reference_before = weights_hash(trainer.ref_model)
     history = trainer.fit()
     if history is None:
@@ -125,6 +130,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     save(parts["test"], run.folder / "pairs-test.jsonl")
     start = {"step": 0, "tokens": 0} | margin_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
     write_json(run.folder / "history.json", [start, *history])
+    trainer.written.finish(run.folder)
     facts = {
         "reference": {"id": parent.id, "sha256_before": reference_before, "sha256_after": reference_after},
         "first_loss": history[0]["loss"],
@@ -133,12 +139,9 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     } | ({"left_out": left_out} if left_out else {})
     write_json(run.folder / "dpo.json", facts)
 
-    tokens = history[-1]["tokens"]
-    answers = config.epochs * sum(len(chosen) + len(rejected) for _, chosen, rejected in train)
     return {
         "tokens": tokens,
-        # The reference, too, goes forward.
-        "flops": answer_flops(shape, tokens, 2 * config.epochs * len(train), answers) * 4 / 3,
+        "flops": flops,
         "metrics": {
             "pairs": metric(len(train)),
             "steps": metric(len(history)),

@@ -108,22 +108,26 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     limit = longest(config.max_length, shape.n_ctx)
     parts, left_out, unweighed = _read(config, run)
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in parts)
-    trainer = make_trainer(AnswerTrainer, parent.path, train, dev, config, run, accumulate=config.accumulate)
+    tokens = config.epochs * sum(row.tokens for row in train)
+    answers = config.epochs * sum(sum(label != -100 for label in labels) for _, labels in train)
+    flops = answer_flops(shape, tokens, config.epochs * len(train), answers)
+    trainer = make_trainer(
+        AnswerTrainer, parent.path, train, dev, config, run, flops=flops, accumulate=config.accumulate
+    )
     before = trainer.dev_numbers()
     history = trainer.fit()
     if history is None:
         raise Stopped
     write_model(trainer.model, parent.path, tokenizer, run.folder)
     write_json(run.folder / "history.json", [{"step": 0, "tokens": 0, **before}, *history])
+    trainer.written.finish(run.folder)
     if left_out or unweighed:
         write_json(run.folder / "sft.json", {"left_out": left_out, "answers_of_weight_0": unweighed})
 
-    tokens = history[-1]["tokens"]
-    answers = config.epochs * sum(sum(label != -100 for label in labels) for _, labels in train)
     convention = f"nats per answer token, <|end|> included; {len(dev)} conversations of the dev split"
     return {
         "tokens": tokens,
-        "flops": answer_flops(shape, tokens, config.epochs * len(train), answers),
+        "flops": flops,
         "metrics": {
             "conversations": metric(len(train)),
             "answer_tokens": metric(answers),

@@ -9,13 +9,15 @@ A stage that tells nothing gets the facts of its lineage, its curves through tra
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from journey.checkpoint import Node
 from journey.files import read_json
-from journey.report.blocks import Block, Curves, Facts, Line, Mark, Row, Shown
+from journey.report.blocks import Block, Curves, Facts, Fold, Line, Mark, Row, Shown
 from journey.report.format import big, duration, join
 from journey.scores import Taken, estimates
+from journey.train.log import LOG
+from journey.train.tail import Tail
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Moment(TypedDict, total=False):
 
     tokens: int
     loss: float
+    lr: float
+    grad_norm: float
     dev_loss: float
     dev_accuracy: float
     dev_bits_per_byte: float
@@ -87,7 +91,8 @@ def _shape(folder: Path) -> str | None:
 
 
 def curves(told: Told, unit: str = "nats/token") -> list[Block]:
-    """Training loss in `unit`, and what was scored on the dev split along the way, with the n-grams as marks."""
+    """Training loss in `unit`, what was scored on the dev split along the way, with the n-grams as marks, and, for who
+    opens it, how the training itself went."""
     path = told.node.path / "history.json"
     history: list[Moment] = read_json(path) if path.exists() else []
     found: list[Block] = []
@@ -113,11 +118,46 @@ def curves(told: Told, unit: str = "nats/token") -> list[Block]:
         caption = f"Bits per byte on the dev split through training.{beside}"
         title = f"Dev bits per byte of {told.node.name}"
         found.append(Curves(title, "tokens", "bits/byte", held, marks, caption))
-    return [Row(found)] if found else []
+    return [Row(found), *_by_the_way(told, history)] if found else []
 
 
-def _points(history: Sequence[Moment], key: str) -> list[tuple[float, float]]:
-    return [(line["tokens"], line[key]) for line in history if key in line and "tokens" in line]  # type: ignore[literal-required]
+def _by_the_way(told: Told, history: Sequence[Moment]) -> list[Block]:
+    """Learning rate, gradient, speed and how far each layer moved: the last two from the log, which says what this
+    one run did."""
+    path, name = told.node.path / LOG, told.node.name
+    logged = [line for line in (Tail(path).new() if path.is_file() else []) if "tokens" in line and "step" in line]
+    found: list[Block] = []
+    for key, title, y, caption, lines in (
+        ("lr", "Learning rate", "", "Of AdamW, where there are two optimizers.", history),
+        ("grad_norm", "Gradient norm", "", "Of all weights, before it is clipped.", history),
+        ("tokens_per_second", "Speed", "tokens/s", "Of each step, without evaluating and saving.", logged),
+    ):
+        if len(points := _points(lines, key)) > 1:
+            what = Line(title.lower(), points, told.colour)
+            found.append(Curves(f"{title} of {name}", "tokens", y, [what], caption=caption, name=title))
+    if moved := _moved(logged):
+        caption = "‖Δw‖/‖w‖ of one step: how far it moves a layer's weights, against their size."
+        title = f"Update of the layers of {name}"
+        found.append(Curves(title, "tokens", "", moved, caption=caption, log=True, name="Update by layer"))
+    return [Fold("How the training went", [Row(found)], small="rate, gradient, speed, layers")] if found else []
+
+
+def _moved(logged: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """A line each of the embedding, the head, and of all blocks the first, the middle and the last."""
+    looked = [line for line in logged if isinstance(line.get("update_norms"), dict)]
+    if len(looked) < 2:
+        return []
+    names = list(looked[-1]["update_norms"])
+    blocks = [name for name in names if name.startswith("block")]
+    shown = {*names} - {*blocks} | {blocks[i] for i in (0, len(blocks) // 2, -1) if blocks}
+    return [
+        Line(name, [(line["tokens"], at) for line in looked if (at := line["update_norms"].get(name))], colour)
+        for colour, name in enumerate(name for name in names if name in shown)
+    ]
+
+
+def _points(history: Sequence[Any], key: str) -> list[tuple[float, float]]:
+    return [(line["tokens"], line[key]) for line in history if key in line and "tokens" in line]
 
 
 def _ngrams(told: Told) -> list[Mark]:

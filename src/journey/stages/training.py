@@ -103,6 +103,7 @@ def fit(
     """
     import torch
 
+    from journey.train.log import Log
     from journey.train.loop import Loop, tokens_before, train
 
     T = model.config.n_ctx
@@ -117,6 +118,12 @@ def fit(
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     model.recompute = config.recompute
     computed = _computed(model, config, run)
+    planned, per_token = (
+        tokens_before(before) + (steps - len(before)) * config.batch_size * T,
+        model.config.flops_per_token(T),
+    )
+    precision = computed["precision"]
+    log = Log(run, config, model, steps=steps, tokens=planned, flops_per_token=per_token, precision=precision)
     history = train(
         model,
         rows,
@@ -135,7 +142,7 @@ def fit(
             clip=config.clip,
             spike=config.spike,
             eval_every=config.evaluate_every or -(-steps // config.evaluations),
-            precision=computed["precision"],
+            precision=precision,
             compile=computed["compiled"],
             best=BEST_BY if config.keep == "best" else "",
             mark=tokenizer.bos,
@@ -147,11 +154,14 @@ def fit(
         say=lambda line: run.say(f"{run.name}: {line}"),
         start=start,
         end=run.folder / STATE if config.keep_state else None,
+        log=log,
     )
     if history is None:
+        log.close()
         raise Stopped
     write_model(model.to("cpu"), tokenizer, run.folder)
     write_json(run.folder / "history.json", history)
+    log.finish(run.folder)
     tokens = tokens_before(history) - tokens_before(before)
     scored = [line for line in history if BEST_BY in line]
     chosen = min(scored, key=lambda line: line[BEST_BY]) if config.keep == "best" else history[-1]
@@ -160,7 +170,7 @@ def fit(
     left_out = sum(len(line.get("left_out", ())) for line in history)
     return {
         "tokens": tokens,
-        "flops": tokens * model.config.flops_per_token(T),
+        "flops": tokens * per_token,
         "computed": computed,
         "metrics": {
             "parameters": metric(model.config.n_params),

@@ -18,6 +18,7 @@ from journey.model.compiled import compiled
 from journey.model.gpt import GPT
 from journey.model.precision import precision
 from journey.train.guard import APART, MOST, Guard
+from journey.train.log import Log, rates
 from journey.train.optimizers import Optimizers, make_optimizers
 from journey.train.saver import Saver
 from journey.train.schedule import ScheduleName, share_of_peak
@@ -70,6 +71,7 @@ def train(
     say: Callable[[str], None] = lambda line: None,
     start: Path | None = None,
     end: Path | None = None,
+    log: Log | None = None,
 ) -> list[dict[str, Any]] | None:
     """Train in place; returns the history, a line a step (loss in nats per token), or None when asked to stop.
 
@@ -77,7 +79,7 @@ def train(
     `eval_every` steps and at the end, and its numbers go into the history. A step whose loss is no number, or a spike
     (`loop.spike`), is taken back: training goes on from a saved state before it, without the batches that led there,
     which the history names. `say` gets what a person should know of such things. `start` is a state to begin with, of
-    a training that is to go on; `end` a folder for the state after the last step.
+    a training that is to go on; `end` a folder for the state after the last step. `log` is told of every step.
     """
     device = next(model.parameters()).device
     dtype = torch.bfloat16 if loop.precision == "bf16" else torch.float32
@@ -85,10 +87,14 @@ def train(
     saver, guard, parts = Saver(state, _STATES), Guard(state, loop.spike), loop.accumulate
     forward = compiled(model, say) if loop.compile else model
     history = _resume(model, optimizers, saver.last() or start)
+    if log:
+        log.resume(history)
     T = len(rows.row(0)) - 1
     model.train()
     while len(history) < loop.steps:
         step = len(history)
+        if log:
+            log.begin(step + 1)
         share = share_of_peak(step, loop.steps, loop.schedule, loop.warmup, loop.decay, loop.floor)
         optimizers.set_lr(share)
         first = guard.batch(step) * loop.batch_size
@@ -102,11 +108,17 @@ def train(
                 guard.leave_out([guard.batch(step - 1), guard.batch(step)])
                 model.zero_grad()
                 history = _resume(model, optimizers, before)
+                if log:
+                    log.resume(history)
                 say(f"step {step + 1}: {why}: back to step {len(history)}, without the two batches that led there")
                 continue
             if not math.isfinite(loss + norm):
                 raise JourneyError(f"{why} at step {step + 1}: choose a smaller lr or muon_lr")
+        if log:
+            log.before(model)
         optimizers.step()
+        if log:
+            log.after()
         line: dict[str, Any] = {"step": step + 1, "tokens": tokens_before(history) + loop.batch_size * T, "loss": loss}
         line |= {"lr": loop.lr * share, "grad_norm": norm}
         if left_out := guard.before(step):
@@ -117,6 +129,8 @@ def train(
             if loop.best and line[loop.best] < min((p[loop.best] for p in history if loop.best in p), default=math.inf):
                 _save_best(model, state)
         history.append(line)
+        if log:
+            log.write(line, rates(optimizers.all))
         stop = stopping()
         if stop or saver.due:
             with saver.saving(len(history)) as folder:

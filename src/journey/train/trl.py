@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from journey.errors import JourneyError
+from journey.train.log import FLOPS, Log, rates
 from journey.train.saver import Saver
 from journey.train.schedule import ScheduleName, share_of_peak
 
@@ -65,6 +66,8 @@ class Settings(Protocol):
 class Run(Protocol):
     """What a trainer knows of the stage's run."""
 
+    name: str
+    out: Path
     seed: int
     scratch: Path
 
@@ -103,6 +106,7 @@ class Shell(Trainer):
     model: Any
     run: Run
     saver: Saver
+    written: Log
     dev: Sequence[Row]
     settings: Settings
     seen: list[int]  # tokens after each step
@@ -130,7 +134,12 @@ class Shell(Trainer):
         last = self.saver.last()
         self.train(resume_from_checkpoint=str(last) if last else None)
         if self.state.global_step < self.state.max_steps:
+            self.written.close()
             return None
+        return self.history()
+
+    def history(self) -> list[dict[str, Any]]:
+        """A line for each step so far."""
         return [{name: log[name] for name in self.line if name in log} for log in self.state.log_history]
 
     @quiet()
@@ -165,6 +174,7 @@ class Shell(Trainer):
                     f"{self.args.learning_rate:g}"
                 )
         super().log(logs, start_time)
+        self.written.write(self.history()[-1], dict.fromkeys(rates([self.optimizer]), logs["lr"]))
         if self.run.stopping or self.saver.due:
             self.control.should_save = True
         if self.run.stopping:
@@ -209,10 +219,12 @@ def make_trainer(
     dev: Sequence[Row],
     config: Settings,
     run: Run,
+    flops: float | None = None,
     accumulate: int = 1,
     **own: Any,
 ) -> Any:
-    """TRL's trainer of the model in a folder, in fp32, with its state kept in run.scratch; `own` are its own settings.
+    """TRL's trainer of the model in a folder, in fp32, with its state kept in run.scratch; `flops` is the whole
+    training's arithmetic where it is known, `own` are its own settings.
 
     The rows come in the order that `order` writes out, all epochs as one, each step in `accumulate` equal parts.
     """
@@ -257,7 +269,38 @@ def make_trainer(
     trainer.run, trainer.saver, trainer.dev, trainer.settings = run, saver, dev, config
     trainer.seen = np.add.reduceat(np.asarray(lengths)[places], starts).cumsum().tolist()
     trainer.evaluate_every = max(1, len(starts) // config.evaluations)
+    tokens = trainer.seen[-1]
+    trainer.written = Log(
+        run,
+        config,
+        trainer.model,
+        steps=len(starts),
+        tokens=tokens,
+        flops_per_token=flops / tokens if flops else None,
+        formula=f"{FLOPS}; the output head where an answer's token is predicted alone",
+    )
+    trainer.add_callback(_steps(trainer))
     return trainer
+
+
+def _steps(trainer: Any) -> Any:
+    """Tells a trainer's log where its steps begin and end."""
+    from transformers import TrainerCallback
+
+    class Steps(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            trainer.written.resume(trainer.history())
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            trainer.written.begin(state.global_step + 1)
+
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            trainer.written.before(trainer.model)
+
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            trainer.written.after()
+
+    return Steps()
 
 
 def order(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,14 @@ from journey import runner
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.pair import open_pair
+from journey.train.trackers import TrackerName
 
 Workspace = Annotated[
     Path | None, tyro.conf.arg(metavar="DIR", help="the journey's folder (default: the one in ./journeys)")
+]
+Track = Annotated[
+    TrackerName | None,
+    tyro.conf.arg(help="show trainings there too: an extra; JOURNEY_TRACK says it for every command"),
 ]
 
 TimeLimit = Annotated[
@@ -49,6 +55,11 @@ class Result:
         except UnicodeEncodeError:
             line = json.dumps(shape | self.more)
         return line
+
+
+def for_program() -> bool:
+    """Whether --json was given: what is for people then goes where errors go."""
+    return sys.stdout is sys.stderr
 
 
 def home(workspace: Path | None, must: bool = True) -> Path:

@@ -11,7 +11,8 @@ from journey import recipe as recipes
 from journey import runner
 from journey.checkpoint import verdict
 from journey.console import clock, make_console, seconds_of
-from journey.verbs.common import Result, TimeLimit, Workspace, home
+from journey.train.trackers import tracking
+from journey.verbs.common import Result, TimeLimit, Track, Workspace, home
 
 
 def run(
@@ -30,6 +31,7 @@ def run(
         tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="KEY=VALUE", help="change a key of the recipe")
     ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
     time_limit: TimeLimit = None,
+    track: Track = None,
 ) -> Result:
     """Run a recipe: plan it, skip what stands, make and measure the rest, and write the report.
 
@@ -39,6 +41,7 @@ def run(
     journey run my.yaml --until base
     journey run gpt2-124m --time-limit 8h            a night's work; the next night goes on
     journey run --set stages.base.tokens=200_000 --set stages.base.data=my-texts/
+    journey run --track tensorboard                  `journey watch` shows it without
     """
     from journey import life
 
@@ -62,7 +65,8 @@ def run(
             for i in planned
         ]
         return Result(path=place, more={"nodes": ids, "seconds": round(cost.seconds), "bytes": round(cost.bytes)})
-    nodes = runner.make(read, planned, place, make_console(), limit)
+    with tracking(track):
+        nodes = runner.make(read, planned, place, make_console(), limit)
     page = place / "report.html"
     if runner.is_stale(page, place):
         page = life.build(place)

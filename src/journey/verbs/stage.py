@@ -1,6 +1,7 @@
 """A stage on the command line, outside a recipe."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,8 @@ from journey.fields import Seed, check_config
 from journey.stages import load
 from journey.stages.inputs import named, resolve, source_of
 from journey.stages.run import Run
-from journey.verbs.common import Result, TimeLimit, Workspace, home
+from journey.train.trackers import tracking
+from journey.verbs.common import Result, TimeLimit, Track, Workspace, home
 
 
 def stage_verb(name: str) -> Callable[..., Result]:
@@ -33,6 +35,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
         workspace: Path | None = None,
         time_limit: str | None = None,
         fork: bool = False,
+        track: Track = None,
     ) -> Result:
         check_config(config)
         measuring.taken_through(getattr(config, "measures", ""))  # told before any work
@@ -44,7 +47,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
         stage.check(found)
         config, given = _with_nodes(config, workspace)
         console = make_console()
-        with console.listening(limit):
+        with tracking(track), console.listening(limit):
             console.begin(out.name, name)
             run = Run(out, seed, console=console, given=given, take=measuring.through, fork=fork)
             node = stage(found, config, run)
@@ -67,6 +70,10 @@ def stage_verb(name: str) -> Callable[..., Result]:
             tyro.conf.arg(help="begin anew, or go on, with other settings than what stands unfinished or is resumed"),
         ],
     }
+    if not hasattr(stage.config, "lr"):  # it trains nothing that could be tracked
+        shape = inspect.signature(verb)
+        kept = [each for each in shape.parameters.values() if each.name != "track"]
+        verb.__signature__ = shape.replace(parameters=kept)  # type: ignore[attr-defined]
     return verb
 
 
