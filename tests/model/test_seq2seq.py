@@ -86,7 +86,7 @@ def test_logits_loss_and_every_gradient_are_those_of_transformers(ours, theirs, 
 
 def test_labels_are_shifted_as_transformers_shifts_them(theirs, batch):
     """What is fed to the decoder follows from the targets, so that their Trainer goes on from our folder."""
-    source, written, targets = batch
+    _, written, targets = batch
     kept = targets != -100
     assert torch.equal(theirs.prepare_decoder_input_ids_from_labels(targets)[kept], written[kept])
 
@@ -178,7 +178,7 @@ def test_sines_are_those_of_the_paper():
 
 
 def test_dropout_is_of_training_alone(batch):
-    source, written, targets = batch
+    source, written, _ = batch
     model = small(config=Seq2SeqConfig(V, 24, 1, 1, 4, 32, 56, PAD, dropout=0.5))
     assert torch.equal(model(source, written), model(source, written))
     model.train()

@@ -123,7 +123,8 @@ def _beam(model: Seq2Seq, source: Tensor, start: int, eos: int, limit: int, n: i
             row += len(search.beams)
             sums = torch.tensor([total for total, _ in search.beams], device=log_probs.device)[:, None]
             values, places = (log_probs[first:row] + sums).flatten().topk(min(2 * n, V * len(search.beams)))
-            beams, origin = [], []
+            beams: list[tuple[float, list[int]]] = []
+            origin: list[int] = []
             for rank, (total, place) in enumerate(zip(values.tolist(), places.tolist(), strict=True)):
                 ids = [*search.beams[place // V][1], place % V]
                 if ids[-1] == eos or len(ids) == limit:

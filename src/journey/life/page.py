@@ -23,7 +23,7 @@ def page(life: Life) -> Page:
     after += [
         _chapter(life, name) for name, m in measures.items() if not m.first and m.of not in ("model", "tokenizer")
     ]
-    if not any(measure.of == "model" for measure in measures.values()):
+    if not after:
         after = [Section("measurements", "Measurements", [Text("No model has been measured yet.", "nothing")])]
     explained = {entry.kind: entry.name for entry in reversed(life.entries)}  # the first of a kind
     stages = [_stage(life, entry, explained[entry.kind] == entry.name) for entry in life.entries]

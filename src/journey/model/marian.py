@@ -1,7 +1,7 @@
-"""An encoder–decoder on disk: a standard folder of transformers' MarianMTModel, written and read without transformers.
+"""An encoder–decoder on disk: a folder of transformers' MarianMTModel, written and read without transformers.
 
-Marian (Junczys-Dowmunt et al. 2018) is the paper's Transformer as it stands in thousands of translation models: sines in
-two halves, norms after the sums, one embedding for source, target and head.
+Marian (Junczys-Dowmunt et al. 2018) is the paper's Transformer as it stands in thousands of translation models: sines
+in two halves, norms after the sums, one embedding for source, target and head.
 """
 
 from collections.abc import Iterator, Mapping

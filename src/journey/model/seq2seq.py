@@ -1,5 +1,5 @@
-"""The Transformer of "Attention Is All You Need": an encoder that reads, and a decoder that writes and looks at what was
-read (Vaswani et al. 2017, arXiv:1706.03762).
+"""The Transformer of "Attention Is All You Need" (Vaswani et al. 2017, arXiv:1706.03762): an encoder that reads, and a
+decoder that writes and looks at what was read.
 
 It is built of the GPT's attention. What is older than in the GPTs here: each norm stands *after* its residual sum, the
 positions are fixed sines, and the MLP has a ReLU.
@@ -8,6 +8,7 @@ positions are fixed sines, and the MLP has a ReLU.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -193,7 +194,7 @@ class Seq2Seq(nn.Module):
         x = self._embedded(source, torch.arange(source.size(1), device=source.device))  # (B, S, C)
         for block in self.encoder:
             x = block(x, seen)
-        return Memory([block.cross.read(x) for block in self.decoder], seen)
+        return Memory([block.cross.read(x) for block in cast(list[DecoderBlock], list(self.decoder))], seen)
 
     def decode(self, written: Tensor, memory: Memory, cache: Cache | None = None, trace: Trace | None = None) -> Tensor:
         """Logits (B, T, V) of what follows each id of `written` (B, T). `cache` holds the keys and values of what was

@@ -48,6 +48,7 @@ class Moment(TypedDict, total=False):
     loss: float
     dev_loss: float
     dev_accuracy: float
+    dev_exact_match: float
     dev_bits_per_byte: float
     dev_bits_per_byte_replay: float
 
@@ -81,24 +82,30 @@ def _shape(folder: Path) -> str | None:
     return f"{config.get('model_type', '')}, {layers} layers, width {width}"
 
 
+def history(node: Node) -> list[Moment]:
+    """What a training wrote down, a line a step; nothing for another node."""
+    path = node.path / "history.json"
+    found: list[Moment] = read_json(path) if path.exists() else []
+    return found
+
+
 def curves(told: Told, unit: str = "nats/token") -> list[Block]:
     """Training loss in `unit`, and what was scored on the dev split along the way, with the n-grams as marks."""
-    path = told.node.path / "history.json"
-    history: list[Moment] = read_json(path) if path.exists() else []
+    lines = history(told.node)
     found: list[Block] = []
     for key, name, y, caption in (
         ("loss", "training loss", unit, "Loss on the training text, means of neighbouring steps."),
         ("dev_loss", "dev loss", unit, "Loss on the held-out dev split through training."),
         ("dev_accuracy", "dev accuracy", "share of pairs", "Pairs of the dev split told apart through training."),
     ):
-        if len(points := _points(history, key)) > 1:
+        if len(points := _points(lines, key)) > 1:
             title = f"{name.capitalize()} of {told.node.name}"
             found.append(Curves(title, "tokens", y, [Line(name, points, told.colour)], caption=caption))
     replayed = told.node.lineage.get("data", {}).get("replay_data", {}).get("name", "replayed text")
     held = [
         Line(name, points, told.colour, faint)
         for key, name, faint in (("dev_bits_per_byte", told.text, False), ("dev_bits_per_byte_replay", replayed, True))
-        if len(points := _points(history, key)) > 1
+        if len(points := _points(lines, key)) > 1
     ]
     if held:
         marks = _ngrams(told)

@@ -24,7 +24,7 @@ EXAMPLE = "numpy.linalg.norm(x, ord=None): Return the matrix or vector norm of x
 class TokenizerConfig:
     """Settings of the tokenizer stage."""
 
-    data: str = names("installed-docs", Input(("text",)), "the text to learn from")
+    data: str = names("installed-docs", Input(("text", "translations")), "the text to learn from")
     vocab_size: Count = 4096
     """Entries in all: 256 bytes, the merges and the special tokens."""
     pattern: Literal["gpt2", "llama3", "qwen2"] = "gpt2"
@@ -52,12 +52,13 @@ class TokenizerConfig:
 )
 def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]:
     """Make a tokenizer node that every tool opens: tokenizer.json, its config and the chat template."""
+    from journey.data.translations import Translations
     from journey.machine import cores
     from journey.tokenizer import bpe
     from journey.tokenizer.formats import Tokenizer
     from journey.tokenizer.words import Saved
 
-    text = run.corpora["data"]
+    text = run.corpora.get("data") or Translations(run.given["data"].path)
     if spelled := text.facts["special_spellings"]:
         found = f"{text.name} spells out special tokens such as {SPECIALS[0]} {spelled:,} times"
         if config.strict:
