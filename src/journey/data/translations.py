@@ -70,11 +70,13 @@ def load(
         found, left_out = read(
             source, lambda record, where: _pair(record, where, source_field, target_field), strict, say
         )
-    different = {(one[1], one[2]): one for one in reversed(found)}
+    different: dict[tuple[str, str], Texts] = {}
+    for one in found:
+        different.setdefault(one[1:], one)
     if repeated := len(found) - len(different):
         left_out["repeated"] += repeated
         say(f"{source}: {repeated:,} pairs left out that repeat another")
-    return [Translation(*one, about=one[1]) for one in reversed(different.values())], left_out
+    return [Translation(*one, about=one[1]) for one in different.values()], left_out
 
 
 Texts = tuple[str, str, str]  # id, source, target
