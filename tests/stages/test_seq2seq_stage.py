@@ -110,14 +110,19 @@ def test_generate_translates_as_the_library_does(place, journey):
     model, tokenizer = open_seq2seq(node(place, "translator").path)
     for beams in (1, 3):
         answer = journey("generate", "translator", "bz ten", "--beams", beams, *at, "--json").json
-        ids = translate(
-            model, [tokenizer.encode("bz ten")], start=tokenizer.bos, eos=tokenizer.eos, beams=beams, max_new_tokens=100
-        )[0].ids
-        assert answer["text"] == tokenizer.decode([i for i in ids if i != tokenizer.eos]) and answer["tokens"] == len(
-            ids
-        )
-    output = journey("generate", "base", "x", "--beams", "2", "--workspace", life.workspace)
-    assert output.code == 2 and "base is a GPT, beams are for an encoder–decoder" in output.err
+        source, marks = tokenizer.encode("bz ten"), {"start": tokenizer.bos, "eos": tokenizer.eos}
+        ids = translate(model, [source], **marks, beams=beams, max_new_tokens=100)[0].ids
+        assert answer["text"] == tokenizer.decode([i for i in ids if i != tokenizer.eos])
+        assert answer["tokens"] == len(ids)
+
+
+def test_beams_are_not_for_a_gpt(place, journey, tmp_path):
+    tokenizer = open_tokenizer(node(place, "tok").path)
+    huggingface.save(GPT(GPTConfig.make("gpt2", tokenizer.n_ids, 16, 1, 32)), tmp_path)
+    tokenizer.save(tmp_path)
+    output = journey("generate", tmp_path, "x", "--beams", "2", "--workspace", place)
+    assert output.code == 2 and "is a GPT, beams are for an encoder–decoder" in output.err
+    assert journey("generate", tmp_path, "x", "--max-new-tokens", "2", "--workspace", place).code == 0
 
 
 def test_what_is_measured_is_what_it_says(place):
