@@ -13,6 +13,9 @@ from journey.errors import JourneyError
 from journey.infer.translate import translate
 from journey.measure import Bench, Drawn
 from journey.measures import load as load_measure
+from journey.model import huggingface
+from journey.model.config import GPTConfig
+from journey.model.gpt import GPT
 from journey.pair import open_seq2seq
 from journey.report.blocks import Heat
 from journey.stages.run import Run, Stopped

@@ -35,7 +35,7 @@ def page(life: Life) -> Page:
         steps=[first.step(life, entry) for entry in life.entries],
         sections=[
             *_expected(life),
-            *([_changed(life)] if measures else []),
+            *([_changed(life)] if measures and any(entry.is_model for entry in life.entries) else []),
             *before,
             Section("stages", "The stages, one by one", [], sections=stages),
             *after,

@@ -8,7 +8,7 @@ from journey.evaluate.conventions import WILSON
 from journey.fields import Count
 from journey.measure import Bench, Seen, Subject, dots, measure, table
 from journey.report.blocks import Block, Cell, Fold, Heading, Heat, Prose, Row, Table, Text
-from journey.scores import Against, Items, Score, Taken, estimate
+from journey.scores import JSON, Against, Items, Score, Taken, estimate
 
 EXAMPLES, MISSES = 2, 12  # pictures of attention, and wrong translations, that are shown
 LOOKS = Prose(
@@ -89,7 +89,7 @@ def translation(bench: Bench, config: Translation) -> Taken:
         )
         for key, (label, what) in named.items()
     ]
-    looks = scorer.looks(model, tokenizer, pairs, EXAMPLES)
+    looks: list[JSON] = [*scorer.looks(model, tokenizer, pairs, EXAMPLES)]
     return Taken({"items": items}, [exact, *others], {"looks": looks, "beams": config.beams})
 
 
@@ -149,7 +149,7 @@ def _misses(subject: Subject, taken: Taken) -> Block:
     wrong = [row for row in taken.items["items"].rows() if not row["exact"]]
     if not wrong:
         return Text(f"Every held-out pair came out exactly as {subject.name} should say it.", "caption")
-    rows = [[Cell(str(row["source"])), str(row["target"]), str(row["said"])] for row in wrong[:MISSES]]
+    rows = [[str(row[column]) for column in ("source", "target", "said")] for row in wrong[:MISSES]]
     caption = f"What {subject.name} got wrong: {len(rows)} of {len(wrong)}"
     return Fold(
         "What it got wrong", [Table(caption, ["Read", "wanted", "written"], rows, "plain")], small=f"{len(wrong)}"

@@ -73,12 +73,15 @@ def facts(told: Told) -> Facts:
 
 
 def _shape(folder: Path) -> str | None:
-    """Family, layers and width from a Hugging Face config, in either of its dialects."""
+    """Family, layers and width from a Hugging Face config, in any of its dialects."""
     if not (folder / "config.json").exists():
         return None
     config = read_json(folder / "config.json")
-    layers = config.get("num_hidden_layers", config.get("n_layer"))
-    width = config.get("hidden_size", config.get("n_embd"))
+    if "encoder_layers" in config:
+        layers, width = f"{config['encoder_layers']} + {config['decoder_layers']}", config["d_model"]
+    else:
+        layers = config.get("num_hidden_layers", config.get("n_layer"))
+        width = config.get("hidden_size", config.get("n_embd"))
     return f"{config.get('model_type', '')}, {layers} layers, width {width}"
 
 
