@@ -322,14 +322,15 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
 
     from journey import recipe, runner
     from journey.checkpoint import open_node, open_tokenizer
-    from journey.data import conversations, hubset, mixture, preferences, sources, vocabularies
+    from journey.data import conversations, hubset, mixture, preferences, sources, translations, vocabularies
     from journey.data.cutting import Cut
     from journey.data.shards import open_shards
     from journey.data.source import Notes
     from journey.files import read_json
-    from journey.model import foreign, huggingface
+    from journey.model import foreign, huggingface, marian
     from journey.model.config import GPTConfig
     from journey.model.gpt import GPT
+    from journey.model.seq2seq import Seq2Seq, Seq2SeqConfig
     from journey.retrieve.index import Index as Opened
     from journey.stages.index import Index, index
     from journey.stages.prepare import Prepare, prepare
@@ -399,6 +400,13 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
         for ending in (".jsonl", ".json", ".parquet"):
             yield f"{what}{ending}", Reader(load, folder / f"{what}{ending}")
 
+    both = [
+        *({"source": f"s{i}", "target": f"t {i}"} for i in range(9)),
+        *({"translation": {"en": f"a {i}", "de": f"b {i}"}, "id": i} for i in range(9)),
+    ]
+    write_lines(folder / "translations.jsonl", both)
+    yield "translations.jsonl", Reader(lambda path: translations.load(str(path)), folder / "translations.jsonl")
+
     merges = [("a", "b"), ("Ġ", "t"), ("Ġt", "h"), ("ab", "c")]
     tokenizer = Tokenizer.from_merges(merges)
     torch.manual_seed(0)
@@ -409,6 +417,9 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
         tokenizer.save(folder / family)
         yield f"model {family}", Reader(lambda path: (huggingface.load(path), open_tokenizer(path)), folder / family)
         yield f"import {family}", Reader(lambda path: foreign.read(path), folder / family)
+    shape = Seq2SeqConfig(tokenizer.n_ids, 16, 1, 1, 1, 16, 16, tokenizer.pad)
+    marian.save(Seq2Seq(shape), folder / "marian", start=tokenizer.bos, eos=tokenizer.eos)
+    yield "model marian", Reader(lambda path: marian.load(path), folder / "marian")
     (folder / "two").mkdir()
     state = json.loads(tokenizer.backend.to_str())["model"]
     (folder / "two" / "vocab.json").write_text(json.dumps(tokenizer.backend.get_vocab(with_added_tokens=True)))

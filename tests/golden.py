@@ -75,6 +75,12 @@ stages:
     with: {data: preferences.jsonl, batch_size: 8, evaluations: 2}
   - {name: gguf, stage: quantize, parents: [preferred]}
   - {name: index, stage: index, parents: [preferred], with: {data: docs, embedder: node}}
+  - {name: numbers, stage: translations, with: {max_pairs: 600, held_out: 16}}
+  - {name: digits, stage: tokenizer, with: {data: numbers, vocab_size: 300, pattern: qwen2}}
+  - name: translator
+    stage: seq2seq
+    parents: [digits]
+    with: {data: numbers, n_layer: 1, n_embd: 32, n_ctx: 64, steps: 20, warmup: 10, batch_size: 16, evaluations: 2}
 """
 # Beside that life, and not measured: the other families, and a checkpoint from elsewhere.
 MORE = """\

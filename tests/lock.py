@@ -26,7 +26,7 @@ from journey.lineage import PACKAGES, computing, source_version
 LOCK = Path(__file__).parents[1] / "versions.lock"
 LOSS, SCORE = 1e-6, 1e-3  # relative: what may differ on another machine, which rounds the last digits differently
 NOTHING = 1e-6  # a score, a divergence say, this small may be all rounding
-WHOLE = ("text", "tokenizer", "prepare")  # whole numbers alone: the same on every CPU
+WHOLE = ("text", "tokenizer", "prepare", "translations")  # whole numbers alone: the same on every CPU
 
 Lock = dict[str, dict[str, Any]]
 

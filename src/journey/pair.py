@@ -7,6 +7,7 @@ from journey.checkpoint import open_tokenizer
 
 if TYPE_CHECKING:
     from journey.model.gpt import GPT
+    from journey.model.seq2seq import Seq2Seq
     from journey.tokenizer.formats import Tokenizer
 
 
@@ -22,3 +23,12 @@ def open_pair(folder: Path) -> tuple["GPT", "Tokenizer"]:
     model = huggingface.load(folder).eval()
     model.n_tokens = tokenizer.n_ids
     return model, tokenizer
+
+
+def open_seq2seq(folder: Path) -> tuple["Seq2Seq", "Tokenizer"]:
+    """The encoder–decoder in a folder, ready to compute, and its tokenizer."""
+    from journey.model import marian
+
+    marian.load_config(folder)
+    tokenizer = open_tokenizer(folder)
+    return marian.load(folder).eval(), tokenizer

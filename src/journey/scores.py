@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from journey.errors import JourneyError
-from journey.evaluate import statistics
+from journey.evaluate import overlap, statistics
 from journey.evaluate.statistics import RESAMPLES, Estimate
 from journey.metrics import Metric
 from journey.report.blocks import Shown
@@ -89,7 +89,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a measure: Σnum/Σden over the items, or the mean of num, or a share of them."""
+    """One number of a measure: Σnum/Σden over the items, the mean of num, a share of them, or a formula of sums."""
 
     key: str  # the one stable name: `bits_per_byte.docs`
     label: str  # the same in words
@@ -98,6 +98,7 @@ class Score:
     items: str = "items"  # which of the measure's items
     where: str | None = None  # a column: only the items of which it holds
     share: bool = False  # num is 0 or 1 (or ½): Wilson's interval
+    formula: Literal["", "bleu", "chrf"] = ""  # instead: `overlap`'s, of the sums of the columns num.0, num.1, …
     unit: str = ""  # "%": the number is shown times 100, its changes in points
     better: Literal["lower", "higher"] | None = None
     parent: bool = False  # compared with the parent's
@@ -231,6 +232,11 @@ def estimates(taken: Taken) -> dict[str, Estimate]:
 
 
 def _estimate(score: Score, items: Items, num: str) -> Estimate:
+    if score.formula:
+        found = statistics.of_sums(
+            _parts(score, items, num), overlap.FORMULAS[score.formula], score.unit, score.convention
+        )
+        return scaled(found, score.times, score.unit)
     column = items.numbers(num)
     if score.den is not None:
         found = statistics.ratio(column, items.numbers(score.den), score.unit, score.convention)
@@ -239,6 +245,11 @@ def _estimate(score: Score, items: Items, num: str) -> Estimate:
     else:
         found = statistics.mean(column, score.unit, score.convention)
     return scaled(found, score.times, score.unit)
+
+
+def _parts(score: Score, items: Items, num: str) -> list[np.ndarray]:
+    """The columns whose sums a formula is of, (n,) each."""
+    return [items.numbers(f"{num}.{i}") for i in range(overlap.SIZES[score.formula])]
 
 
 def scaled(e: Estimate, times: float, unit: str) -> Estimate:
@@ -270,7 +281,7 @@ def _change(before: Taken, after: Taken, old: Score, score: Score, parent: str, 
     if len(ours) < 2:
         return None
     here, there = _estimate(score, ours, score.num), _estimate(score, theirs, score.num)
-    size = _difference(score, ours, ours.numbers(score.num), theirs.numbers(score.num))
+    size = _difference(score, ours, score.num, theirs, score.num)
     question = score.question.replace("{parent}", parent)
     return _effect(score.key, score, node, question, size, f"in {parent}", here, there)
 
@@ -290,7 +301,7 @@ def comparisons(taken: Taken, node: str) -> list[Effect]:
                 size = replace(here, unit=score.change_unit, **less)
             else:
                 there = _estimate(score, items, other.num)
-                size = _difference(score, items, items.numbers(score.num), items.numbers(other.num))
+                size = _difference(score, items, score.num, items, other.num)
             key = f"{score.key}{VERSUS}{other.name}"
             found.append(_effect(key, score, node, other.question, size, other.said, here, there))
         if score.stated is not None:
@@ -298,12 +309,17 @@ def comparisons(taken: Taken, node: str) -> list[Effect]:
     return found
 
 
-def _difference(score: Score, items: Items, ours: np.ndarray, theirs: np.ndarray) -> Estimate:
-    """Of ours from theirs, (n,) each, drawn together: in percent of theirs, or in the score's unit."""
-    if score.change == "percent":
-        found = statistics.change(ours, theirs)
+def _difference(score: Score, ours: Items, num: str, theirs: Items, other: str) -> Estimate:
+    """Of a column of ours from one of theirs, the same items, drawn together: in percent of theirs, or in the score's
+    unit."""
+    if score.formula:
+        both = _parts(score, ours, num), _parts(score, theirs, other)
+        found = statistics.difference_of_sums(*both, overlap.FORMULAS[score.formula])
+    elif score.change == "percent":
+        found = statistics.change(ours.numbers(num), theirs.numbers(other))
     else:
-        found = statistics.difference(ours, theirs, None if score.den is None else items.numbers(score.den))
+        den = None if score.den is None else ours.numbers(score.den)
+        found = statistics.difference(ours.numbers(num), theirs.numbers(other), den)
     paired = f"paired bootstrap over {score.item}, {RESAMPLES:,} resamples"
     said = "; ".join(filter(None, [score.compared or score.convention, paired]))
     times = 100.0 if score.change == "percent" else score.times

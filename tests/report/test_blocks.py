@@ -22,6 +22,7 @@ from journey.report.blocks import (
     Facts,
     Fold,
     Heading,
+    Heat,
     Lanes,
     Line,
     Mark,
@@ -124,6 +125,7 @@ def every(t: str) -> list[Block]:
         ),
         Curves(t, t, t, [Line(t, [Place(t, 2.0), Place("b", 3.0)])], values=[t, "b"]),
         Lanes(t, t, [Box(t, 5.0, {t: 2.0}, 4, t), Box(t, 2.0, {}, 1, t)], [t], [(4, t)], t, t),
+        Heat(t, t, t, [t, "b"], [t], [[0.2, 0.8]], t, t),
         Shares([(t, 9.0), (t, 1.0)]),
         Pieces([t, t], [t, t], [t, t], t),
         Samples([Sample(t, t, 1, t), Sample(t, "", None, "", [t])], t, t),
@@ -461,3 +463,20 @@ def test_in_a_browser_a_whole_page_is_silent_and_fits(tmp_path: Path, screen: di
             assert browser.value(beyond) == [], text
     finally:
         browser.close()
+
+
+def test_a_field_of_squares_is_as_strong_as_its_numbers() -> None:
+    values = [[0.0, 0.25, 1.0], [float("nan"), 7.0, -1.0]]
+    html = one(Heat("t", "read", "written", ["four", "hundred", "and"], ["4", "1"], values))
+    assert re.findall(r'fill-opacity="([\d.]+)"', html) == ["0.000", "0.250", "1.000", "0.000", "1.000", "0.000"]
+    assert "<title>4 ← and: 1.00</title>" in html and html.count('class="square"') == 6
+    ends = [float(x) + float(w) for x, w in re.findall(r'class="square"[^>]* x="([\d.]+)"[^>]* width="([\d.]+)"', html)]
+    assert max(ends) <= 440
+
+
+def test_a_large_field_stays_within_the_picture_and_an_empty_one_is_none() -> None:
+    words = [f"token{i}" for i in range(60)]
+    html = one(Heat("t", "read", "written", words, words, [[0.5] * 60] * 60))
+    ends = [float(x) + float(w) for x, w in re.findall(r'class="square"[^>]* x="([\d.]+)"[^>]* width="([\d.]+)"', html)]
+    assert max(ends) <= 440 and len(ends) == 3600
+    assert "<figure>" not in one(Heat("t", "read", "written", [], [], []))

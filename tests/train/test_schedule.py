@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import get_scheduler
 
-from journey.train.schedule import share_of_peak, warmup_steps
+from journey.train.schedule import noam, share_of_peak, warmup_steps
 
 STEPS = st.integers(1, 3000)
 SHARES = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda s: (s[0] / 2, s[1] / 2))
@@ -89,3 +89,19 @@ def test_a_warm_up_is_a_share_below_one_and_a_number_of_steps_above(steps, warmu
 def test_what_comes_before_the_decay_does_not_depend_on_the_end():
     """With 20 steps each: a run can be lengthened from a saved state of its level part."""
     assert shares(100, "wsd", 20, 0.2)[:80] == shares(200, "wsd", 20, 0.1)[:80]
+
+
+@given(st.integers(1, 500), st.integers(1, 2048), st.integers(0, 5000))
+def test_noam_rises_to_its_peak_and_falls_by_the_square_root(warmup, n_embd, step):
+    """The paper's formula, and what it says of it: the peak at the end of the warm-up, a half of it at four times."""
+    lr = noam(step, warmup, n_embd)
+    assert lr == pytest.approx(n_embd**-0.5 * min((step + 1) ** -0.5, (step + 1) / warmup**1.5))
+    peak = noam(warmup - 1, warmup, n_embd)
+    assert lr <= peak * (1 + 1e-12) and peak == pytest.approx((n_embd * warmup) ** -0.5)
+    assert noam(4 * warmup - 1, warmup, n_embd) == pytest.approx(peak / 2)
+
+
+def test_noam_has_the_papers_numbers():
+    """512 wide, 4,000 steps of warm-up: 7.0e-4, as The Annotated Transformer draws it."""
+    assert noam(3999, 4000, 512) == pytest.approx(6.987e-4, rel=1e-3)
+    assert noam(0, 4000, 512) == pytest.approx(1.747e-7, rel=1e-3)

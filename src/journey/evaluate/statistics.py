@@ -65,6 +65,23 @@ def change(after: Numbers, before: Numbers, unit: str = "", convention: str = ""
     return _bootstrap([after, before], lambda s: s[0] / s[1] - 1, unit, convention)
 
 
+Formula = Callable[[np.ndarray], np.ndarray]  # of the columns' sums (k, R), (R,)
+
+
+def of_sums(columns: Sequence[Numbers], formula: Formula, unit: str = "", convention: str = "") -> Estimate:
+    """What is a function of sums over the items and no mean, as BLEU is of n-gram counts."""
+    return _bootstrap(columns, formula, unit, convention)
+
+
+def difference_of_sums(
+    after: Sequence[Numbers], before: Sequence[Numbers], formula: Formula, unit: str = "", convention: str = ""
+) -> Estimate:
+    """formula(after) - formula(before) on the same items. Below zero: it fell."""
+    return _bootstrap(
+        [*after, *before], lambda s: formula(s[: len(after)]) - formula(s[len(after) :]), unit, convention
+    )
+
+
 def proportion(hits: Sequence[bool] | np.ndarray, unit: str = "", convention: str = "") -> Estimate:
     """The share of items that hold, with Wilson's interval (1927): no resample of 150 hits in 150 holds a miss, so the
     bootstrap would call such a share certain, and Wilson says 97.5 % to 100 %."""

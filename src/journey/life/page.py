@@ -23,7 +23,7 @@ def page(life: Life) -> Page:
     after += [
         _chapter(life, name) for name, m in measures.items() if not m.first and m.of not in ("model", "tokenizer")
     ]
-    if not any(measure.of == "model" for measure in measures.values()):
+    if not after:
         after = [Section("measurements", "Measurements", [Text("No model has been measured yet.", "nothing")])]
     explained = {entry.kind: entry.name for entry in reversed(life.entries)}  # the first of a kind
     stages = [_stage(life, entry, explained[entry.kind] == entry.name) for entry in life.entries]
@@ -35,7 +35,7 @@ def page(life: Life) -> Page:
         steps=[first.step(life, entry) for entry in life.entries],
         sections=[
             *_expected(life),
-            *([_changed(life)] if measures else []),
+            *([_changed(life)] if measures and any(entry.is_model for entry in life.entries) else []),
             *before,
             Section("stages", "The stages, one by one", [], sections=stages),
             *after,

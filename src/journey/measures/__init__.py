@@ -17,6 +17,7 @@ MEASURES = {  # in the order in which they are taken and shown -> what each one 
     "preferences": "held-out preferences told apart, and how far that moved it",
     "quantized": "GGUF files in llama.cpp against the weights they were made of",
     "retrieval": "what an index finds, and what finding it does to the answer",
+    "translation": "held-out pairs translated: exact, BLEU, chrF, and where the decoder looks",
     "costs": "parameters, and what a byte of text costs",
     "timeline": "one answer, from the search to the last token",
 }

@@ -23,6 +23,21 @@ class Cache(Protocol):
         """Put in what a layer keeps of the new tokens, by `Family.cached`, each (B, T, ...); all so far (B, S, ...)."""
 
 
+class Heads(Protocol):
+    """What attention asks of a model's shape: a GPT's, or that of an encoder and decoder."""
+
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def n_head(self) -> int: ...
+    @property
+    def n_kv_head(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def norm_eps(self) -> float: ...
+
+
 def rope_table(n: int, head_dim: int, theta: float) -> Tensor:
     """Cosine and signed sine of the first n positions' angles (RoFormer, in Hugging Face's order): (2, n, head_dim).
 
@@ -52,13 +67,14 @@ class RMSNorm(nn.RMSNorm):
 
 
 class Attention(nn.Module):
-    """Causal self-attention; heads may share keys and values, and each head's queries and keys may be normed.
+    """Causal self-attention; heads may share keys and values, and each head's queries and keys may be normed. A decoder
+    looks at another sequence through it by `read` and `across`.
 
     The three projections stay three matrices: Muon and the weight diff want them apart, and one fused product (so too
     for the MLP's gate and up) made the pocket model's step no faster.
     """
 
-    def __init__(self, config: GPTConfig, layer: int, bias: bool = False, qk_norm: bool = False) -> None:
+    def __init__(self, config: Heads, layer: int, bias: bool = False, qk_norm: bool = False) -> None:
         super().__init__()
         self.config, self.layer, self.qk_norm = config, layer, qk_norm
         n_query, n_key = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
@@ -79,8 +95,7 @@ class Attention(nn.Module):
         self, x: Tensor, rope: Tensor | None, mask: Tensor | BlockMask | None, cache: Cache | None, trace: Trace | None
     ) -> Tensor:
         """(B, T, C) -> (B, T, C); mask (B, 1, T, S) says which keys a query sees, None is plain causal."""
-        B, T, _ = x.shape
-        heads = (B, T, -1, self.config.head_dim)
+        heads = (*x.shape[:2], -1, self.config.head_dim)
         q, k, v = self.q(x).view(heads), self.k(x).view(heads), self.v(x).view(heads)  # (B, T, H, head_dim)
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -88,12 +103,30 @@ class Attention(nn.Module):
             q, k = rotate(q, rope), rotate(k, rope)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (B, S, H, head_dim): those before, and these
+        return self._attend(q, k, v, mask, trace, "pattern")
+
+    def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of another sequence (B, S, C), each (B, S, H, head_dim): once, for all queries to come."""
+        heads = (*memory.shape[:2], -1, self.config.head_dim)
+        return self.k(memory).view(heads), self.v(memory).view(heads)
+
+    def across(self, x: Tensor, read: tuple[Tensor, Tensor], mask: Tensor, trace: Trace | None) -> Tensor:
+        """Cross-attention (Bahdanau et al. 2015): queries of x (B, T, C), keys and values as `read` gave them; the mask
+        (B, 1, 1 or T, S) says which are seen. In the trace as ("cross", layer)."""
+        q = self.q(x).view(*x.shape[:2], -1, self.config.head_dim)  # (B, T, H, head_dim)
+        return self._attend(q, *read, mask, trace, "cross")
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask | None, trace: Trace | None, name: str
+    ) -> Tensor:
+        """Each (B, T or S, H, head_dim) -> (B, T, C)."""
+        B, T = q.shape[:2]
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H, T or S, head_dim)
         gqa = self.config.n_kv_head < self.config.n_head
         if isinstance(mask, BlockMask):  # of one type, which autocast does not see to here: rope has made q and k fp32
             y = flex_attention(q.to(v.dtype), k.to(v.dtype), v, block_mask=mask, enable_gqa=gqa)
         elif trace is not None:
-            y, trace["pattern", self.layer] = explicit_attention(q, k, v, mask)
+            y, trace[name, self.layer] = explicit_attention(q, k, v, mask)
         else:
             y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=gqa)
         return self.o(y.transpose(1, 2).reshape(B, T, -1))

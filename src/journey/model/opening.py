@@ -14,3 +14,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").exists():
         raise JourneyError(f"{folder} is no checkpoint: it has no config.json")
     return read_object(folder / "config.json", _LONGEST_CONFIG)
+
+
+def is_seq2seq(saved: dict[str, Any]) -> bool:
+    """Whether a config.json is of an encoder–decoder as the stage seq2seq saves it."""
+    return saved.get("model_type") == "marian"

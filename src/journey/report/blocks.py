@@ -189,6 +189,20 @@ class Lanes:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """A field of squares, the stronger coloured the nearer their value is to 1."""
+
+    title: str
+    across: str  # what the columns are
+    down: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    values: Sequence[Sequence[float]]  # a row each
+    caption: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Shares:
     """A bar of parts, each with its share of the whole."""
 
@@ -279,6 +293,7 @@ Block = (
     | Dots
     | Curves
     | Lanes
+    | Heat
     | Shares
     | Pieces
     | Samples

@@ -18,6 +18,7 @@ from journey.report.blocks import (
     Curves,
     Dots,
     Fold,
+    Heat,
     Lanes,
     Page,
     Prose,
@@ -31,6 +32,7 @@ from journey.report.curves import STYLE, curves
 from journey.report.dots import dots, lanes, picture
 from journey.report.drawing import escape
 from journey.report.format import MISSING, numbers
+from journey.report.heat import heat
 
 LONGEST = 1200  # characters of a sample that are shown
 VERDICTS = {  # word -> (style, sign): never told by colour alone
@@ -141,8 +143,16 @@ def _percents(block: Shares) -> str:
     return ", ".join(f"{_words(name)} {100 * share / whole:.1f} %" for name, share in block.parts)
 
 
-def _drawn(block: Dots | Curves | Lanes) -> Markup:
-    drawing = dots(block) if isinstance(block, Dots) else curves(block) if isinstance(block, Curves) else lanes(block)
+def _drawn(block: Dots | Curves | Lanes | Heat) -> Markup:
+    match block:
+        case Dots():
+            drawing = dots(block)
+        case Curves():
+            drawing = curves(block)
+        case Lanes():
+            drawing = lanes(block)
+        case Heat():
+            drawing = heat(block)
     return drawing.svg() if drawing else Markup("")
 
 
@@ -171,7 +181,7 @@ def _notes(page: Page) -> Iterator[str]:
                 yield from of_blocks(block.blocks)
             elif isinstance(block, Changes):
                 yield from (row.estimate.convention for row in block.rows if row.estimate.convention)
-            elif isinstance(block, Dots | Curves | Lanes) and block.note:
+            elif isinstance(block, Dots | Curves | Lanes | Heat) and block.note:
                 yield block.note
 
     def of_sections(sections: Sequence[Section]) -> Iterator[str]:

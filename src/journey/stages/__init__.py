@@ -22,6 +22,8 @@ STAGES = {
     "dpo": "teach a model to prefer, by TRL",
     "quantize": "write GGUF files for llama.cpp",
     "index": "make a text searchable, to answer from it",
+    "translations": "make or read pairs of texts that mean the same",
+    "seq2seq": "train an encoder and decoder to translate",
     "import": "bring a checkpoint from elsewhere",
 }
 

@@ -120,14 +120,15 @@ def inputs_of(config: Any, given: dict[str, str]) -> dict[str, str]:
             inputs[field] = digest([[str(share), ids[text]] for text, share in shares.items()])
     for field, input, value in named(config):
         if field not in given and input.reads(value):
-            inputs[field] = fingerprint(value) if input.files == "text" else _file_hash(value)
+            inputs[field] = fingerprint(value) if input.files == "text" else file_hash(value, "conversations")
     return inputs
 
 
-def _file_hash(path: str) -> str:
+def file_hash(path: str, what: str) -> str:
+    """The hash of a file, perhaps of the Hub; `what` it is a file of, for the JourneyError where there is none."""
     from journey.data.hub import local
 
     file = local(path)
     if not file.is_file():
-        raise JourneyError(f"{path} does not exist: give the path of a file of conversations")
+        raise JourneyError(f"{path} does not exist: give the path of a file of {what}")
     return sha256_file(file)

@@ -244,7 +244,7 @@ class Stage:
             **surroundings(),
         }
         if (run.folder / "config.json").exists():
-            write_text(run.folder / "README.md", _card(lineage, parent))
+            write_text(run.folder / "README.md", _card(lineage, parent, self.makes))
         return run._finish(lineage)
 
 
@@ -323,9 +323,10 @@ def _tokenizer_hash(folder: Path) -> str | None:
     return Tokenizer.load(folder).hash
 
 
-def _card(lineage: dict[str, Any], parent: Node | None) -> str:
-    """The model card: its metadata names the base model as the Hub's format wants it."""
-    head = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+def _card(lineage: dict[str, Any], parent: Node | None, kind: str) -> str:
+    """The model card: its metadata names task and base model as the Hub's format wants it."""
+    task = "translation" if kind == "seq2seq" else "text-generation"
+    head = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
     if parent is not None and parent.is_model:
         head += [f"base_model: {parent.name}", "base_model_relation: finetune"]
     head += ["tags:", "- journey", f"- {lineage['stage']}", "---", ""]

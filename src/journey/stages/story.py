@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from journey.checkpoint import Node
 from journey.files import read_json
-from journey.report.blocks import Block, Curves, Facts, Fold, Line, Mark, Row, Shown
+from journey.report.blocks import Block, Curves, Facts, Fold, Line, Mark, Row, Sample, Samples, Shown
 from journey.report.format import big, duration, join
 from journey.scores import Taken, estimates
 from journey.train.log import LOG
@@ -57,6 +57,7 @@ class Moment(TypedDict, total=False):
     grad_norm: float
     dev_loss: float
     dev_accuracy: float
+    dev_exact_match: float
     dev_bits_per_byte: float
     dev_bits_per_byte_replay: float
 
@@ -81,36 +82,50 @@ def facts(told: Told) -> Facts:
 
 
 def _shape(folder: Path) -> str | None:
-    """Family, layers and width from a Hugging Face config, in either of its dialects."""
+    """Family, layers and width from a Hugging Face config, in any of its dialects."""
     if not (folder / "config.json").exists():
         return None
     config = read_json(folder / "config.json")
-    layers = config.get("num_hidden_layers", config.get("n_layer"))
-    width = config.get("hidden_size", config.get("n_embd"))
+    if "encoder_layers" in config:
+        layers, width = f"{config['encoder_layers']} + {config['decoder_layers']}", config["d_model"]
+    else:
+        layers = config.get("num_hidden_layers", config.get("n_layer"))
+        width = config.get("hidden_size", config.get("n_embd"))
     return f"{config.get('model_type', '')}, {layers} layers, width {width}"
+
+
+def history(node: Node) -> list[Moment]:
+    """What a training wrote down, a line a step; nothing for another node."""
+    path = node.path / "history.json"
+    found: list[Moment] = read_json(path) if path.exists() else []
+    return found
 
 
 def curves(told: Told, unit: str = "nats/token") -> list[Block]:
     """Training loss in `unit`, what was scored on the dev split along the way, with the n-grams as marks, and, for who
     opens it, how the training itself went."""
-    path = told.node.path / "history.json"
-    history: list[Moment] = read_json(path) if path.exists() else []
+    lines = history(told.node)
     found: list[Block] = []
+    target = told.node.lineage.get("config", {}).get("target")
     for key, name, y, caption in (
         ("loss", "training loss", unit, "Loss on the training text, means of neighbouring steps."),
         ("dev_loss", "dev loss", unit, "Loss on the held-out dev split through training."),
         ("dev_accuracy", "dev accuracy", "share of pairs", "Pairs of the dev split told apart through training."),
-    ):
-        if len(points := _points(history, key)) > 1:
-            title = f"{name.capitalize()} of {told.node.name}"
-            found.append(Curves(title, "tokens", y, [Line(name, points, told.colour)], caption=caption))
+        ("dev_perplexity", "dev perplexity", "", "Perplexity on the dev split through training: per token, so that it "
+         "compares under one vocabulary alone."),
+        *((key, key.removeprefix("dev_"), "", "Taken on the dev split through training.") for key in _taken(lines)),
+    ):  # fmt: skip
+        if len(points := _points(lines, key)) > 1:
+            title = f"{name[0].upper()}{name[1:]} of {told.node.name}"
+            marks = [Mark(target, "to be reached")] if key == "dev_loss" and target else []
+            found.append(Curves(title, "tokens", y, [Line(name, points, told.colour)], marks, caption))
     replayed = told.node.lineage.get("data", {}).get("replay_data", {}).get("name", "replayed text")
     whole = "dev_bits_per_byte"
-    parts = {key: key.removeprefix(f"{whole}_") for line in history for key in line if key.startswith(f"{whole}_")}
+    parts = {key: key.removeprefix(f"{whole}_") for line in lines for key in line if key.startswith(f"{whole}_")}
     held = [
         Line(name, points, told.colour, key != whole)
         for key, name in ({whole: told.text} | parts | {f"{whole}_replay": replayed}).items()
-        if len(points := _points(history, key)) > 1
+        if len(points := _points(lines, key)) > 1
     ]
     if held:
         marks = _ngrams(told)
@@ -118,7 +133,23 @@ def curves(told: Told, unit: str = "nats/token") -> list[Block]:
         caption = f"Bits per byte on the dev split through training.{beside}"
         title = f"Dev bits per byte of {told.node.name}"
         found.append(Curves(title, "tokens", "bits/byte", held, marks, caption))
-    return [Row(found), *_by_the_way(told, history)] if found else []
+    return [Row(found), *_written(told, lines), *_by_the_way(told, lines)] if found else []
+
+
+def _taken(lines: Sequence[Moment]) -> list[str]:
+    """The numbers of measures that were taken through training: `dev_` and a score's key, which has a dot."""
+    return list(dict.fromkeys(key for line in lines for key in line if key.startswith("dev_") and "." in key))
+
+
+def _written(told: Told, lines: Sequence[Any]) -> list[Block]:
+    """What the model wrote after one prompt as it learned, where samples were taken: some of the times, spread."""
+    sampled = [line for line in lines if line.get("samples")]
+    if not sampled:
+        return []
+    chosen = [sampled[round(i * (len(sampled) - 1) / 5)] for i in range(6)] if len(sampled) > 6 else sampled
+    said = [Sample(f"after {big(line['tokens'])} tokens", line["samples"][0]["text"], told.colour) for line in chosen]
+    prompt = sampled[0]["samples"][0]["prompt"].rstrip()
+    return [Fold("What it wrote as it learned", [Samples(said, prompt, "To be continued")])]
 
 
 def _by_the_way(told: Told, history: Sequence[Moment]) -> list[Block]:

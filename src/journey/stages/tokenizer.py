@@ -18,6 +18,8 @@ from journey.stages.story import Story, Told
 from journey.tokenizer.codec import check_size
 
 if TYPE_CHECKING:
+    from journey.data.corpus import Corpus
+    from journey.data.translations import Translations
     from journey.tokenizer.formats import Tokenizer
 
 EXAMPLE = "numpy.linalg.norm(x, ord=None): Return the matrix or vector norm of x."
@@ -27,7 +29,7 @@ EXAMPLE = "numpy.linalg.norm(x, ord=None): Return the matrix or vector norm of x
 class TokenizerConfig:
     """Settings of the tokenizer stage."""
 
-    data: str = names("installed-docs", Input(("text",)), "the text to learn from")
+    data: str = names("installed-docs", Input(("text", "translations")), "the text to learn from")
     vocab_size: Count = 4096
     """Entries in all: 256 bytes, the merges and the special tokens."""
     pattern: Literal["gpt2", "llama3", "qwen2"] = "gpt2"
@@ -72,7 +74,7 @@ class TokenizerConfig:
 )
 def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]:
     """Make a tokenizer node that every tool opens: tokenizer.json, its config and the chat template."""
-    text, learned = run.corpora["data"], {}
+    text, learned = _text(run), {}
     if config.vocabulary:
         found, where = config.taken()
         made = found.with_chat_tokens()
@@ -94,6 +96,13 @@ def tokenizer(parent: None, config: TokenizerConfig, run: Run) -> dict[str, Any]
     }
 
 
+def _text(run: Run) -> "Corpus | Translations":
+    """What to learn from."""
+    from journey.data.translations import Translations
+
+    return run.corpora.get("data") or Translations(run.given["data"].path)
+
+
 def _learned(config: TokenizerConfig, run: Run) -> "tuple[Tokenizer, int]":
     """By our own byte-pair encoding, from the training split, and of how many distinct words; what was counted before a
     kill is found again."""
@@ -102,7 +111,7 @@ def _learned(config: TokenizerConfig, run: Run) -> "tuple[Tokenizer, int]":
     from journey.tokenizer.formats import Tokenizer
     from journey.tokenizer.words import Saved
 
-    text = run.corpora["data"]
+    text = _text(run)
     if spelled := text.facts["special_spellings"]:
         found = f"{text.name} spells out special tokens such as {SPECIALS[0]} {spelled:,} times"
         if config.strict:

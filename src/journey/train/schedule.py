@@ -40,3 +40,12 @@ def warmup_steps(warmup: float, steps: int) -> int:
 
 def _above(floor: float, share: float) -> float:
     return floor + (1 - floor) * share
+
+
+def noam(step: int, warmup: int, n_embd: int) -> float:
+    """The learning rate of the Transformer at a step (0-based): linear up to step `warmup`, then by the inverse square
+    root of the step, all of it by that of the model's width (Vaswani et al. 2017, arXiv:1706.03762, section 5.3).
+
+    It is a rate itself and not a share of one: `warmup` and width decide the peak, 1 / sqrt(n_embd warmup).
+    """
+    return n_embd**-0.5 * min((step + 1) ** -0.5, (step + 1) * warmup**-1.5)

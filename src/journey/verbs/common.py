@@ -11,6 +11,7 @@ import tyro
 from journey import runner
 from journey.checkpoint import Node
 from journey.errors import JourneyError
+from journey.model.opening import is_seq2seq, read_config
 from journey.pair import open_pair
 from journey.train.trackers import TrackerName
 
@@ -75,8 +76,23 @@ def home(workspace: Path | None, must: bool = True) -> Path:
 
 
 def open_model(name: str, workspace: Path | None) -> tuple[Node, Any, Any]:
-    """A node with its model and tokenizer loaded. Errors: JourneyError when it holds no weights."""
+    """A node with its model and tokenizer loaded. Errors: JourneyError when it holds no weights, or no GPT's."""
+    node = find_model(name, workspace)
+    if translates(node):
+        raise JourneyError(
+            f'{node.path} is an encoder–decoder, this wants a GPT: `journey generate {name} "TEXT"` translates with it'
+        )
+    return node, *open_pair(node.path)
+
+
+def find_model(name: str, workspace: Path | None) -> Node:
+    """A node that holds weights, whatever model they are of. Errors: JourneyError when it holds none."""
     node = runner.find_node(name, home(workspace, must=False))
     if not node.is_model:
         raise JourneyError(f"{node.path} holds no weights: it is a {node.stage} node")
-    return node, *open_pair(node.path)
+    return node
+
+
+def translates(node: Node) -> bool:
+    """Whether a model is an encoder–decoder, as the stage seq2seq makes them."""
+    return (node.path / "config.json").exists() and is_seq2seq(read_config(node.path))

@@ -1,4 +1,4 @@
-"""What a node says: continue a text, chat, answer from an index."""
+"""What a node says: continue or translate a text, chat, answer from an index."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -7,9 +7,11 @@ import tyro
 from tyro.conf import Positional
 
 from journey import runner
+from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.fields import Amount, Count, NonNegative, Seed, Within
-from journey.verbs.common import Result, Workspace, home, open_model
+from journey.pair import open_seq2seq
+from journey.verbs.common import Result, Workspace, find_model, home, open_model, translates
 
 TopP = Annotated[float, Within(above=0, most=1)]
 
@@ -22,17 +24,25 @@ def generate(
     temperature: Annotated[NonNegative, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.8,
     top_k: Annotated[Amount, tyro.conf.arg(help="only among the k likeliest (0: all)")] = 0,
     top_p: Annotated[TopP, tyro.conf.arg(help="only among the likeliest that make up this share")] = 1.0,
+    beams: Annotated[Count, tyro.conf.arg(help="of an encoder–decoder: search with so many (1: greedily)")] = 1,
     seed: Seed = 0,
     workspace: Workspace = None,
 ) -> Result:
-    """Continue a text with a node, token by token.
+    """Continue a text with a node, token by token; an encoder–decoder translates it, and draws nothing at random.
 
     journey generate base "numpy.mean(a, axis=None)"
     journey generate base "import " --temperature 0
+    journey generate translator "four hundred and twelve" --beams 4
     """
     from journey.infer.engine import stream
     from journey.infer.sampling import Sampling
 
+    if translates(model_node := find_model(node, workspace)):
+        if temperature not in (0, 0.8) or top_k or top_p != 1:
+            raise JourneyError("an encoder–decoder draws nothing at random: leave temperature, top_k and top_p out")
+        return _translate(model_node, prompt, max_new_tokens, beams)
+    if beams > 1:
+        raise JourneyError(f"{node} is a GPT, beams are for an encoder–decoder: leave --beams out")
     found, model, tokenizer = open_model(node, workspace)
     ids = [tokenizer.bos, *tokenizer.encode(prompt)]
     room = model.config.n_ctx - len(ids)
@@ -46,6 +56,19 @@ def generate(
     written = stream(model, ids, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling)
     text, n = _print_as_written(written, tokenizer)
     return Result(found.id, more={"prompt": prompt, "text": text, "tokens": n})
+
+
+def _translate(node: Node, text: str, max_new_tokens: int, beams: int) -> Result:
+    """Print a text in the other language."""
+    from journey.conversation import VISIBLE
+    from journey.infer.translate import translate
+
+    model, tokenizer = open_seq2seq(node.path)
+    source, limit = tokenizer.encode(text), max_new_tokens
+    found = translate(model, [source], start=tokenizer.bos, eos=tokenizer.eos, beams=beams, max_new_tokens=limit)[0]
+    said = tokenizer.decode([i for i in found.ids if i != tokenizer.eos])
+    print(said.translate(VISIBLE))
+    return Result(node.id, more={"prompt": text, "text": said, "tokens": len(found.ids)})
 
 
 def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None) -> tuple[str, int]:
