@@ -1,5 +1,7 @@
 """The loop of the encoder–decoder: a step against torch's own, and a resumed run against the uninterrupted one."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
@@ -36,6 +38,7 @@ def run(made, state, lesson=LESSON, stop_at=None, data=None):
         evaluate=lambda m: {"dev_loss": loss_of(m, pairs()[:4], BOS, EOS)},
         progress=lambda *a, **k: shown.append(a),
         stopping=lambda: stop_at is not None and len(shown) == stop_at,
+        log=Mock(),
     )
     return history
 

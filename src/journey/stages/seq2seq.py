@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
     from journey.train.seq2seq import Encoded
 
+FORMULA = "6 per matrix parameter and token that it multiplies, attention in full, of pairs of mean length"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seq2SeqTraining:
@@ -84,6 +86,7 @@ def seq2seq(parent: Node, config: Seq2SeqTraining, run: Run) -> dict[str, Any]:
     from journey.infer.translate import translate
     from journey.model import marian
     from journey.model.seq2seq import Seq2Seq, Seq2SeqConfig
+    from journey.train.log import Log
     from journey.train.seq2seq import Lesson, loss_of, train
 
     tokenizer = open_tokenizer(parent.path)
@@ -114,6 +117,12 @@ def seq2seq(parent: Node, config: Seq2SeqTraining, run: Run) -> dict[str, Any]:
         loss = loss_of(model, [encoded for _, encoded in dev], start, eos)
         return {"dev_loss": loss, "dev_exact_match": sum(right) / len(right)}
 
+    n, per_pair = (
+        config.steps * config.batch_size,
+        [sum(len(pair[side]) for pair in pairs) / len(pairs) for side in (0, 1)],
+    )
+    flops, tokens = n * shape.flops(per_pair[0], per_pair[1] + 1), round(n * (sum(per_pair) + 1))
+    log = Log(run, config, model, steps=config.steps, tokens=tokens, flops_per_token=flops / tokens, formula=FORMULA)
     history = train(
         model,
         pairs,
@@ -133,20 +142,22 @@ def seq2seq(parent: Node, config: Seq2SeqTraining, run: Run) -> dict[str, Any]:
         evaluate=evaluate,
         progress=run.progress,
         stopping=lambda: run.stopping,
+        log=log,
     )
     if history is None:
+        log.close()
         raise Stopped
+    log.finish(run.folder)
     marian.save(model, run.folder, start=start, eos=eos)
     tokenizer.save(run.folder)
     write_json(run.folder / "history.json", history)
     for split in ("dev", "test"):  # what is measured on, beside the model: it is whole without its data
         save([pair for pair, _ in parts[split]], run.folder / f"translations-{split}.jsonl")
-    n, last = config.steps * config.batch_size, history[-1]
-    lengths = [sum(len(pair[side]) for pair in pairs) / len(pairs) for side in (0, 1)]
+    last = history[-1]
     about = f"first {len(dev)} pairs of the dev split"
     return {
         "tokens": last["tokens"],
-        "flops": n * shape.flops(lengths[0], lengths[1] + 1),
+        "flops": flops,
         "metrics": {
             "parameters": metric(model.n_params),
             "pairs": metric(len(pairs)),

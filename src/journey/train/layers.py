@@ -48,9 +48,10 @@ class Update:
 
 
 def layer_of(name: str) -> str:
-    """The layer of a parameter by its name, ours or transformers': `embedding`, `block 3`, or `head` for all after."""
-    if found := re.search(r"\.(\d+)\.", name):
-        return f"block {found[1]}"
+    """The layer of a parameter by its name, ours or transformers': `embedding`, `block 3`, `decoder 3`, or `head` for
+    all after."""
+    if found := re.search(r"(\w+)\.(\d+)\.", name):
+        return f"{found[1] if found[1] in ('encoder', 'decoder') else 'block'} {found[2]}"
     return "embedding" if re.search(r"embed|positions|wte|wpe", name) else "head"
 
 

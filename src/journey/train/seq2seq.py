@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from journey.errors import JourneyError
 from journey.files import read_json
 from journey.model.seq2seq import Seq2Seq, padded
+from journey.train.log import Log, rates
 from journey.train.optimizers import Optimizers
 from journey.train.saver import Saver
 from journey.train.schedule import noam
@@ -70,9 +71,10 @@ def train(
     evaluate: Callable[[Seq2Seq], dict[str, float]],
     progress: Callable[..., None],
     stopping: Callable[[], bool],
+    log: Log,
 ) -> list[dict[str, Any]] | None:
     """Train in place; returns the history, a line a step (smoothed loss in nats per target token; tokens of both sides
-    so far), or None when asked to stop. `state` and `evaluate` are as in `loop.train`.
+    so far), or None when asked to stop. `state`, `evaluate` and `log` are as in `loop.train`.
     """
     device = model.embed.weight.device
     # Beta2 and epsilon are the paper's, and nothing is decayed.
@@ -80,7 +82,9 @@ def train(
     optimizers = Optimizers([adam], [[1.0]])
     saver, order = Saver(state), Order(len(pairs), lesson.seed)
     history = _resume(model, optimizers, saver.last())
+    log.resume(history)
     for step in range(len(history), lesson.steps):
+        log.begin(step + 1)
         model.train()
         rate = lesson.factor * noam(step, lesson.warmup, model.config.n_embd)
         optimizers.set_lr(rate)
@@ -93,12 +97,15 @@ def train(
         if not math.isfinite(loss.item()):
             raise JourneyError(f"the loss is not a number at step {step + 1}: choose a smaller factor or more warmup")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), lesson.clip or math.inf)
+        log.before(model)
         optimizers.step()
+        log.after()
         tokens = (history[-1]["tokens"] if history else 0) + sum(len(s) + len(t) + 1 for s, t in batch)
         line = {"step": step + 1, "tokens": tokens, "loss": loss.item(), "lr": rate, "grad_norm": float(norm)}
         if (step + 1) % lesson.eval_every == 0 or step + 1 == lesson.steps:
             line |= evaluate(model.eval())
         history.append(line)
+        log.write(line, rates([adam]))
         stop = stopping()
         if stop or saver.due:
             with saver.saving(len(history)) as folder:
