@@ -86,8 +86,8 @@ def measure(shape: str, device: str, rounds: int) -> dict[str, float]:
         "passes": passes,
         "plain": Plain(matrices, fp32 if device == "cpu" else bf16).step,
         "torch": torch.optim.Muon(matrices, lr=LR, weight_decay=0).step,
-        "ours": Muon(matrices, LR, heads=model.heads()).step,
-        "ours_bf16": Muon(matrices, LR, heads=model.heads(), dtype=bf16).step,
+        "ours": Muon(matrices, LR).step,
+        "ours_bf16": Muon(matrices, LR, dtype=bf16).step,
     }
 
     def seconds(step: Callable[[], object]) -> float:

@@ -26,10 +26,18 @@ def with_values(rows, columns, values, seed=0):
     return ((U * S) @ Vh).float(), U, Vh
 
 
-def mapped(S):
+@pytest.fixture(params=["three rounds", "four"])
+def rounds(request, monkeypatch):
+    """Of small matrices, and of large ones."""
+    if request.param == "four":
+        monkeypatch.setattr(optimizers, "_NARROW", 0)
+    return optimizers._FOUR if request.param == "four" else optimizers._THREE
+
+
+def mapped(S, rounds=None):
     """Where singular values go, one by one, in float64: by the eighth-power norm, then through the polynomials."""
     x = S / (S**8).sum(-1, keepdim=True) ** 0.125
-    for a, b, c in optimizers._ROUNDS:
+    for a, b, c in rounds or optimizers._THREE:
         x = a * x + b * x**3 + c * x**5
     return x
 
@@ -47,23 +55,24 @@ def best_polynomial(low, high):
     return coefficients, abs(error)
 
 
-def test_the_polynomials_are_the_best_there_are():
-    low, high = 0.01, 1.01
-    for found in optimizers._ROUNDS:
+@pytest.mark.parametrize(("low", "rounds"), [(0.01, optimizers._THREE), (0.0022, optimizers._FOUR)])
+def test_the_polynomials_are_the_best_there_are(low, rounds):
+    high = 1.01
+    for found in rounds:
         expected, error = best_polynomial(low, high)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         low, high = 1 - error, (1 + error) * 1.01
-    assert error < 0.28  # as the docstring says
+    assert error < 0.31  # as the docstring says
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_orthogonalize_keeps_the_singular_vectors_and_brings_the_values_near_one(shape):
+def test_orthogonalize_keeps_the_singular_vectors_and_brings_the_values_near_one(shape, rounds):
     G = normal(3, *shape)  # (3, rows, columns)
     U, S, Vh = torch.linalg.svd(G.double(), full_matrices=False)
     found = U.mT @ orthogonalize(G).double() @ Vh.mT  # diagonal where the singular vectors are the same
-    torch.testing.assert_close(found, torch.diag_embed(mapped(S)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, torch.diag_embed(mapped(S, rounds)), atol=1e-4, rtol=0)
     values = found.diagonal(dim1=-2, dim2=-1)
-    assert values[S / S[:, :1] > 0.0102].min() > 0.71 and values.max() < 1.29
+    assert values[S / S[:, :1] > 0.0102].min() > 0.68 and values.max() < 1.32
 
 
 SPECTRA = {
@@ -93,13 +102,13 @@ def test_orthogonalize_on_hard_spectra_and_sizes(spectrum, shape, size):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_orthogonalize_in_bf16_is_fp32s_within_bf16s_error(dtype):
-    """On spectra as real momentum has them, some 2 % off at most: of a matrix product of bf16 it is 0.4 %."""
-    for shape in [(128, 128), (128, 384), (384, 128), (32, 128), (128, 32)]:
+    """On spectra as real momentum has them, some 2 to 3 % off: of a matrix product of bf16 it is 0.4 %."""
+    for shape in [(128, 128), (128, 384), (384, 128), (32, 128), (320, 320), (320, 640)]:
         n = min(shape)
         G, _, _ = with_values(*shape, [max(0.02, (i + 1) ** -0.9) for i in range(n)])
         expected = orthogonalize(G.double(), torch.float64)
         off = (orthogonalize(G, dtype).double() - expected).norm() / expected.norm()
-        assert off < (1e-4 if dtype == torch.float32 else 0.03)
+        assert off < (1e-4 if dtype == torch.float32 else 0.04)
         assert torch.linalg.svdvals(orthogonalize(G, dtype)).max() < 1.35
 
 
@@ -131,7 +140,7 @@ def test_muon_is_torchs_muon(shape, monkeypatch):
     """Torch's works in bf16: its noise is the tolerance. A wrong momentum, scale or sign is far outside. Both go all
     the way to the orthogonal matrix, by the plain iteration."""
     plain = (1.875, -1.25, 0.375)
-    monkeypatch.setattr(optimizers, "_ROUNDS", (plain,) * 16)
+    monkeypatch.setattr(optimizers, "_THREE", (plain,) * 16)
     start = normal(*shape, seed=2)
     ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
     a = Muon([ours], lr=0.02)
@@ -147,49 +156,20 @@ def test_muon_is_torchs_muon(shape, monkeypatch):
     assert (ours - theirs).norm() < 0.02 * moved
 
 
-@pytest.mark.parametrize(("dim", "n", "shape"), [(0, 4, (32, 24)), (0, 2, (10, 24)), (1, 3, (24, 24)), (1, 2, (10, 6))])
-def test_heads_are_stepped_each_alone_and_all_as_large_as_the_whole(dim, n, shape):
-    """Against the formula: momentum, Nesterov, the nearest orthogonal matrix of each head, rows of norm 1."""
+@pytest.mark.parametrize("shape", [(24, 24), (10, 24), (36, 12), (3, 20, 8)])
+def test_muon_is_its_formula(shape):
+    """Momentum, Nesterov, the nearest orthogonal matrix, and a scale to rows of norm 1 where all values are."""
     start = normal(*shape)
     p = start.clone().requires_grad_()
-    muon = Muon([p], lr=0.1, momentum=0.9, heads={p: (dim, n)})
+    muon = Muon([p], lr=0.1, momentum=0.9)
     expected, momentum = start.double(), torch.zeros(shape).double()
     for step in range(3):
         p.grad = normal(*shape, seed=9 + step)
         muon.step()
         momentum = 0.9 * momentum + 0.1 * p.grad.double()
-        nesterov = 0.1 * p.grad.double() + 0.9 * momentum
-        heads = [orthogonalize(head, torch.float64) for head in nesterov.chunk(n, dim)]
-        rank = sum(min(head.shape) for head in heads)
-        expected = expected - 0.1 * (shape[0] / rank) ** 0.5 * torch.cat(heads, dim)
-    torch.testing.assert_close(p.double(), expected, atol=1e-5, rtol=1e-5)
-    whole = start.clone().requires_grad_()
-    whole.grad = p.grad
-    Muon([whole], lr=0.1).step()
-    assert 0.8 < (p - start).norm() / 3**0.5 / (whole - start).norm() < 2  # three steps, nearly independent
-
-
-@pytest.mark.parametrize("n_kv_head", [4, 2])
-def test_a_head_of_a_model_is_not_moved_by_another_heads_gradient(n_kv_head):
-    """Which rows of q, k and v, and which columns of o, are one head: as attention itself cuts them."""
-    moved = []
-    for size in (1.0, 1e-3):
-        torch.manual_seed(0)
-        model = GPT(GPTConfig.make("qwen3", 64, 16, 1, 32, n_head=4, n_kv_head=n_kv_head))
-        ids = normal(2, 9).argsort(-1)
-        model(ids, ids).backward()
-        attention = model.blocks[0].attention
-        before = {name: getattr(attention, name).weight.detach().clone() for name in "qkvo"}
-        for name in "qkvo":
-            weight = getattr(attention, name).weight
-            (weight.grad if name != "o" else weight.grad.T)[:8] *= size  # of the first head, 8 wide
-        make_optimizers(model, "muon", 1e-3, 0.02, 0.1).step()
-        steps = {name: getattr(attention, name).weight.detach() - before[name] for name in "qkvo"}
-        moved.append({name: step if name != "o" else step.T for name, step in steps.items()})
-    for name in "qkvo":
-        # Nor does the size of its own matter to any.
-        torch.testing.assert_close(moved[0][name], moved[1][name], atol=1e-5, rtol=0)
-        assert moved[0][name].abs().max() > 1e-3
+        U, S, Vh = torch.linalg.svd(0.1 * p.grad.double() + 0.9 * momentum, full_matrices=False)
+        expected -= 0.1 * (shape[-2] / min(shape[-2:])) ** 0.5 * (U * mapped(S).unsqueeze(-2)) @ Vh
+    torch.testing.assert_close(p.double(), expected, atol=1e-4, rtol=0)
 
 
 def test_one_stack_of_matrices_is_each_matrix_alone():

@@ -49,8 +49,11 @@ def multiple_choice(bench: Bench, config: MultipleChoice) -> Taken:
         for i in scored
     )
     facts = {}
-    if config.harness:
-        harness.write_task(bench.choices, bench.scratch / "lm-eval")
+    # lm-eval takes no option that is longer than the context, and opens a folder: not a model that is in training.
+    n_ctx = bench.model.config.n_ctx
+    fitting = [c for c in bench.choices if all(len(bench.tokenizer.encode(o)) < n_ctx for o in c.options)]
+    if config.harness and fitting and bench.node.is_model:
+        harness.write_task(fitting, bench.scratch / "lm-eval")
         theirs = harness.run(bench.node.path, bench.scratch / "lm-eval")
         ours = dict(zip(items.ids, items.columns["right_norm"], strict=True))
         agree = sum(ours[t["id"]] == bool(t["acc_norm"]) for t in theirs["items"])

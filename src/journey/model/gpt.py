@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from journey.errors import JourneyError
 from journey.model import families
 from journey.model.config import GPTConfig
-from journey.model.layers import Attention, Cache, Trace
+from journey.model.layers import Cache, Trace
 from journey.model.loss import linear_cross_entropy
 
 _ROPE_AT_FIRST = 4096  # positions
@@ -47,11 +47,6 @@ class GPT(nn.Module):
     def matrices(self) -> list[nn.Parameter]:
         """The matrices inside the blocks, and stacks of matrices (…, rows, columns), in the order of the parameters."""
         return [parameter for parameter in self.blocks.parameters() if parameter.dim() >= 2]
-
-    def heads(self) -> dict[Tensor, tuple[int, int]]:
-        """Which of the matrices are heads side by side: along which dimension, and how many."""
-        attentions = [module for module in self.blocks.modules() if isinstance(module, Attention)]
-        return {matrix: split for attention in attentions for matrix, split in attention.heads().items()}
 
     def forward(
         self,

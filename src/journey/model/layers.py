@@ -86,11 +86,6 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
 
-    def heads(self) -> dict[Tensor, tuple[int, int]]:
-        """Of each matrix, along which dimension its heads lie, and how many they are."""
-        n, n_kv = self.config.n_head, self.config.n_kv_head
-        return {self.q.weight: (0, n), self.k.weight: (0, n_kv), self.v.weight: (0, n_kv), self.o.weight: (1, n)}
-
     def forward(
         self, x: Tensor, rope: Tensor | None, mask: Tensor | BlockMask | None, cache: Cache | None, trace: Trace | None
     ) -> Tensor:

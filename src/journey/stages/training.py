@@ -58,8 +58,8 @@ class Training:
     """A loss so many deviations above that of the 64 steps before it, and a nat at least, is taken back: training goes
     on from the last good state without the two batches that led there (0: only one that is no number)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the model multiplies in, its weights staying fp32; auto: bf16 on a GPU, and on a CPU for a model above 5 M
-    parameters where a short measurement finds bf16 faster."""
+    """What the model multiplies in, its weights staying fp32; auto: bf16 on a GPU; on a CPU fp32 below 5 M parameters,
+    for the same numbers on every machine, and above what a short measurement finds faster."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: on a GPU that has what it needs."""
     recompute: bool = False
@@ -187,8 +187,7 @@ def fit(
     }
 
 
-# On a CPU: smaller models gain nothing by bf16 (docs/measurements.md), and fp32 gives the same numbers on every one.
-_SMALL = 5_000_000
+_SMALL = 5_000_000  # parameters: a smaller model is trained in minutes, and the same numbers everywhere are worth more
 
 
 def _computed(model: "GPT", config: Training, run: Run) -> dict[str, Any]:
@@ -202,7 +201,7 @@ def _computed(model: "GPT", config: Training, run: Run) -> dict[str, Any]:
     precision: str = config.precision
     why = "asked for"
     if precision == "auto" and device == "cpu" and model.config.n_params < _SMALL:
-        precision, why = "fp32", "a model this small gains nothing by bf16"
+        precision, why = "fp32", "below 5 M parameters, for the same numbers on every CPU"
     elif precision == "auto":
         precision, why = fastest(device)
     lacks = compiled.missing(device)

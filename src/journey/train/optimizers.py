@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,22 +11,34 @@ from torch import Tensor
 from journey.model.gpt import GPT
 
 # Odd polynomials ax + bx³ + cx⁵, each the one whose largest distance from 1 is least on the interval that those before
-# leave (Amsel et al. 2025, "The Polar Express", arXiv 2505.16932): of [0.01, 1] three rounds make [0.72, 1.28]. The
-# right end is taken 1 % wider each time, for beyond it a polynomial shoots up, and bf16 is inexact.
-_ROUNDS = (
-    (8.01716747, -22.94095455, 16.61125936),
-    (3.61193883, -2.65206291, 0.51230487),
-    (2.66095924, -1.94512725, 0.43568638),
+# leave (Amsel et al. 2025, "The Polar Express", arXiv 2505.16932): of [0.01, 1] three rounds make [0.72, 1.28], of
+# [0.0022, 1] four make [0.69, 1.31]. The right end is taken 1 % wider each time, for beyond it a polynomial shoots up,
+# and bf16 is inexact.
+_THREE = (
+    (8.01716749, -22.94095471, 16.6112595),
+    (3.61193882, -2.6520629, 0.51230486),
+    (2.66095924, -1.94512726, 0.43568639),
 )
+_FOUR = (
+    (8.33571599, -24.17319994, 17.57191627),
+    (4.06053829, -2.96259784, 0.54647278),
+    (3.64916619, -2.67825048, 0.51517978),
+    (2.71760721, -1.98999858, 0.44046032),
+)
+# The larger a matrix, the more of its momentum's singular values are small: 128 wide, three rounds bring 77 to 100 % of
+# them above 0.7 and train as five of one polynomial do; 384 wide they bring 31 to 38 %, and four 65 to 88 %
+# (docs/measurements.md).
+_NARROW = 256
 
 
 def orthogonalize(G: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """The semi-orthogonal matrix nearest to each matrix of a stack (…, rows, columns), by Newton–Schulz, roughly.
 
-    Singular vectors stay. Singular values from a hundredth of their matrix's largest on end between 0.72 and 1.28, and
-    smaller ones, measured by that largest, grow 77 times. The size of a matrix does not matter; zeros stay zeros.
+    Singular vectors stay. Singular values from a hundredth of their matrix's largest on (a 450th, where its smaller
+    side is above 256) end between 0.69 and 1.31, and smaller ones, measured by that largest, grow 77 (336) times. The
+    size of a matrix does not matter; zeros stay zeros.
 
-    The products are computed in `dtype`. In bfloat16 the result is some 2 % off, and comes two to four times as fast
+    The products are computed in `dtype`. In bfloat16 the result is some 2 to 3 % off, and comes two to four times as fast
     where such products are faster (a GPU, a CPU with AVX512-BF16 or AMX); on AVX2 alone they are ten times slower.
     """
     rows, columns = G.shape[-2:]
@@ -39,7 +51,8 @@ def orthogonalize(G: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     # from Gelfand's formula). It is at least the largest entry, 1.
     norm = torch.linalg.vector_norm(A2, dim=(-2, -1), keepdim=True, dtype=torch.promote_types(dtype, torch.float32))
     s = norm.clamp_min(1) ** -0.25  # (n, 1, 1)
-    a, b, c = _ROUNDS[0]
+    first, *more = _THREE if min(rows, columns) <= _NARROW else _FOUR
+    a, b, c = first
     P = A2.mul_(c * s**5).add_(A * (b * s**3).to(dtype))
     P.diagonal(dim1=-2, dim2=-1).add_(a * s[..., 0])
     # A round makes X into P X, and so A into P A P. Of a long matrix it is less arithmetic to go on from that and to
@@ -47,7 +60,7 @@ def orthogonalize(G: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     # values lose digits: fp32 has them to spare (1e-5 in the result), bf16 has not (a tenth).
     long = dtype != torch.bfloat16 and max(rows, columns) > 1.5 * min(rows, columns)
     Q = P
-    for a, b, c in _ROUNDS[1:]:
+    for a, b, c in more:
         if long:
             A = P @ (A @ P)
         else:
@@ -72,57 +85,40 @@ def _times(P: Tensor, X: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum, then the orthogonal matrix nearest to it as the step (Jordan et al. 2024).
 
-    A parameter may be a stack (…, rows, columns), as experts are: each of its matrices is stepped alone. So is each
-    head of a matrix in `heads`, which says along which dimension its heads lie and how many they are: they are maps of
-    their own that happen to be stored as one ("Muon Split", GLM-5 2026), and the Gram matrix of a head is small.
-    All matrices of one shape are orthogonalized as one stack, in `dtype`; weights and momentum stay as they are.
+    A parameter may itself be a stack (…, rows, columns), as experts are: each of its matrices is stepped alone. All
+    matrices of one shape are orthogonalized as one stack, in `dtype`; weights and momentum stay as they are.
 
-    The size of a step does not depend on the gradient's: the spectral norm is about lr·sqrt(max(1, rows/columns)), and
-    the rows' norms are lr on average, as they also are where heads are stepped alone. In this convention a step changes
-    a layer's outputs by as much at any width, so the best lr is meant to transfer from narrow to wide (Bernstein &
-    Newhouse 2024, arXiv 2410.21265; not measured here). Rates of the other convention, 0.2·sqrt(max(rows, columns)),
-    which gives entries the size that AdamW's steps have (arXiv 2502.16982), are to be multiplied by 0.2·sqrt(columns).
+    The size of a step does not depend on the gradient's: its spectral norm is about lr·sqrt(max(1, rows/columns)), so
+    that its rows have a norm of lr on average. In this convention a step changes a layer's outputs by as much at any
+    width, and the best lr is meant to transfer from narrow to wide (Bernstein & Newhouse 2024, arXiv 2410.21265; not
+    measured here). Rates of the other convention, 0.2·sqrt(max(rows, columns)), which gives entries the size that
+    AdamW's steps have (arXiv 2502.16982), are to be multiplied by 0.2·sqrt(columns).
     """
 
     def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float,
-        momentum: float = 0.95,
-        heads: Mapping[Tensor, tuple[int, int]] | None = None,
-        dtype: torch.dtype = torch.float32,
+        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
-        self._heads, self._dtype = heads or {}, dtype
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
-            alike: dict[tuple[int, int, float], list[Tensor]] = defaultdict(list)
+            shapes: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
                     if not self.state[p]:
                         self.state[p]["momentum"] = torch.zeros_like(p)
-                    rows, columns = self._parts(p, p).shape[-2:]
-                    _, heads = self._heads.get(p, (0, 1))
-                    scale = math.sqrt(p.size(-2) / (heads * min(rows, columns)))  # to rows of norm 1
-                    alike[rows, columns, scale].append(p)
-            for (_, _, scale), params in alike.items():
-                weights = [self._parts(p, p) for p in params]  # each (n, rows, columns)
-                gradients = [self._parts(p, p.grad) for p in params if p.grad is not None]
-                momenta = [self._parts(p, self.state[p]["momentum"]) for p in params]
+                    shapes[p.shape].append(p)
+            for shape, matrices in shapes.items():
+                gradients = [p.grad for p in matrices if p.grad is not None]
+                momenta = [self.state[p]["momentum"] for p in matrices]
                 torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 directions = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
-                steps = orthogonalize(torch.cat(directions), self._dtype).split([len(w) for w in weights])
-                torch._foreach_add_(weights, steps, alpha=-group["lr"] * scale)
-
-    def _parts(self, p: Tensor, tensor: Tensor) -> Tensor:
-        """What belongs to a parameter as the stack (n, rows, columns) of matrices that are stepped alone: a view."""
-        if p in self._heads:
-            dim, n = self._heads[p]
-            return tensor.unflatten(dim, (n, -1)).movedim(dim, 0)
-        return tensor.view(-1, *tensor.shape[-2:])
+                steps = orthogonalize(torch.stack(directions), self._dtype)
+                scale = max(1.0, shape[-2] / shape[-1]) ** 0.5
+                torch._foreach_add_(matrices, list(steps), alpha=-group["lr"] * scale)
 
 
 @dataclass
@@ -178,5 +174,5 @@ def make_optimizers(
         torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), eps=1e-10, fused=True)
     ]
     if name == "muon":
-        optimizers.append(Muon(matrices, lr=muon_lr, heads=model.heads(), dtype=dtype))
+        optimizers.append(Muon(matrices, lr=muon_lr, dtype=dtype))
     return Optimizers(optimizers, [[group["lr"] for group in o.param_groups] for o in optimizers])
