@@ -38,8 +38,8 @@ def orthogonalize(G: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     side is above 256) end between 0.69 and 1.31, and smaller ones, measured by that largest, grow 77 (336) times. The
     size of a matrix does not matter; zeros stay zeros.
 
-    The products are computed in `dtype`. In bfloat16 the result is some 2 to 3 % off, and comes two to four times as fast
-    where such products are faster (a GPU, a CPU with AVX512-BF16 or AMX); on AVX2 alone they are ten times slower.
+    The products are computed in `dtype`. In bfloat16 the result is some 2 to 3 % off, and comes two to four times as
+    fast where such products are faster (a GPU, a CPU with AVX512-BF16 or AMX); on AVX2 alone they are ten times slower.
     """
     rows, columns = G.shape[-2:]
     largest = torch.linalg.vector_norm(G, ord=math.inf, dim=(-2, -1), keepdim=True)
