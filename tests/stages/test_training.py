@@ -318,7 +318,7 @@ def test_a_small_model_on_a_cpu_is_trained_in_fp32_and_the_lineage_says_so(begun
 
 
 def test_a_larger_one_in_what_is_measured_to_be_faster_and_a_resumed_one_as_it_began(life, tmp_path, monkeypatch):
-    monkeypatch.setattr("journey.stages.training._SMALL", 0)
+    monkeypatch.setattr("journey.stages.training.SMALL", 0)
     monkeypatch.setattr("journey.model.precision.fastest", lambda device: ("bf16", "measured so"))
     console = Heard()
     whole = make(life, tmp_path / "whole", console=console)

@@ -187,23 +187,17 @@ def fit(
     }
 
 
-_SMALL = 5_000_000  # parameters: a smaller model is trained in minutes, and the same numbers everywhere are worth more
+SMALL = 5_000_000  # parameters: a smaller model is trained in minutes, and the same numbers everywhere are worth more
 
 
 def _computed(model: "GPT", config: Training, run: Run) -> dict[str, Any]:
     """How this machine computes the training: device, precision and why, compiled or not. A resumed one as it began."""
     from journey.model import compiled
-    from journey.model.precision import fastest
 
     path, device = run.scratch / COMPUTED, next(model.parameters()).device.type
     if path.exists() and (begun := read_json(path))["device"] == device:
         return dict(begun)
-    precision: str = config.precision
-    why = "asked for"
-    if precision == "auto" and device == "cpu" and model.config.n_params < _SMALL:
-        precision, why = "fp32", "below 5 M parameters, for the same numbers on every CPU"
-    elif precision == "auto":
-        precision, why = fastest(device)
+    precision, why = chosen_precision(config, device, model.config.n_params)
     lacks = compiled.missing(device)
     if config.compile == "on" and lacks:
         run.say(f"{run.name}: not compiled: {lacks}")
@@ -215,6 +209,17 @@ def _computed(model: "GPT", config: Training, run: Run) -> dict[str, Any]:
     found = {"device": device, "precision": precision, "why": why, "compiled": compiling}
     write_json(path, found)
     return found
+
+
+def chosen_precision(config: Training, device: str, n_params: int) -> tuple[str, str]:
+    """What a model of this size is trained in on a device, and why; a CPU is measured for a tenth of a second."""
+    from journey.model.precision import fastest
+
+    if config.precision != "auto":
+        return config.precision, "asked for"
+    if device == "cpu" and n_params < SMALL:
+        return "fp32", "below 5 M parameters, for the same numbers on every CPU"
+    return fastest(device)
 
 
 def evaluator(

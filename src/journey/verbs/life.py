@@ -1,6 +1,7 @@
 """A journey: run it, draw it, report it."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from journey import recipe as recipes
 from journey import runner
 from journey.checkpoint import verdict
 from journey.console import clock, make_console, seconds_of
+from journey.machine import gpus
+from journey.stages.cost import parameters
+from journey.stages.training import SMALL, Training, chosen_precision
 from journey.train.trackers import tracking
 from journey.verbs.common import Result, TimeLimit, Track, Workspace, home
 
@@ -94,6 +98,18 @@ def _print_plan(planned: list[runner.Planned], place: Path, cost: runner.Cost) -
             state = f"{state:<22}  {item.reason}"
         print(f"  {item.step.name:<14} {item.step.stage:<10} {item.id[:10]}  {state}", file=sys.stderr)
     print(f"in all about {clock(cost.seconds)} and {cost.bytes / 1e6:,.0f} MB", file=sys.stderr)
+    for line in _precisions(waiting):
+        print(line, file=sys.stderr)
+
+
+def _precisions(waiting: list[runner.Planned]) -> Iterator[str]:
+    """What each training will multiply in, where that is for the machine to say and the model is not a small one."""
+    for item in waiting:
+        config = item.step.config
+        n = parameters([config, *item.before]) if isinstance(config, Training) else None
+        if n is not None and (gpus() or n >= SMALL):  # torch, which takes seconds to import, is asked only then
+            precision, why = chosen_precision(config, "cuda" if gpus() else "cpu", n)
+            yield f"{item.step.name} in {precision}: {why}"
 
 
 def verify(
