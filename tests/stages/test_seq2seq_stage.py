@@ -19,7 +19,7 @@ from journey.model.gpt import GPT
 from journey.pair import open_seq2seq
 from journey.report.blocks import Heat
 from journey.stages.run import Run, Stopped
-from journey.stages.seq2seq import Seq2SeqTraining, seq2seq
+from journey.stages.seq2seq import Seq2seq, seq2seq
 from journey.stages.translations import TranslationsConfig, translations
 from tests.conftest import Silent
 
@@ -160,7 +160,7 @@ def test_its_folder_is_opened_by_transformers(place):
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(place, tmp_path):
-    config = Seq2SeqTraining(
+    config = Seq2seq(
         data=str(node(place, "pairs").path), n_layer=1, n_embd=32, n_head=2, n_ctx=48, steps=10, warmup=5, batch_size=8
     )
     parent = node(place, "tok")
@@ -189,7 +189,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(place, tmp_path):
 )
 def test_a_setting_that_cannot_be_is_a_line(place, tmp_path, config, said):
     with pytest.raises(JourneyError, match=said):
-        wanted = Seq2SeqTraining(**{"data": str(node(place, "pairs").path), "steps": 1} | config)
+        wanted = Seq2seq(**{"data": str(node(place, "pairs").path), "steps": 1} | config)
         seq2seq(node(place, "tok"), wanted, Run(tmp_path / "o"))
     assert not list(tmp_path.iterdir())
 
@@ -232,9 +232,7 @@ def test_two_languages_of_xquad_are_learned_from(tmp_path):
     )
     pairs = translations(None, config, Run(tmp_path / "pairs"))
     tok = tokenizer(None, TokenizerConfig(data=str(pairs.path), vocab_size=600), Run(tmp_path / "tok"))
-    config = Seq2SeqTraining(
-        data=str(pairs.path), n_layer=1, n_embd=32, n_head=2, n_ctx=96, steps=3, batch_size=8, dev_pairs=2
-    )
+    config = Seq2seq(data=str(pairs.path), n_layer=1, n_embd=32, n_head=2, n_ctx=96, steps=3, batch_size=8, dev_pairs=2)
     made = seq2seq(tok, config, Run(tmp_path / "made"))
     test = saved(made.path / "translations-test.jsonl")
     assert 50 < len(test) <= 60 and any("Как" in pair.target for pair in test)

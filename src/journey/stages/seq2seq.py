@@ -24,7 +24,7 @@ FORMULA = "6 per matrix parameter and token that it multiplies, attention in ful
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Seq2SeqTraining:
+class Seq2seq:
     """Settings of the seq2seq stage."""
 
     data: str = names("translations", Input(("translations",)), "the pairs to learn from")
@@ -78,7 +78,7 @@ class Seq2SeqTraining:
     goal="a translator",
     version=1,
 )
-def seq2seq(parent: Node, config: Seq2SeqTraining, run: Run) -> dict[str, Any]:
+def seq2seq(parent: Node, config: Seq2seq, run: Run) -> dict[str, Any]:
     """Train an encoder–decoder on pairs and save it as a folder of transformers' MarianMTModel."""
     import torch
 
