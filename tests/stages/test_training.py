@@ -205,6 +205,15 @@ def test_a_training_that_goes_on_is_the_longer_one_bit_for_bit(life, begun, tmp_
     assert console.said == []
 
 
+def test_the_best_of_a_training_that_goes_on_is_of_its_own_steps(life, tmp_path):
+    """The ones before may have been better: their weights are not there any more."""
+    first = make(life, tmp_path / "first", LEVEL)
+    wild = {"lr": 1.0, "muon_lr": 0.5, "keep": "best", "evaluations": 4}
+    config = dataclasses.replace(LEVEL, tokens=4_096, resume_from=str(first.path), **wild)
+    node = make(life, tmp_path / "more", config, given={"resume_from": first}, fork=True, console=Heard())
+    assert node.lineage["metrics"]["best_step"]["value"] > 8
+
+
 def test_a_longer_run_with_other_rates_is_told(life, begun, tmp_path):
     first = make(life, tmp_path / "first", dataclasses.replace(LEVEL, schedule="cosine"))
     console = Heard()

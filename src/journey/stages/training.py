@@ -163,7 +163,7 @@ def fit(
     write_json(run.folder / "history.json", history)
     log.finish(run.folder)
     tokens = tokens_before(history) - tokens_before(before)
-    scored = [line for line in history if BEST_BY in line]
+    scored = [line for line in history[len(before) :] if BEST_BY in line]
     chosen = min(scored, key=lambda line: line[BEST_BY]) if config.keep == "best" else history[-1]
     convention = f"dev split, first {config.dev_documents} documents"
     packed = f"nats per token of {config.dev_rows} rows of {T} tokens, packed from the dev split, documents kept apart"

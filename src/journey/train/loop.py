@@ -23,6 +23,7 @@ from journey.train.optimizers import Optimizers, make_optimizers
 from journey.train.saver import Saver
 from journey.train.schedule import ScheduleName, share_of_peak
 
+_HISTORY = "history.json"
 _BEST = "best"  # the folder of the best weights so far
 _STATES = 2  # kept: where the newest was saved when a loss had begun to rise, the one before it is good
 
@@ -87,6 +88,7 @@ def train(
     saver, guard, parts = Saver(state, _STATES), Guard(state, loop.spike), loop.accumulate
     forward = compiled(model, say) if loop.compile else model
     history = _resume(model, optimizers, saver.last() or start)
+    inherited = len(read_json(start / _HISTORY)) if start else 0
     if log:
         log.resume(history)
     T = len(rows.row(0)) - 1
@@ -126,7 +128,8 @@ def train(
         if (step + 1) % loop.eval_every == 0 or step + 1 == loop.steps:
             line |= evaluate(model)
             model.train()
-            if loop.best and line[loop.best] < min((p[loop.best] for p in history if loop.best in p), default=math.inf):
+            own = [past[loop.best] for past in history[inherited:] if loop.best in past]
+            if loop.best and line[loop.best] < min(own, default=math.inf):
                 _save_best(model, state)
         history.append(line)
         if log:
@@ -159,13 +162,13 @@ def accumulate_gradients(forward: Callable[..., Tensor], tokens: Tensor, parts: 
 
     Every part holds the same number of targets, so the mean of the parts' means is the big batch's mean.
     """
-    total = 0.0
+    losses = []
     for part in tokens.chunk(parts):
         ids, targets = part[:, :-1], part[:, 1:]  # (b, T)
         loss = forward(ids, targets, documents=(ids == mark).cumsum(1)) / parts
         loss.backward()
-        total += loss.item()
-    return total
+        losses.append(loss.detach())
+    return sum(loss.item() for loss in losses)  # asked for at the end: a GPU would wait at each
 
 
 def _fitting(
@@ -222,7 +225,7 @@ def _save(model: GPT, optimizers: Optimizers, history: list[dict[str, Any]], fol
     """Everything that `_resume` puts back."""
     state = {f"optimizer.{k}": v for k, v in optimizers.tensors().items()}
     save_file(_weights(model) | state, folder / "state.safetensors")
-    (folder / "history.json").write_text(json.dumps(history))
+    (folder / _HISTORY).write_text(json.dumps(history))
 
 
 def _resume(model: GPT, optimizers: Optimizers, folder: Path | None) -> list[dict[str, Any]]:
@@ -233,4 +236,4 @@ def _resume(model: GPT, optimizers: Optimizers, folder: Path | None) -> list[dic
     _put(model, tensors)
     prefix = "optimizer."
     optimizers.load_tensors({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    return read_json(folder / "history.json")
+    return read_json(folder / _HISTORY)
