@@ -179,7 +179,7 @@ def muon(dry: bool) -> dict[str, Any]:
     model = GPT(GPTConfig.make("gpt2", 512, 64, *((2, 64, 2) if dry else (12, 768, 12)))).to(DEVICE)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
-    ours = make_optimizers(model, "muon", 1e-3, 1e-3, 0.0).all[1]
+    ours = make_optimizers(model, "muon", 1e-3, 1e-3, 0.0, torch.bfloat16).all[1]
     theirs = torch.optim.Muon(model.matrices(), lr=1e-3, weight_decay=0.0)
     found = in_turn({"ours": ours.step, "torch": theirs.step}, *((1, 1) if dry else (5, 3)))
     return {"seconds": found, "ratio": round(found["torch"] / found["ours"], 2), "matrices": len(model.matrices())}

@@ -38,6 +38,7 @@ from journey.model.gpt import GPT
 from journey.model.precision import PRECISIONS, precision
 from journey.stages.pretrain import Pretrain
 from journey.train.optimizers import make_optimizers
+from journey.train.schedule import share_of_peak
 
 sys.path.insert(0, str(Path(__file__).parent))
 import nanogpt
@@ -131,17 +132,17 @@ def train_ours(text: Text, shape: str, steps: int, how: str, seed: int, goal: fl
     n_layer, n_embd = map(int, shape.split("x"))
     given = Pretrain()
     model = GPT(GPTConfig.make(given.family, V, T, n_layer, n_embd))
-    optimizers = make_optimizers(model, given.optimizer, given.lr, given.muon_lr, given.weight_decay)
+    dtype = torch.bfloat16 if how == "bf16" else torch.float32
+    optimizers = make_optimizers(model, given.optimizer, given.lr, given.muon_lr, given.weight_decay, dtype)
 
     def loss(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with precision(model, how):
             return model(ids, targets, documents=(ids == text.mark).cumsum(1))
 
     held_out, every = text.held_out(), max(1, steps // EVALUATIONS)
-    up, down = max(1, round(steps * given.warmup)), max(1, round(steps * given.decay))
     seconds, start, found = 0.0, time.perf_counter(), float("inf")
     for step in range(steps):
-        optimizers.set_lr(min(1.0, (step + 1) / up, (steps - step) / down))
+        optimizers.set_lr(share_of_peak(step, steps, given.schedule, given.warmup, given.decay, given.floor))
         rows = text.batch(step, seed, BATCH[shape])
         loss(rows[:, :-1], rows[:, 1:]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), given.clip)

@@ -52,7 +52,8 @@ def seconds(step: Step, rows: torch.Tensor) -> float:
 def our_step(family: str, optimizer: str, how: str, n_layer: int, n_embd: int) -> Step:
     """A step as the loop takes it."""
     model = GPT(GPTConfig.make(family, V, T, n_layer, n_embd))
-    optimizers = make_optimizers(model, optimizer, 1e-3, 1e-3, 0.1)
+    dtype = torch.bfloat16 if how == "bf16" else torch.float32
+    optimizers = make_optimizers(model, optimizer, 1e-3, 1e-3, 0.1, dtype)
 
     def step(rows: torch.Tensor) -> None:
         ids, targets = rows[:, :-1], rows[:, 1:]

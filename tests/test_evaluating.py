@@ -100,7 +100,13 @@ def test_without_names_every_measure_that_fits_is_taken(outside, journey):
     assert output.code == 0, output.err
     assert {"bits_per_byte.mine", "repeat.second"} == output.json["metrics"].keys() - {"repeat.first"}
     taken = {path.stem for path in outside.glob("there/measurements/*/*.json")}
-    assert taken == set(measuring.default_configs()) - {"compression", "quantized", "retrieval", "timeline"}
+    assert taken == set(measuring.default_configs()) - {
+        "compression",
+        "quantized",
+        "retrieval",
+        "timeline",
+        "translation",
+    }
 
 
 def test_a_folder_from_elsewhere_may_be_measured_on_a_text_of_the_journey(life, outside, journey):

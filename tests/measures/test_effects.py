@@ -29,11 +29,13 @@ def take(tmp_path, monkeypatch):
             monkeypatch.setattr(f"journey.{where.replace('__', '.')}", value)
         made = measures.load(measure)
         bench = SimpleNamespace(
-            node=SimpleNamespace(name=node, path=tmp_path / node, stage="pretrain", lineage={"tokens": 0}),
+            node=SimpleNamespace(
+                name=node, path=tmp_path / node, stage="pretrain", lineage={"tokens": 0}, is_model=True
+            ),
             parent=parent and SimpleNamespace(name=parent, path=tmp_path / parent),
             before=parent and (None, None),
             model=SimpleNamespace(config=SimpleNamespace(n_ctx=64)),
-            tokenizer=SimpleNamespace(),
+            tokenizer=SimpleNamespace(encode=list),
             documents={"docs": DOCUMENTS},
             questions=QUESTIONS,
             choices=[Choice("c", "", ("a", "b"), 0)],

@@ -274,7 +274,9 @@ def test_n_grams_are_counted_from_the_tokens_that_a_pretrained_model_read(life, 
     }  # fmt: skip
     bench = Bench(base, None, texts, drawn=Drawn(), seed=3, split="test", scratch=tmp_path / "scratch")
     ((name, seen),) = _tokens_read(bench).items()
-    assert (name, len(seen)) == ("prose", base.lineage["tokens"] + 1)  # the last one is only predicted
+    # Where a row is not followed by its neighbour, the last token is one that is only predicted.
+    n_rows = base.lineage["tokens"] // 64
+    assert name == "prose" and 0 < len(seen) - base.lineage["tokens"] <= n_rows
     tokenizer = Tokenizer.load(base.path)
     scored = perplexity.score_ngram(
         KneserNey(seen, 2, tokenizer.vocab_size, tokenizer.bos),

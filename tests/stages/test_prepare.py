@@ -169,7 +169,7 @@ def test_who_needs_the_text_itself_refuses_its_tokens(life, tokens, tmp_path, jo
     parent = {"tokenizer": (), "prepare": (life.node("tokenizer").path,)}.get(stage, (life.node("chat").path,))
     verb = {"tokenizer": ("tokenizer", "train"), "prepare": ("data", "prepare")}.get(stage, (stage,))
     output = journey(*verb, *parent, "--data", tokens.path, "--out", tmp_path / "made")
-    assert output.code == 2 and f"{tokens.path} is a prepare node: data must be a text node" in output.err
+    assert output.code == 2 and f"{tokens.path} is a prepare node: data must be a text" in output.err
     recipe = tmp_path / "r.yaml"
     named = f"parents: [{parent[0]}], " if parent else ""
     recipe.write_text(f"stages: [{{name: x, stage: {stage}, {named}with: {{data: {tokens.path}}}}}]")

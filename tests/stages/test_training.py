@@ -33,7 +33,7 @@ class Heard(Console):
         self.said = []
 
     def say(self, line):
-        if " steps read the text " not in line:  # every training says that
+        if " tokens read the text " not in line:  # every training says that
             self.said.append(line)
 
 
@@ -237,6 +237,22 @@ def test_other_settings_are_told_and_can_be_meant(life, begun, tmp_path):
     assert len(history(node)) == 16 and history(node)[:7] == history(begun)[:7]
 
 
+def test_other_shares_of_a_mixture_are_other_data(life, tmp_path):
+    texts = (life.node("prose"), life.node("code"))
+
+    def mixed(shares):
+        return ",".join(f"{text.path}={share}" for text, share in zip(texts, shares, strict=True))
+
+    def started(folder, shares, **more):
+        config = dataclasses.replace(LEVEL, data=mixed(shares), **more)
+        return pretrain(life.node("tokenizer"), config, Run(folder, seed=3, console=Heard()))
+
+    first = started(tmp_path / "first", (3, 1), tokens=1_024)
+    with pytest.raises(JourneyError, match=r"the text prose 0\.75, code 0\.25, now prose 0\.5, code 0\.5"):
+        started(tmp_path / "other", (1, 1), resume_from=str(first.path))
+    assert started(tmp_path / "more", (6, 2), resume_from=str(first.path)).lineage["tokens"] == 1_024
+
+
 def test_a_model_without_a_state_goes_on_with_a_fresh_optimizer(life, tmp_path):
     """An imported one, say; its shape is its own."""
     console, base = Heard(), life.node("base")
@@ -278,6 +294,12 @@ def test_what_was_begun_with_other_settings_is_told(life, tmp_path):
     node = make(life, tmp_path / "base", other, fork=True)
     assert node.lineage["config"]["lr"] == 0.01
     assert len([*tmp_path.glob(".work-*/state/training/step-*")]) == 1  # what was begun first is still there
+
+
+def test_a_training_that_has_diverged_is_told_and_not_a_fault(life, tmp_path):
+    config = dataclasses.replace(SMALL, lr=1000.0, muon_lr=100.0, clip=0.0, schedule="constant", spike=0.0)
+    with pytest.raises(JourneyError, match="choose a smaller lr or muon_lr"):
+        make(life, tmp_path / "base", dataclasses.replace(config, optimizer="adamw", family="gpt2"))
 
 
 def test_continue_keeps_its_best_and_any_schedule(life, tmp_path):

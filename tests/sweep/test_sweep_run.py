@@ -103,7 +103,8 @@ def test_of_several_metrics_each_point_is_compared_with_the_model_before(copy, j
         assert metric == base["metrics"][name]["test"]
         away = coder["metrics"][name]["against_before"]
         assert away["value"] == pytest.approx(coder["metrics"][name]["test"]["value"] - metric["value"])
-        assert away["high"] - away["low"] < metric["high"] - metric["low"]  # on the same documents
+        alone = [number["high"] - number["low"] for number in (metric, coder["metrics"][name]["test"])]
+        assert away["high"] - away["low"] < math.hypot(*alone)  # paired, on the same documents
 
 
 def test_what_was_measured_stands_where_a_run_keeps_it(swept):
@@ -226,7 +227,7 @@ def test_one_point_fails_and_the_others_go_on(swept, life, journey, tmp_path):
     assert output.code == 1 and "1 of 4 nodes failed" in output.json["error"]
     bad, good = output.json["sweep"]["points"]
     assert "not a number" in bad["error"] and good["best"]
-    assert "base lr=1e+30: the loss is not a number" in output.err
+    assert "base lr=1e+30: the gradient is not a number" in output.err
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_result(swept, tmp_path):

@@ -179,16 +179,22 @@ def test_a_kill_while_saving_leaves_the_state_before(model, rows, tmp_path, monk
     monkeypatch.setattr(saver, "publish", killed)
     with pytest.raises(KeyboardInterrupt):
         run(copy.deepcopy(start), rows, LOOP, state)
-    assert sorted(path.name for path in state.iterdir()) == ["step-000000004", "step-000000005", "unfinished"]
+    assert sorted(path.name for path in state.iterdir()) == [
+        "step-000000001",
+        "step-000000002",
+        "step-000000005",
+        "unfinished",
+    ]
     monkeypatch.setattr(saver, "publish", publish)
     assert run(start, rows, LOOP, state)[0] == expected
 
 
-def test_only_the_two_newest_states_are_kept(model, rows, tmp_path, monkeypatch):
+def test_three_states_are_kept(model, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(saver, "_SAVE_EVERY", 0.0)
     monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
     run(model, rows, LOOP, tmp_path / "state")
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step-000000011", "step-000000012"]
+    kept = sorted(path.name for path in (tmp_path / "state").iterdir())
+    assert kept == ["step-000000002", "step-000000011", "step-000000012"]  # one is ten steps old
     assert len(json.loads((tmp_path / "state" / "step-000000012" / "history.json").read_text())) == 12
 
 
@@ -252,9 +258,10 @@ class Poisoned:
 
 @pytest.mark.parametrize("bad", [lambda loss: float("nan"), lambda loss: loss + 50])
 def test_a_spike_is_taken_back_and_its_batches_left_out(model, rows, tmp_path, monkeypatch, always_saved, bad):
-    """Batch 7 breaks at step 8: back to the older of two states, on without batches 6 and 7; the history says so, and
+    """Batch 7 breaks at step 8: back to a state two steps before, on without batches 6 and 7; the history says so, and
     equals that of rows which never held them."""
     monkeypatch.setattr("journey.train.guard.WINDOW", 4)
+    monkeypatch.setattr(module, "APART", 1)
     start, said = copy.deepcopy(model), []
     loop = dataclasses.replace(LOOP, spike=10.0)
     poisoned = Poisoned(rows, monkeypatch, 7, bad)
@@ -285,6 +292,7 @@ def test_what_is_left_out_stays_so_after_a_kill(tmp_path):
     first.leave_out([3, 4])
     first.leave_out([6, 9])
     again = Guard(tmp_path, 10.0)
+    assert again.times == 2
     assert [again.batch(step) for step in range(8)] == [0, 1, 2, 5, 7, 8, 10, 11]
     assert [again.before(step) for step in range(8)] == [[], [], [], [3, 4], [6], [], [9], []]
 
@@ -330,6 +338,67 @@ def test_the_best_weights_are_kept_also_over_a_kill(model, rows, tmp_path):
     assert trained(resumed, tmp_path / "state", 9) is None
     assert trained(resumed, tmp_path / "state", 99)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))
+
+
+def best_of(model, rows, loop, state, scores, monkeypatch, bad=None):
+    """Train with these dev scores, one a scoring; the weights that were kept, and those at each scoring."""
+    kept = []
+
+    def evaluate(model):
+        kept.append([p.detach().clone() for p in model.parameters()])
+        return {"dev": scores[len(kept) - 1]}
+
+    history = train(
+        model,
+        Poisoned(rows, monkeypatch, bad, lambda loss: float("nan")) if bad else rows,
+        loop,
+        state=state,
+        evaluate=evaluate,
+        progress=lambda *_, **__: None,
+        stopping=lambda: False,
+    )
+    return history, kept
+
+
+def test_the_best_weights_of_a_stretch_that_was_taken_back_are_not_the_best(
+    model, rows, tmp_path, monkeypatch, always_saved
+):
+    """The scoring at step 8 is the best, and is taken back with its steps: step 4's comes next."""
+    monkeypatch.setattr(module, "APART", 3)
+    loop = dataclasses.replace(LOOP, best="dev", eval_every=4, steps=12)
+    scores = [0.3, 0.1, 0.5, 0.4]  # at 4 and 8, again at 8, at 12
+    history, kept = best_of(model, rows, loop, tmp_path / "state", scores, monkeypatch, bad=9)
+    assert [line["dev"] for line in history if "dev" in line] == [0.3, 0.5, 0.4]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), kept[0], strict=True))
+
+
+def test_a_training_that_goes_on_leaves_out_what_its_beginning_left_out(
+    model, rows, tmp_path, monkeypatch, always_saved
+):
+    """With a state that was kept at the end: the batches go on where they were, not where the steps are."""
+    monkeypatch.setattr(module, "APART", 1)
+    poisoned = Poisoned(rows, monkeypatch, 7, lambda loss: float("nan"))
+    quiet = {"evaluate": lambda model: {}, "progress": lambda *_, **__: None, "stopping": lambda: False}
+    train(model, poisoned, LOOP, state=tmp_path / "first", end=tmp_path / "kept", **quiet)
+    longer = dataclasses.replace(LOOP, steps=15)
+    train(model, poisoned, longer, state=tmp_path / "more", start=tmp_path / "kept", **quiet)
+    assert poisoned.seen[-4:] == [0, 14, 15, 16]  # the row that tells the length, and then the next three batches
+
+
+def test_a_spike_with_nothing_to_go_back_to_is_trained_on_and_said(model, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("journey.train.guard.WINDOW", 4)
+    said = []
+    history = train(
+        model,
+        Poisoned(rows, monkeypatch, 7, lambda loss: loss + 50),
+        dataclasses.replace(LOOP, spike=10.0),
+        state=tmp_path / "state",
+        evaluate=lambda model: {},
+        progress=lambda *_, **__: None,
+        stopping=lambda: False,
+        say=said.append,
+    )
+    assert len(history) == 12 and len(said) == 1 and "trained on, for no state is there" in said[0]
 
 
 def test_out_of_memory_is_caught_once_and_the_result_is_the_same(model, rows, tmp_path, monkeypatch):

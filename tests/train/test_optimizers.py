@@ -256,3 +256,17 @@ def test_the_state_comes_back_as_tensors(name):
     resumed.load_tensors(state)
     one_step(again, resumed, 2)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_a_state_is_put_where_the_weights_are(name):
+    """It is read on the CPU, and a GPU's optimizer takes no state from there; a device without memory shows it."""
+    model = GPT(GPTConfig.make("qwen3", 64, 16, 1, 32, n_head=4))
+    made = make_optimizers(model, name, 1e-3, 0.02, 0.1)
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    made.step()
+    there = make_optimizers(GPT(model.config).to("meta"), name, 1e-3, 0.02, 0.1)
+    there.load_tensors(made.tensors())
+    states = [value for o in there.all for state in o.state.values() for value in state.values()]
+    assert states and all(value.device.type == "meta" for value in states)

@@ -72,17 +72,43 @@ def test_what_is_half_written_is_not_read_and_not_in_the_way(tmp_path, clock):
     assert [path.name for path in again.last().iterdir()] == ["weights"]
 
 
-def test_the_last_few_are_kept_and_one_can_go_back(tmp_path, clock):
-    saver = Saver(tmp_path, keep=2)
+def test_one_is_kept_that_is_old_enough_to_go_back_to(tmp_path, clock):
+    """Saved at every step, or every twenty: three at most, and one of them ten steps back as soon as there is one."""
+    for every in (1, 4, 20):
+        folder = tmp_path / str(every)
+        saver, steps = Saver(folder, apart=10), range(every, 40 * every, every)
+        for step in steps:
+            save(saver, step, clock)
+            kept = sorted(int(path.name[5:]) for path in folder.glob("step-*"))
+            assert kept[-1] == step and len(kept) <= 3 and len(list(folder.iterdir())) == len(kept)
+            assert kept[0] == every if step - every < 10 else 10 <= step - kept[0] < 20 + 2 * every
+
+
+def test_going_back_deletes_what_came_after(tmp_path, clock):
+    saver = Saver(tmp_path, apart=10)
     for step in (10, 20, 30):
         save(saver, step, clock)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000020", "step-000000030"]
-    assert Saver(tmp_path, keep=2).back_to(25).name == "step-000000020"
+    assert Saver(tmp_path).back_to(25).name == "step-000000020"
     assert saver.last().name == "step-000000020"  # what came after the state gone back to is no state to go on from
-    save(saver, 31, clock)
     assert saver.back_to(5).name == "step-000000020"  # none is old enough: the oldest
     assert Saver(tmp_path / "none").back_to(5) is None
-    many = Saver(tmp_path / "many", keep=9)
-    for step in range(4):
-        save(many, step, clock)
-    assert len(list((tmp_path / "many").iterdir())) == 4
+
+
+def test_a_kill_while_a_state_is_deleted_leaves_none_that_is_half(tmp_path, clock, monkeypatch):
+    saver = Saver(tmp_path, apart=10)
+    for step in (10, 20, 30):
+        save(saver, step, clock)
+    remove = module.shutil.rmtree
+
+    def killed(path, **named):
+        if path.exists() and path.name != "unfinished":
+            (path / "weights").unlink()
+            raise KeyboardInterrupt
+        remove(path, **named)
+
+    monkeypatch.setattr(module.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        saver.back_to(10)
+    monkeypatch.setattr(module.shutil, "rmtree", remove)
+    assert all((state / "weights").exists() for state in tmp_path.glob("step-*"))
+    assert Saver(tmp_path).last().name == "step-000000020"

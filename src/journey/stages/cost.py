@@ -39,7 +39,7 @@ def training(configs: Sequence[Any], tokens: int = 400_000, flops: float | None 
     if n is None:
         return ELSEWHERE
     # Beside the arithmetic, every token passes through memory many times; small models feel it (measured).
-    return Cost(10 + (flops or 6 * n * tokens) / (_EFFICIENCY * matrix_rate()), 16 * n + 10e6)
+    return Cost(10 + (flops or 6 * n * tokens) / (_EFFICIENCY * matrix_rate()), (4 + 4 * 12) * n + 10e6)
 
 
 @cache

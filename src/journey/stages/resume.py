@@ -1,6 +1,8 @@
 """A training that goes on from a node: with its optimizer's state where the node has kept it, else with a fresh one."""
 
 import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +11,13 @@ from journey.errors import JourneyError
 from journey.fields import defaults, differing
 from journey.files import read_json
 from journey.pair import open_pair
+from journey.stages.inputs import part
 from journey.stages.run import Run
 from journey.stages.training import STATE, Training
 
 if TYPE_CHECKING:
     from journey.model.gpt import GPT
+    from journey.stages.pretrain import Pretrain
     from journey.tokenizer.formats import Tokenizer
 
 _SHAPE = (
@@ -47,7 +51,7 @@ _FREE = (
 )
 
 
-def resumed(node: Node, tokenizer: "Tokenizer", config: Training, run: Run) -> "tuple[GPT, Path | None]":
+def resumed(node: Node, tokenizer: "Tokenizer", config: "Pretrain", run: Run) -> "tuple[GPT, Path | None]":
     """The model of a node whose training goes on and, where the node has kept it, the folder of its state.
 
     Errors: JourneyError for another tokenizer, for a shape that is said again and differs, and for other settings,
@@ -71,8 +75,9 @@ def resumed(node: Node, tokenizer: "Tokenizer", config: Training, run: Run) -> "
     return model, state
 
 
-def _other(node: Node, config: Training, run: Run) -> str:
+def _other(node: Node, config: "Pretrain", run: Run) -> str:
     """What of this run is not as the node was trained, in words."""
+    was_data = node.lineage["config"]["data"]
     was, now = (
         {k: v for k, v in c.items() if k not in (*_SHAPE, *_FREE)}
         for c in (node.lineage["config"], dataclasses.asdict(config))
@@ -80,14 +85,24 @@ def _other(node: Node, config: Training, run: Run) -> str:
     told = [differing(was, now, type(config))]
     if node.lineage["seed"] != run.seed:
         told.append(f"seed {node.lineage['seed']}, now {run.seed}")
-    read = {field: entry for field, entry in node.lineage["data"].items() if field != "resume_from"}
-    given = {field: made for field, made in run.given.items() if field != "resume_from"}
-    if {entry.get("id") for entry in read.values()} != {made.id for made in given.values()}:
-        names = [
-            ", ".join(sorted(each)) for each in ({e["name"] for e in read.values()}, {m.name for m in given.values()})
-        ]
-        told.append(f"the text {names[0]}, now {names[1]}")
+    before = _read(was_data, {f: (e["id"], e["name"]) for f, e in node.lineage["data"].items() if "id" in e})
+    after = _read(config.data, {field: (made.id, made.name) for field, made in run.given.items()})
+    if [(share, id) for share, id, _ in before] != [(share, id) for share, id, _ in after]:
+        told.append(f"the text {_named(before)}, now {_named(after)}")
     return ", ".join(filter(None, told))
+
+
+def _read(data: str, nodes: Mapping[str, tuple[str, str]]) -> list[tuple[Fraction, str, str]]:
+    """Share, id and name of each text that a setting names, a mixture or one."""
+    from journey.data.mixture import is_mixture, parse
+
+    if "data" in nodes or not is_mixture(data):
+        return [(Fraction(1), *nodes["data"])]
+    return [(share, *nodes[part("data", text)]) for text, share in parse(data).items()]
+
+
+def _named(texts: list[tuple[Fraction, str, str]]) -> str:
+    return ", ".join(f"{name} {float(share):.3g}" if len(texts) > 1 else name for share, _, name in texts)
 
 
 def say_rates(state: Path, config: Training, T: int, run: Run) -> None:

@@ -54,8 +54,7 @@ class TokenizerConfig:
         """The vocabulary to take, and where it was found."""
         from journey.data import vocabularies
 
-        given = "auto" if self.vocabulary == "gpt2" else self.vocabulary
-        return vocabularies.find(None, given, ask="name in its place")
+        return vocabularies.find(None, self.vocabulary, ask="name in its place")
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """The merges, by their number."""

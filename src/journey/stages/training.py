@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
 
+_DIVERGED = 500  # nats a token: what no training comes back from, and whose perplexity is no number any more
 BEST_BY = "dev_bits_per_byte"
 STATE = "state"  # the folder of a node that holds the optimizer's state
 
@@ -111,7 +112,7 @@ def fit(
     if steps < 1:
         raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
     epochs = rows.epochs(steps * config.batch_size)
-    run.say(f"{run.name}: {steps:,} steps read {said(epochs)}")
+    run.say(f"{run.name}: {steps:,} steps of {config.batch_size} x {T} tokens read {said(epochs)}")
     before = read_json(start / "history.json") if start else []
     if len(before) >= steps:
         raise JourneyError(f"{len(before):,} steps are done, and tokens {config.tokens:,} is {steps:,}: ask for more")
@@ -195,8 +196,10 @@ def _computed(model: "GPT", config: Training, run: Run) -> dict[str, Any]:
     from journey.model import compiled
 
     path, device = run.scratch / COMPUTED, next(model.parameters()).device.type
-    if path.exists() and (begun := read_json(path))["device"] == device:
-        return dict(begun)
+    before = run.given["resume_from"].lineage.get("computed") if "resume_from" in run.given else None
+    for begun in (read_json(path) if path.exists() else None, before if config.precision == "auto" else None):
+        if begun and begun["device"] == device:
+            return dict(begun)
     precision, why = chosen_precision(config, device, model.config.n_params)
     lacks = compiled.missing(device)
     if config.compile == "on" and lacks:
@@ -237,9 +240,11 @@ def evaluator(
         numbers: dict[str, Any] = {}
         for suffix, held_out in documents.items():
             scores = perplexity.score(model, tokenizer, held_out)
-            nats = sum(score["nats"] for score in scores)
+            nats, n = sum(score["nats"] for score in scores), sum(score["tokens"] for score in scores)
+            if not nats < _DIVERGED * n:
+                raise JourneyError(f"{nats / n:,.0f} nats a token on the dev split: choose a smaller lr or muon_lr")
             numbers[f"dev_bits_per_byte{suffix}"] = nats / math.log(2) / sum(score["bytes"] for score in scores)
-            numbers[f"dev_perplexity{suffix}"] = math.exp(nats / sum(score["tokens"] for score in scores))
+            numbers[f"dev_perplexity{suffix}"] = math.exp(nats / n)
         for suffix in dev if config.dev_rows else ():
             if suffix not in packed:
                 packed[suffix] = pack(tokenizer, dev[suffix], model.config.n_ctx, config.dev_rows)

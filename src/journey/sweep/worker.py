@@ -59,7 +59,9 @@ def work(task: Task, console: Console) -> None:
     """Make the task's node, unless it stands, and measure it, unless that is done."""
     given = {field: open_node(path) for field, path in task.given.items()}
     node = load(task.stage)(
-        task.parent, task.config, Run(task.path, task.seed, task.name, console, given, take=measuring.through)
+        task.parent,
+        task.config,
+        Run(task.path, task.seed, task.name, console, given, take=measuring.through, fork=True),
     )
     if task.asked:
         measure(node, task.asked, console)

@@ -9,6 +9,7 @@ import numpy as np
 
 from journey.files import read_json, write_json
 
+FILE = "left-out.json"
 WINDOW = 64  # steps that say what is usual
 LEAST = 1.0  # nats: what noise alone never adds to a batch's loss, however even the losses before it were
 APART = 10  # steps between a spike and the state to go back to: what led to it lies just before it
@@ -21,10 +22,22 @@ class Guard:
     The batches left out are kept in a file of the training's folder, so that a resumed run leaves them out too.
     """
 
-    def __init__(self, folder: Path, deviations: float) -> None:
-        """`deviations`: how far above the usual a loss is a spike; 0: only what is no number is wrong."""
-        self._file, self._deviations = folder / "left-out.json", deviations
-        self.left_out: list[list[int]] = read_json(self._file) if self._file.exists() else []  # a list each time
+    def __init__(self, folder: Path, deviations: float, start: Path | None = None) -> None:
+        """`deviations`: how far above the usual a loss is a spike; 0: only what is no number is wrong. `start`: the
+        state of a training that goes on, which may have left out some before."""
+        self._file, self._deviations = folder / FILE, deviations
+        self._inherited = _read(start / FILE) if start else []
+        self._own = _read(self._file)  # a list each time
+
+    @property
+    def times(self) -> int:
+        """How often it was needed in this training."""
+        return len(self._own)
+
+    @property
+    def left_out(self) -> list[list[int]]:
+        """All batches left out, a list each time."""
+        return self._inherited + self._own
 
     def batch(self, step: int) -> int:
         """The number of the batch of a step: the step's own, moved on by each batch before it that is left out."""
@@ -52,5 +65,10 @@ class Guard:
 
     def leave_out(self, batches: list[int]) -> None:
         """From now on, and after a kill."""
-        self.left_out.append(batches)
-        write_json(self._file, self.left_out)
+        self._own.append(batches)
+        write_json(self._file, self._own)
+
+
+def _read(path: Path) -> list[list[int]]:
+    found: list[list[int]] = read_json(path) if path.exists() else []
+    return found

@@ -13,19 +13,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.files import publish, read_json
+from journey.files import read_json, write_json
 from journey.model.compiled import compiled
 from journey.model.gpt import GPT
 from journey.model.precision import precision
 from journey.train.guard import APART, MOST, Guard
+from journey.train.guard import FILE as LEFT_OUT
 from journey.train.log import Log, rates
 from journey.train.optimizers import Optimizers, make_optimizers
 from journey.train.saver import Saver
 from journey.train.schedule import ScheduleName, share_of_peak
 
 _HISTORY = "history.json"
-_BEST = "best"  # the folder of the best weights so far
-_STATES = 2  # kept: where the newest was saved when a loss had begun to rise, the one before it is good
 
 
 class Rows(Protocol):
@@ -85,9 +84,9 @@ def train(
     device = next(model.parameters()).device
     dtype = torch.bfloat16 if loop.precision == "bf16" else torch.float32
     optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay, dtype)
-    saver, guard, parts = Saver(state, _STATES), Guard(state, loop.spike), loop.accumulate
+    saver, guard, parts = Saver(state, APART), Guard(state, loop.spike, start), loop.accumulate
     forward = compiled(model, say) if loop.compile else model
-    history = _resume(model, optimizers, saver.last() or start)
+    history, best = _resume(model, optimizers, saver.last() or start)
     inherited = len(read_json(start / _HISTORY)) if start else 0
     if log:
         log.resume(history)
@@ -106,16 +105,17 @@ def train(
             loss, parts = _fitting(model, forward, tokens, parts, loop.mark, say)
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip or math.inf))
         if why := guard.trouble(loss, norm, history):
-            if len(guard.left_out) < MOST and (before := saver.back_to(step - APART)):
-                guard.leave_out([guard.batch(step - 1), guard.batch(step)])
+            if guard.times < MOST and (before := saver.back_to(step - APART) or start):
                 model.zero_grad()
-                history = _resume(model, optimizers, before)
+                history, best = _resume(model, optimizers, before)
+                guard.leave_out([guard.batch(n) for n in (step - 1, step) if n >= len(history)])
                 if log:
                     log.resume(history)
-                say(f"step {step + 1}: {why}: back to step {len(history)}, without the two batches that led there")
+                say(f"step {step + 1}: {why}: back to step {len(history)}, without the batches that led there")
                 continue
             if not math.isfinite(loss + norm):
                 raise JourneyError(f"{why} at step {step + 1}: choose a smaller lr or muon_lr")
+            say(f"step {step + 1}: {why}: trained on, for no state is there to go back to, or it came {MOST} times")
         if log:
             log.before(model)
         optimizers.step()
@@ -130,23 +130,24 @@ def train(
             model.train()
             own = [past[loop.best] for past in history[inherited:] if loop.best in past]
             if loop.best and line[loop.best] < min(own, default=math.inf):
-                _save_best(model, state)
+                best = {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
         history.append(line)
         if log:
             log.write(line, rates(optimizers.all))
         stop = stopping()
         if stop or saver.due:
             with saver.saving(len(history)) as folder:
-                _save(model, optimizers, history, folder)
+                _save(model, optimizers, history, best, folder)
         if stop:
             return None
         left = (loop.steps - len(history)) * loop.batch_size * T
         progress(line["tokens"], line["tokens"] + left, loss=_recent(history))
     if end:
         end.mkdir(parents=True)
-        _save(model, optimizers, history, end)
+        _save(model, optimizers, history, {}, end)
+        write_json(end / LEFT_OUT, guard.left_out)
     if loop.best:
-        _put(model, load_file(state / _BEST / "model.safetensors"))
+        _put(model, best)
     return history
 
 
@@ -204,36 +205,31 @@ def _recent(history: list[dict[str, Any]]) -> float:
     return sum(last) / len(last)
 
 
-def _weights(model: GPT) -> dict[str, Tensor]:
-    return {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-
-
-def _put(model: GPT, tensors: dict[str, Tensor]) -> None:
+def _put(model: GPT, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, p in model.named_parameters():
-            p.copy_(tensors[f"model.{name}"])
+            p.copy_(weights[name])
 
 
-def _save_best(model: GPT, state: Path) -> None:
-    beside = state / f"unfinished-{_BEST}"
-    beside.mkdir(parents=True, exist_ok=True)
-    save_file(_weights(model), beside / "model.safetensors")
-    publish(beside, state / _BEST)
-
-
-def _save(model: GPT, optimizers: Optimizers, history: list[dict[str, Any]], folder: Path) -> None:
-    """Everything that `_resume` puts back."""
-    state = {f"optimizer.{k}": v for k, v in optimizers.tensors().items()}
-    save_file(_weights(model) | state, folder / "state.safetensors")
+def _save(
+    model: GPT, optimizers: Optimizers, history: list[dict[str, Any]], best: dict[str, Tensor], folder: Path
+) -> None:
+    """Everything that `_resume` puts back; `best`: the best weights so far, where they are wanted."""
+    parts = {"model": {name: p.detach() for name, p in model.named_parameters()}, "best": best}
+    tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizers.tensors().items()}
+    save_file(tensors, folder / "state.safetensors")
     (folder / _HISTORY).write_text(json.dumps(history))
 
 
-def _resume(model: GPT, optimizers: Optimizers, folder: Path | None) -> list[dict[str, Any]]:
-    """Put a saved state back; the history so far, empty when there is none."""
+def _resume(model: GPT, optimizers: Optimizers, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """Put a saved state back; the history so far, empty when there is none, and the best weights so far."""
     if folder is None:
-        return []
-    tensors = load_file(folder / "state.safetensors")
-    _put(model, tensors)
-    prefix = "optimizer."
-    optimizers.load_tensors({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    return read_json(folder / _HISTORY)
+        return [], {}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
+    for name, tensor in load_file(folder / "state.safetensors").items():
+        part, _, own = name.partition(".")
+        parts[part][own] = tensor
+    _put(model, parts["model"])
+    optimizers.load_tensors(parts["optimizer"])
+    return read_json(folder / _HISTORY), parts["best"]

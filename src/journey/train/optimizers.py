@@ -154,7 +154,8 @@ class Optimizers:
         params = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in self.all]
         for name, value in tensors.items():
             i, j, key = name.split(".", 2)
-            self.all[int(i)].state[params[int(i)][int(j)]][key] = value.clone()
+            p = params[int(i)][int(j)]
+            self.all[int(i)].state[p][key] = value.to(p.device, copy=True)  # AdamW's number of steps, too: it is fused
 
 
 def make_optimizers(

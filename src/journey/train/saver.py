@@ -1,6 +1,7 @@
 """The states that a killed training goes on from: when the next is due, how it is put in place, which is the last."""
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,10 +16,11 @@ _SAVE_SHARE = 20  # of a large model more: saving takes a twentieth of the time 
 class Saver:
     """Keeps the newest states of one training in a folder; the clock runs from here."""
 
-    def __init__(self, folder: Path, keep: int = 1) -> None:
-        """`keep`: how many of them; one more stands on the disk while it is written."""
+    def __init__(self, folder: Path, apart: int | None = None) -> None:
+        """Beside the newest state one is kept that is at least `apart` steps older (or the oldest there is), and one
+        between the two, which will be that; None: the newest alone. One more is on the disk while it is written."""
         self.unfinished = folder / "unfinished"  # what is half written stands in it, and nobody reads it
-        self._folder, self._keep, self._saved, self._pause = folder, keep, time.monotonic(), _SAVE_EVERY
+        self._folder, self._apart, self._saved, self._pause = folder, apart, time.monotonic(), _SAVE_EVERY
 
     @property
     def due(self) -> bool:
@@ -35,8 +37,8 @@ class Saver:
         if not states:
             return None
         chosen = max((state for state in states if _step(state) <= step), default=states[0])
-        for state in states[states.index(chosen) + 1 :]:
-            shutil.rmtree(state)
+        for state in reversed(states[states.index(chosen) + 1 :]):
+            _delete(state)
         return chosen
 
     @contextlib.contextmanager
@@ -51,13 +53,30 @@ class Saver:
         beside = self.unfinished / f"checkpoint-{step}"
         beside.mkdir(parents=True)
         yield beside
-        before = sorted(self._folder.glob("step-*"))
+        before = [state for state in sorted(self._folder.glob("step-*")) if _step(state) != step]
         publish(beside, self._folder / f"step-{step:09}")
         shutil.rmtree(self.unfinished)
-        for folder in before[: max(0, len(before) + 1 - self._keep)]:
-            shutil.rmtree(folder)
+        kept = self._kept(before, step)
+        for state in before:
+            if state not in kept:
+                _delete(state)
         self._saved = time.monotonic()
         self._pause = max(_SAVE_EVERY, _SAVE_SHARE * (self._saved - start))
+
+    def _kept(self, before: list[Path], step: int) -> list[Path]:
+        """Of the states before the one of `step`, in their order, those to keep."""
+        if self._apart is None or not before:
+            return []
+        old = [state for state in before if step - _step(state) >= self._apart] or before[:1]
+        return before[before.index(old[-1]) :][:2]
+
+
+def _delete(state: Path) -> None:
+    """By one rename it is no state any more: half deleted, it would pass for the newest."""
+    gone = state.with_name(f".gone-{state.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(state, gone)
+    shutil.rmtree(gone)
 
 
 def _step(state: Path) -> int:

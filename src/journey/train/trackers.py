@@ -53,7 +53,12 @@ def make_trackers(label: str, header: Mapping[str, Any], done: int, say: Callabl
     name = _chosen()
     if not name:
         return []
-    return [_Careful(_MAKERS[name](label, header, done), name, say)]
+    try:
+        tracker = _MAKERS[name](label, header, done)
+    except Exception as error:  # a folder that cannot be written, a service that is not there
+        say(f"{name} cannot be begun ({type(error).__name__}: {error}): the training goes on without it")
+        return []
+    return [_Careful(tracker, name, say)]
 
 
 def _chosen() -> str:

@@ -108,7 +108,9 @@ def _precisions(waiting: list[runner.Planned]) -> Iterator[str]:
         config = item.step.config
         n = parameters([config, *item.before]) if isinstance(config, Training) else None
         if n is not None and (gpus() or n >= SMALL):  # torch, which takes seconds to import, is asked only then
-            precision, why = chosen_precision(config, "cuda" if gpus() else "cpu", n)
+            import torch
+
+            precision, why = chosen_precision(config, "cuda" if torch.cuda.is_available() else "cpu", n)
             yield f"{item.step.name} in {precision}: {why}"
 
 
