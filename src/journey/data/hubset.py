@@ -17,10 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from journey.console import Console
 from journey.data.cutting import Cut
 from journey.data.hub import refusals, spelled
-from journey.data.remote import BLOCK, TIMEOUT, TRIES, Away, RemoteFile, patiently
+from journey.data.remote import BLOCK, TIMEOUT, TRIES, RemoteFile, patiently
 from journey.data.source import Document, Notes, Progress
 from journey.data.sources import ENDINGS, MB, kind, own_documents
 from journey.errors import JourneyError, nearest
@@ -138,14 +137,15 @@ def chosen(source: str, listing: dict[str, Any]) -> HubSet:
 
 
 def _listing(asked: Asked) -> dict[str, Any]:
-    """The commit that a revision is, the names of its files and the configs of its card; kept for when the Hub is away,
-    and always taken from there for a commit, which is the same for ever."""
+    """The commit that a revision is, the names of its files and the configs of its card. Asked once on a machine and
+    kept: `main` moves whenever somebody mends a card, and a training of several nights must go on with the text that it
+    was begun with."""
     from huggingface_hub import HfApi, constants
 
     name = f"{asked.repository}@{asked.revision}".replace("/", "--")
     kept = Path(constants.HF_HOME) / "journey" / f"{name}.json"
     known = _kept(kept)
-    if known and _COMMIT.fullmatch(asked.revision):
+    if known:
         return known
     what = f"the dataset {asked.repository}"
     try:
@@ -153,16 +153,11 @@ def _listing(asked: Asked) -> dict[str, Any]:
             found = patiently(
                 lambda: HfApi().dataset_info(asked.repository, revision=asked.revision, timeout=TIMEOUT),
                 what,
-                2 if known else TRIES,
+                TRIES,
             )
         names = [sibling.rfilename for sibling in found.siblings or []]
         card: Any = found.card_data or {}
         listing = {"commit": found.sha, "files": names, "configs": card.get("configs") or []}
-    except Away as away:
-        if known:
-            Console().say(f"{away}; taken as it was when it was last asked, at commit {known['commit'][:7]}")
-            return known
-        raise
     except (ValueError, TypeError, KeyError, AttributeError):
         listing = {}  # what is told by `chosen`
     if holds(listing, _LISTING):
