@@ -3,6 +3,7 @@ resumed run that is not the same run."""
 
 import copy
 import dataclasses
+import errno
 import json
 
 import numpy as np
@@ -440,3 +441,23 @@ def test_a_row_that_fits_nowhere_is_told(model, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(GPT, "forward", lambda *_, **__: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="inconsistent"):  # any other error stays what it is
         run(model, rows, LOOP, tmp_path / "state")
+
+
+def test_a_full_disk_while_saving_loses_nothing(model, rows, tmp_path, monkeypatch, always_saved):
+    """The state before stands whole, and with room again the training goes on to the same losses."""
+    start, state, calls = copy.deepcopy(model), tmp_path / "state", []
+    expected, _ = run(copy.deepcopy(start), rows, LOOP, tmp_path / "whole")
+    save_file = module.save_file
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) == 6:
+            path.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_file(tensors, path)
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(copy.deepcopy(start), rows, LOOP, state)
+    assert max(path.name for path in state.glob("step-*")) == "step-000000005"
+    assert run(start, rows, LOOP, state)[0] == expected

@@ -114,7 +114,11 @@ class Pretrain(Training):
         "The model starts from random weights and learns one thing: given the text so far, how likely is each next "
         "token. Whatever it knows of words, signatures and layout, it learned because it helps with that."
     ),
-    example="journey pretrain --parent tok --data my-texts/ --tokens 1000000 --out base",
+    example=(
+        "journey pretrain tok --data my-texts/ --tokens 1e6 --out base\n"
+        "journey pretrain tok --data web=0.7,code=0.3 --size pocket-12m --tokens 20e6 --keep-state --out base\n"
+        "journey pretrain --resume-from base --data web=0.7,code=0.3 --tokens 40e6 --out more"
+    ),
     shows=("bits_per_byte.{data} vs bigram", "bits_per_byte.{data} vs trigram"),
     goal="a language model",
     version=3,
