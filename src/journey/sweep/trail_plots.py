@@ -12,7 +12,9 @@ from journey.sweep.content import Group, Metric, Point, Sweep, listed
 LINES, PANELS = 6, 8  # more than these are not told apart, or not looked at
 STROKES: Sequence[dict[str, Any]] = ({}, {"dashed": True}, {"faint": True})  # so many values of x go over each other
 NAMES = ("plain", "dashed", "faint")  # of the strokes, in a legend
-EARLY = 0.25  # of the tokens: left out where it holds most of the change, or what differs would not be seen
+# What is left out of the tokens, and of all that is to be seen the share that may then be left: where a beginning holds
+# most of the change, what differs between the points would not be seen beside it.
+EARLY = {"half": (0.5, 0.3), "quarter": (0.25, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,27 @@ def _band(point: Point, metric: Metric, start: float) -> list[tuple[float, float
 
 
 def _start(sweep: Sweep, metric: Metric) -> float:
-    """The tokens from which on something is to be seen: all, or what comes after the early fall. Of learning rates the
-    beginning is what there is to see."""
-    if not metric.better:
-        return 0.0
+    """The tokens from which on something is to be seen."""
+    last = max((t for t, _ in _whole(sweep, metric)), default=0.0)
+    part = _left_out(sweep, metric)
+    return EARLY[part][0] * last if part else 0.0
+
+
+def _left_out(sweep: Sweep, metric: Metric) -> str:
+    """Which part of the beginning is left out, of `EARLY`, or none. Of learning rates it is what there is to see."""
+    whole = _whole(sweep, metric) if metric.better else []
+    last, values = max((t for t, _ in whole), default=0.0), [v for _, v in whole]
+    for part, (share, left) in EARLY.items():
+        late = [v for t, v in whole if t >= share * last]
+        if late and max(late) - min(late) < left * (max(values) - min(values)):
+            return part
+    return ""
+
+
+def _whole(sweep: Sweep, metric: Metric) -> list[tuple[float, float]]:
+    """All that was recorded, of all points."""
     shown = [p for group in sweep.groups for p in group.done if metric.name in p.trails]
-    whole = [at for p in shown for at in _late(p, metric, 0)]
-    start = EARLY * max((t for t, _ in whole), default=0.0)
-    values, late = [v for _, v in whole], [v for t, v in whole if t >= start]
-    return start if late and max(late) - min(late) < 0.5 * (max(values) - min(values)) else 0.0
+    return [at for p in shown for at in _late(p, metric, 0)]
 
 
 def _order(shown: Sequence[tuple[str, Point, int]], metric: Metric) -> str:
@@ -147,7 +161,8 @@ def _caption(sweep: Sweep, metric: Metric) -> str:
         said += f": means of {len(sweep.seeds)} seeds, shaded from the lowest to the highest of them"
     without = [_named(p) for g in sweep.groups for p in g.done if metric.name not in p.trails]
     said += f". Not recorded of {listed(without)}" if without else ""
-    return f"{said}. The first quarter, where most is learned, is left out." if _start(sweep, metric) else f"{said}."
+    part = _left_out(sweep, metric)
+    return f"{said}. The first {part}, where most is learned, is left out." if part else f"{said}."
 
 
 def _y(metric: Metric) -> str:
