@@ -213,7 +213,7 @@ PRETRAIN = "journey.stages.pretrain"
         ("stages/pretrain.py", '"""Pre-training: ', '"""Another docstring: '),
         ("train/schedule.py", '"""Share of the peak', '"""A part of the peak'),
         ("stages/training.py", '"""Sequences a step."""', '"""How many sequences a step has."""'),
-        ("train/loop.py", "total = 0.0\n", "total = 0.0  \n\n"),
+        ("train/loop.py", "losses = []\n", "losses = []  \n\n"),
         ("stages/pretrain.py", "if TYPE_CHECKING:\n", "if TYPE_CHECKING:\n    import journey.runner\n"),
         ("stages/pretrain.py", "random weights and learns", "nothing and learns"),  # its `why`
         ("stages/pretrain.py", 'goal="a language model"', 'goal="a model of language"'),
