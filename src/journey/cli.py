@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from journey import fields
+from journey import fields, machine
 from journey.errors import JourneyError, nearest
 from journey.stages import STAGES
 
@@ -126,9 +126,7 @@ def _call(verb: str, rest: list[str], as_json: bool) -> "Result | int":
             raise
         if _is_full_disk(error):
             return failed("the disk is full: free some space, and the same command goes on", bad_input=True)
-        if isinstance(error, MemoryError) or any(
-            said in str(error) for said in ("can't allocate memory", "out of memory. Tried")
-        ):
+        if machine.is_out_of_memory(error):
             return failed("there is not enough memory for this: ask for less, or free some", bad_input=True)
         if isinstance(error, OSError) and error.errno:
             return failed(_refused_by_system(error), bad_input=True)

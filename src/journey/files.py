@@ -1,11 +1,12 @@
 """Writing so that a kill at any instant leaves either the old file or the new one, and hashing what was written."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """`write_bytes` of indented JSON; NaN and infinity are refused because other tools cannot read them."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """`write_bytes` of dataclasses, a JSON object a line."""
+    write_text(path, "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
 def parse_json(text: str | bytes, where: str, of: str = "line") -> Any:

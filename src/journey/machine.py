@@ -33,6 +33,19 @@ def memory() -> int | None:
         return None
 
 
+def device() -> str:
+    """Where models compute: a GPU where torch has one, else the CPU."""
+    import torch  # seconds, and whoever asks is about to use it
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of Python and of a GPU it has a class of its own, of a CPU's allocator in torch only its words."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or "can't allocate memory" in str(error)
+
+
 def gpus() -> list[str]:
     """The NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES names them, without loading CUDA."""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:

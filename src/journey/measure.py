@@ -20,6 +20,7 @@ import numpy as np
 
 from journey.checkpoint import Node
 from journey.fields import Several
+from journey.machine import device
 from journey.pair import open_pair
 from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Row, Table
 from journey.scores import Taken, estimate
@@ -172,10 +173,9 @@ def draw(items: Sequence[T], n: int, seed: int) -> list[T]:
 
 def open_model(node: Node) -> "tuple[GPT, Tokenizer]":
     """A node's model, where it computes fastest, and its tokenizer."""
-    import torch
 
     model, tokenizer = open_pair(node.path)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    return model.to(device()), tokenizer
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ from journey.evaluate.scaling import BESIROGLU, HOFFMANN, Chinchilla, Fit, kapla
 from journey.evaluate.statistics import Estimate
 from journey.machine import memory
 from journey.model.config import GPTConfig
-from journey.report.format import big, bytes_, duration, estimate, number, power
+from journey.report.format import big, bytes_, duration, estimate, flops, number, power
 from journey.stages.cost import Cost
 from journey.stages.pretrain import Pretrain
 from journey.stages.tokenizer import TokenizerConfig
@@ -69,8 +69,8 @@ class Plan:
         said = "".join(f"# {line}\n" for line in self.derivation)
         settings = ", ".join(f"{key}: {_yaml(value)}" for key, value in self.settings().items() if key != "data")
         return (
-            f"# For {flops(self.flops)}, by {self.law}:\n{said}"
-            f"name: plan-{flops(self.flops).split()[0]}\nseed: 0\nstages:\n"
+            f"# For {flops(self.flops, 3)}, by {self.law}:\n{said}"
+            f"name: plan-{flops(self.flops, 3).split()[0]}\nseed: 0\nstages:\n"
             f"  - name: text\n    stage: text\n    with: {{source: {json.dumps(self.config.data)}}}\n"
             f"  - name: tokenizer\n    stage: tokenizer\n    with: {{data: text, vocab_size: "
             f"{self.tokenizer.vocab_size}}}\n"
@@ -89,7 +89,7 @@ def by_fit(fit: Fit[Chinchilla], C: float, name: str, largest: float) -> Advice:
     size = fit.estimate(lambda law: law.optimum(C)[0])
     said = f"over resampled trainings N is from {big(size.low)} to {big(size.high)}"
     if largest < C:
-        said += f"; {flops(C)} are {C / largest:,.1f} times the largest of them: this is extrapolation"
+        said += f"; {flops(C, 3)} are {C / largest:,.1f} times the largest of them: this is extrapolation"
     law = f"the {fit.n} trainings of {' '.join(name.split())}"
     return Advice(law, *fit.law.optimum(C), True, (*_optimum(fit.law, C), said), fit.law, fit)
 
@@ -138,8 +138,8 @@ def make(
     steps = int(D // (rows * n_ctx))
     if steps < _FEWEST:
         raise JourneyError(
-            f"{flops(C)} are too few: {steps} steps of {rows * n_ctx:,} tokens for {shape.n_params:,} parameters are "
-            "no training: give more FLOPs, a smaller vocabulary or a smaller context"
+            f"{flops(C, 3)} are too few: {steps} steps of {rows * n_ctx:,} tokens for {shape.n_params:,} parameters "
+            "are no training: give more FLOPs, a smaller vocabulary or a smaller context"
         )
     said.append(
         f"batch: B = 0.58 D^0.571 = {wanted:,.0f} tokens (Li et al. 2025, arXiv 2503.04715, fitted with AdamW), as a "
@@ -175,12 +175,6 @@ def make(
     cost = dataclasses.replace(config, flops=C).cost([tokenizer])
     said += _needs(shape, config, cost)
     return Plan(C, advice.law, config, tokenizer, shape, steps, cost, loss, tuple(said))
-
-
-def flops(value: float) -> str:
-    """Arithmetic as a recipe has it: 1e17 FLOPs."""
-    mantissa, _, exponent = f"{value:.2e}".partition("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)} FLOPs"
 
 
 def _optimum(law: Chinchilla, C: float) -> tuple[str, ...]:

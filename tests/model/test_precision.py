@@ -89,7 +89,7 @@ def test_fp16_is_refused_with_the_reason_and_another_name_with_the_choice():
 
 @pytest.mark.parametrize(("slower", "name"), [(1.4, "fp32"), (1.6, "bf16"), (0.1, "fp32")])
 def test_the_faster_type_is_found_by_measuring(monkeypatch, slower, name):
-    monkeypatch.setattr(module, "_product", lambda dtype: slower if dtype == torch.float32 else 1.0)
+    monkeypatch.setattr(module, "seconds_of_product", lambda of, side: slower if of == "fp32" else 1.0)
     assert fastest("cpu") == (name, f"this CPU multiplies bf16 {slower} times as fast as fp32")
     assert fastest("mps")[0] == "fp32"
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from journey.data.corpus import Corpus, write_lines
+from journey.data.corpus import Corpus
 from journey.data.documents import write_parquet
 from journey.data.questions import questions
 from journey.data.sources import Document
-from journey.files import write_json
+from journey.files import write_json, write_lines
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.retrieve import embed, passages

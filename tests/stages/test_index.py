@@ -10,10 +10,10 @@ import torch
 
 from journey.checkpoint import open_node
 from journey.console import Console
-from journey.data.corpus import Corpus, write_lines
+from journey.data.corpus import Corpus
 from journey.data.questions import Question
 from journey.errors import JourneyError
-from journey.files import read_json, sha256_file, write_json
+from journey.files import read_json, sha256_file, write_json, write_lines
 from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import errno
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.train import loop as module
 from journey.train import saver
+from journey.train import state as train_state
 from journey.train.guard import Guard
 from journey.train.loop import Loop, accumulate_gradients, train
+from journey.train.optimizers import Optimizers
 
 V, T, MARK = 50, 16, 0
 LOOP = Loop(
@@ -124,6 +127,7 @@ def run(model, rows, loop, state, stop_after=None):
         evaluate=lambda model: {"dev_loss": 0.5},
         progress=lambda done, total, **numbers: shown.append((done, total, numbers)),
         stopping=lambda: stop_after is not None and len(shown) >= stop_after - 1,
+        log=Mock(),
     )
     return history, shown
 
@@ -209,7 +213,7 @@ def test_gradients_are_clipped_to_the_norm(model, rows, tmp_path, monkeypatch):
         for p in (p for o in self.all for g in o.param_groups for p in g["params"]):
             p.grad = None
 
-    monkeypatch.setattr(module.Optimizers, "step", step)
+    monkeypatch.setattr(Optimizers, "step", step)
     history, _ = run(model, rows, dataclasses.replace(LOOP, clip=0.1, steps=3), tmp_path / "state")
     assert all(line["grad_norm"] > 0.2 for line in history)
     assert all(norm == pytest.approx(0.1, rel=1e-3) for norm in norms)
@@ -274,6 +278,7 @@ def test_a_spike_is_taken_back_and_its_batches_left_out(model, rows, tmp_path, m
         evaluate=lambda model: {},
         progress=lambda *_, **__: None,
         stopping=lambda: False,
+        log=Mock(),
         say=said.append,
     )
     assert poisoned.seen[1:] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
@@ -330,7 +335,14 @@ def test_the_best_weights_are_kept_also_over_a_kill(model, rows, tmp_path):
             steps[0] += 1
 
         return train(
-            model, rows, loop, state=state, evaluate=evaluate, progress=progress, stopping=lambda: steps[0] >= stop
+            model,
+            rows,
+            loop,
+            state=state,
+            evaluate=evaluate,
+            progress=progress,
+            stopping=lambda: steps[0] >= stop,
+            log=Mock(),
         )
 
     assert trained(model, tmp_path / "whole", 99)
@@ -357,6 +369,7 @@ def best_of(model, rows, loop, state, scores, monkeypatch, bad=None):
         evaluate=evaluate,
         progress=lambda *_, **__: None,
         stopping=lambda: False,
+        log=Mock(),
     )
     return history, kept
 
@@ -379,7 +392,7 @@ def test_a_training_that_goes_on_leaves_out_what_its_beginning_left_out(
     """With a state that was kept at the end: the batches go on where they were, not where the steps are."""
     monkeypatch.setattr(module, "APART", 1)
     poisoned = Poisoned(rows, monkeypatch, 7, lambda loss: float("nan"))
-    quiet = {"evaluate": lambda model: {}, "progress": lambda *_, **__: None, "stopping": lambda: False}
+    quiet = {"evaluate": lambda model: {}, "progress": lambda *_, **__: None, "stopping": lambda: False, "log": Mock()}
     train(model, poisoned, LOOP, state=tmp_path / "first", end=tmp_path / "kept", **quiet)
     longer = dataclasses.replace(LOOP, steps=15)
     train(model, poisoned, longer, state=tmp_path / "more", start=tmp_path / "kept", **quiet)
@@ -397,6 +410,7 @@ def test_a_spike_with_nothing_to_go_back_to_is_trained_on_and_said(model, rows, 
         evaluate=lambda model: {},
         progress=lambda *_, **__: None,
         stopping=lambda: False,
+        log=Mock(),
         say=said.append,
     )
     assert len(history) == 12 and len(said) == 1 and "trained on, for no state is there" in said[0]
@@ -422,6 +436,7 @@ def test_out_of_memory_is_caught_once_and_the_result_is_the_same(model, rows, tm
         evaluate=lambda model: {"dev_loss": 0.5},
         progress=lambda *_, **__: None,
         stopping=lambda: False,
+        log=Mock(),
         say=said.append,
     )
     assert history == expected
@@ -447,7 +462,7 @@ def test_a_full_disk_while_saving_loses_nothing(model, rows, tmp_path, monkeypat
     """The state before stands whole, and with room again the training goes on to the same losses."""
     start, state, calls = copy.deepcopy(model), tmp_path / "state", []
     expected, _ = run(copy.deepcopy(start), rows, LOOP, tmp_path / "whole")
-    save_file = module.save_file
+    save_file = train_state.save_file
 
     def full(tensors, path):
         calls.append(path)
@@ -456,7 +471,7 @@ def test_a_full_disk_while_saving_loses_nothing(model, rows, tmp_path, monkeypat
             raise OSError(errno.ENOSPC, "No space left on device")
         save_file(tensors, path)
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(train_state, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
         run(copy.deepcopy(start), rows, LOOP, state)
     assert max(path.name for path in state.glob("step-*")) == "step-000000005"

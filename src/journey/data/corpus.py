@@ -11,7 +11,6 @@ import json
 import shutil
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from journey.data.questions import Choice, Question, choices, questions
 from journey.data.source import FEWEST, Document, Notes, Progress, TooFew, silent
 from journey.data.sources import SOURCES, fingerprint, label, name_of, not_read, read
 from journey.errors import JourneyError
-from journey.files import read_json, write_json, write_text
+from journey.files import read_json, write_json, write_lines
 
 __all__ = ["FEWEST", "SPLITS", "Choice", "Corpus", "Document", "Question", "build"]
 
@@ -206,10 +205,6 @@ def distinct(documents: Iterable[Document], max_bytes: int | None, seed: int) ->
         while max_bytes is not None and total > max_bytes and kept:
             total -= heapq.heappop(kept)[2].n_bytes()
     return [document for _, _, document in sorted(kept, key=lambda item: item[1])], n_read - len(seen)
-
-
-def write_lines(path: Path, items: Iterable[Any]) -> None:
-    write_text(path, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items))
 
 
 class Corpus:

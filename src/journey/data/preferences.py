@@ -1,11 +1,10 @@
 """Preferences from the schemas that they come in: what was asked, the answer chosen and the one rejected."""
 
-import json
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from journey.data.schemas import (
 )
 from journey.data.sources import json_lines
 from journey.errors import JourneyError
-from journey.files import digest, write_text
+from journey.files import digest, write_lines
 
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
@@ -206,7 +205,7 @@ def _score(row: Row, column: str) -> float | None:
 
 def save(pairs: Iterable[Pair], path: Path) -> None:
     """One JSON object a line, in TRL's conversational preference format."""
-    write_text(path, "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs))
+    write_lines(path, pairs)
 
 
 def saved(path: Path) -> list[Pair]:

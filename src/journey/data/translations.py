@@ -1,6 +1,5 @@
 """Pairs of a text and its translation: from files of rows, or numbers as words and digits."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from journey.data.numbers import drawn, words
 from journey.data.records import excerpt, json_lines
 from journey.data.rows import ENDINGS, Say, Unusable, read, unheard
 from journey.errors import JourneyError
-from journey.files import read_json, write_text
+from journey.files import read_json, write_lines
 
 NUMBERS = "numbers"  # the source that needs no file
 SPLITS = ("train", "dev", "test")
@@ -175,7 +174,7 @@ def divided(
 
 def save(pairs: Iterable[Translation], path: Path) -> None:
     """One JSON object a line."""
-    write_text(path, "".join(json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in pairs))
+    write_lines(path, pairs)
 
 
 def saved(path: Path) -> list[Translation]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from journey import machine
 from journey.doctor.finding import Finding
 from journey.metrics import metric
 
@@ -83,7 +84,7 @@ def _speed(name: str, work: Callable[[], object], amount: float, unit: str, what
 def _device() -> "torch.device":
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(machine.device())
 
 
 def _where(device: "torch.device") -> str:

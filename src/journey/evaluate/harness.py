@@ -18,6 +18,7 @@ import yaml
 
 from journey.data.questions import Choice
 from journey.files import write_text
+from journey.machine import device
 
 TASK = "journey_choices"
 
@@ -49,14 +50,12 @@ def run(node: Path, task: Path, limit: int | None = None) -> dict[str, Any]:
     An item is {"id", "logprobs", "acc", "acc_norm"}, the last two 0 or 1. Takes no network; `limit` items at most.
     """
     import lm_eval  # seconds, and only this function needs it
-    import torch
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars would run across ours
-        model = HFLM(pretrained=str(node), device=device, dtype="float32", batch_size=32, add_bos_token=True)
+        model = HFLM(pretrained=str(node), device=device(), dtype="float32", batch_size=32, add_bos_token=True)
         tasks = TaskManager(include_path=str(task), include_defaults=False).load([TASK])
         # Not simple_evaluate: that resets the random generators of the process, and asks git and pip about the machine.
         result = lm_eval.evaluate(model, tasks, limit=limit, bootstrap_iters=0)

@@ -7,8 +7,9 @@ resample takes the same items for both (paired): what makes a document hard make
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -36,6 +37,12 @@ class Estimate:
     def metric(self) -> Metric:
         """In the shape that every number has in `--json`."""
         return metric(**asdict(self))
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> "Estimate":
+        """What `metric` gave, from a file; what is not known there is nan."""
+        value, low, high = (math.nan if found.get(end) is None else found[end] for end in ("value", "low", "high"))
+        return cls(value, low, high, found.get("n") or 0, found.get("unit") or "")
 
 
 def mean(items: Numbers, unit: str = "", convention: str = "") -> Estimate:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from journey.evaluate.conventions import WILSON
 from journey.fields import Count
+from journey.machine import device
 from journey.measure import Bench, Seen, Subject, dots, measure, table
 from journey.report.blocks import Block, Cell, Fold, Heading, Heat, Prose, Row, Table, Text
 from journey.scores import JSON, Against, Items, Score, Taken, estimate
@@ -38,7 +39,6 @@ class Translation:
 )
 def translation(bench: Bench, config: Translation) -> Taken:
     """The translations of the node's held-out pairs, and the cross-attention of a few."""
-    import torch
 
     from journey.data.translations import saved
     from journey.evaluate import overlap
@@ -47,7 +47,7 @@ def translation(bench: Bench, config: Translation) -> Taken:
 
     pairs = saved(bench.node.path / f"translations-{bench.split}.jsonl")
     model, tokenizer = open_seq2seq(bench.node.path)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device())
     items = Items.of(scorer.score(model, tokenizer, pairs, config.beams))
     search = f"beam search with {config.beams}" if config.beams > 1 else "the likeliest token each time"
     greedy = Against(

@@ -15,7 +15,7 @@ from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.model.opening import read_config
-from journey.model.weights import CONSTANTS, HEAD, load_tensors, put, tie, without_wrappers
+from journey.model.weights import CONSTANTS, HEAD, check_tensor, load_tensors, put, tie, without_wrappers
 
 
 def tensors(model: GPT) -> dict[str, Tensor]:
@@ -116,23 +116,13 @@ def fit(config: GPTConfig, saved: Mapping[str, Tensor], where: str) -> dict[str,
             f"{where}: {over[0]:.120} is no part of a {config.family} as we compute it{hint}: {architectures()}"
         )
     for name, shape in shapes.items():
-        if name not in saved:
-            raise JourneyError(f"{where}: the tensor {name} is missing")
-        if saved[name].shape != shape:
-            raise JourneyError(f"{where}: {name} is {tuple(saved[name].shape)}, where {tuple(shape)} is needed")
-        if not saved[name].is_floating_point():
-            raise JourneyError(f"{where}: {name} holds {type_of(saved[name])}: quantized weights are not read")
+        check_tensor(saved, name, shape, where)
     return {name: saved[name] for name in shapes}
 
 
 def layers(names: Iterable[str], prefix: str) -> int:
     """How many blocks `prefix0.`, `prefix1.`, … there are."""
     return len({name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)})
-
-
-def type_of(tensor: Tensor) -> str:
-    """float32, int8, …"""
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def architectures() -> str:

@@ -17,7 +17,7 @@ from journey.files import write_json
 from journey.model.families.family import number, whole
 from journey.model.opening import is_seq2seq, read_config
 from journey.model.seq2seq import Seq2Seq, Seq2SeqConfig
-from journey.model.weights import load_tensors, without_wrappers
+from journey.model.weights import check_tensor, load_tensors, without_wrappers
 
 # Key of config.json -> the value that we compute, and what transformers takes where the key is missing.
 _COMPUTED: dict[str, tuple[Any, Any]] = {
@@ -111,15 +111,8 @@ def load(folder: Path) -> Seq2Seq:
         model = Seq2Seq(config)
     shapes, state = dict(model.named_parameters()), {}
     for name, theirs in needed:
-        tensor = saved.pop(theirs, None)
-        if tensor is None:
-            raise JourneyError(f"{where}: the tensor {theirs} is missing")
-        if tensor.shape != shapes[name].shape:
-            wanted = tuple(shapes[name].shape)
-            raise JourneyError(f"{where}: {theirs} is {tuple(tensor.shape)}, where {wanted} is needed")
-        if not tensor.is_floating_point():
-            raise JourneyError(f"{where}: {theirs} holds {tensor.dtype}: quantized weights are not read")
-        state[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        check_tensor(saved, theirs, shapes[name].shape, where)
+        state[name] = saved.pop(theirs).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
     if over := [name for name in saved if name not in _MADE]:
         raise JourneyError(f"{where}: {over[0]:.120} is no part of an encoder–decoder as we compute it")
     model.load_state_dict(state, assign=True)

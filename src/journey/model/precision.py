@@ -59,15 +59,23 @@ def fastest(device: str) -> tuple[str, str]:
         return "fp32", "this GPU has no bf16"
     if device != "cpu":
         return "fp32", f"bf16 is not tried on {device}"
-    times = {dtype: min(_product(dtype) for _ in range(_TRIALS)) for dtype in (torch.float32, torch.bfloat16)}
-    ratio = times[torch.float32] / times[torch.bfloat16]
+    ratio = seconds_of_product("fp32", _SIDE) / seconds_of_product("bf16", _SIDE)
     name = "bf16" if ratio >= _WORTHWHILE else "fp32"
     return name, f"this CPU multiplies bf16 {ratio:.1f} times as fast as fp32"
 
 
-def _product(dtype: torch.dtype) -> float:
-    """Seconds of one square product."""
-    a = torch.ones(_SIDE, _SIDE, dtype=dtype)
-    start = time.perf_counter()
-    a @ a
-    return time.perf_counter() - start
+def seconds_of_product(name: str, side: int, device: str = "cpu") -> float:
+    """The fastest of some square matrix products in a precision.
+
+    Of ones: numbers drawn here would move the generator that a training draws from.
+    """
+    a = torch.ones(side, side, device=device, dtype=torch.bfloat16 if name == "bf16" else torch.float32)
+
+    def product() -> float:
+        start = time.perf_counter()
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return min(product() for _ in range(_TRIALS))

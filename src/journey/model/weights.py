@@ -1,5 +1,6 @@
 """The tensors of a saved model by the names that they should have: whichever file holds them, whatever wrapped them."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -40,6 +41,21 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
     for path in shards(index) if index.is_file() and not whole.is_file() else [whole]:
         result |= read_safetensors(path)
     return result
+
+
+def check_tensor(saved: Mapping[str, Tensor], name: str, shape: Sequence[int], where: str) -> None:
+    """JourneyError for a tensor that is missing, of another shape, or of no floating-point type."""
+    if (tensor := saved.get(name)) is None:
+        raise JourneyError(f"{where}: the tensor {name} is missing")
+    if tuple(tensor.shape) != tuple(shape):
+        raise JourneyError(f"{where}: {name} is {tuple(tensor.shape)}, where {tuple(shape)} is needed")
+    if not tensor.is_floating_point():
+        raise JourneyError(f"{where}: {name} holds {type_of(tensor)}: quantized weights are not read")
+
+
+def type_of(tensor: Tensor) -> str:
+    """float32, int8, …"""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def shards(index: Path) -> list[Path]:

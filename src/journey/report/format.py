@@ -102,6 +102,12 @@ def power(value: float, *, sign: bool = False, digits: int = 1) -> str:
     return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(_RAISED)}".replace("-", "\u2212")
 
 
+def flops(value: float, digits: int = 2) -> str:
+    """Arithmetic as a recipe has it: 1.2e13 FLOPs."""
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)} FLOPs"
+
+
 def _three(value: float) -> str:
     """Three significant digits, or all of a whole number."""
     return f"{value:,.{max(0, 2 - floor(log10(abs(value))))}f}"

@@ -15,6 +15,7 @@ import numpy as np
 
 from journey.errors import JourneyError
 from journey.files import digest, sha256_file, write_bytes
+from journey.machine import device
 
 if TYPE_CHECKING:
     from journey.model.gpt import GPT
@@ -62,7 +63,6 @@ class SentenceEncoder:
         self.identity = identity(embedder)
         if importlib.util.find_spec("sentence_transformers") is None:
             raise JourneyError(f"the package sentence-transformers is not installed: {_EXTRA}, or take embedder node")
-        import torch
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
@@ -78,7 +78,7 @@ class SentenceEncoder:
         try:
             self._model = SentenceTransformer(
                 str(folder),
-                device="cuda" if torch.cuda.is_available() else "cpu",
+                device=device(),
                 local_files_only=True,
                 model_kwargs={"use_safetensors": True},  # a pickle could run code
             )

@@ -23,6 +23,7 @@ from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, stage
 from journey.stages.story import Story, Told, curves, facts
+from journey.train.history import HISTORY
 from journey.train.schedule import ScheduleName
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
@@ -129,7 +130,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     write_model(trainer.model, parent.path, tokenizer, run.folder)
     save(parts["test"], run.folder / "pairs-test.jsonl")
     start = {"step": 0, "tokens": 0} | margin_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
-    write_json(run.folder / "history.json", [start, *history])
+    write_json(run.folder / HISTORY, [start, *history])
     trainer.written.finish(run.folder)
     facts = {
         "reference": {"id": parent.id, "sha256_before": reference_before, "sha256_after": reference_after},

@@ -17,6 +17,7 @@ from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.fields import Count, Positive, Several, Share
 from journey.files import digest, read_json, write_json
+from journey.machine import device
 from journey.metrics import metric
 from journey.pair import open_pair
 from journey.report.blocks import Cell, Sample, Samples, Shown, Table
@@ -88,7 +89,6 @@ class Prompted:
 )
 def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     """Sample answers of the parent, rank them and write pairs-{train,dev,test}.jsonl."""
-    import torch
 
     from journey.data import rows
     from journey.data.preferences import save
@@ -101,7 +101,7 @@ def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
         raise JourneyError(f"max_new_tokens {config.max_new_tokens} leaves no room in a context of {shape.n_ctx}")
     found, left_out = _read(config, run)
     asked = {name: _fitting(questions, tokenizer, limit, run, name) for name, questions in found.items()}
-    answers = _answer(model.to("cuda" if torch.cuda.is_available() else "cpu"), asked, tokenizer, config, run)
+    answers = _answer(model.to(device()), asked, tokenizer, config, run)
 
     counts: Counter[str] = Counter()
     ranked = {}

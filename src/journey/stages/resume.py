@@ -14,6 +14,7 @@ from journey.pair import open_pair
 from journey.stages.inputs import part
 from journey.stages.run import Run
 from journey.stages.training import STATE, Training
+from journey.train.history import HISTORY
 
 if TYPE_CHECKING:
     from journey.model.gpt import GPT
@@ -109,7 +110,7 @@ def say_rates(state: Path, config: Training, T: int, run: Run) -> None:
     """Where a longer run would have had other learning rates from its start on, what goes on is not that run."""
     from journey.train.schedule import share_of_peak
 
-    done, steps = len(read_json(state / "history.json")), config.tokens // (config.batch_size * T)
+    done, steps = len(read_json(state / HISTORY)), config.tokens // (config.batch_size * T)
     rule = (config.schedule, config.warmup, config.decay, config.floor)
     if any(share_of_peak(step, done, *rule) != share_of_peak(step, steps, *rule) for step in range(done)):
         run.say(

@@ -8,12 +8,14 @@ from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.fields import Count, NonNegative, Share, Within, check_multiple
 from journey.files import write_json
+from journey.machine import device
 from journey.metrics import metric
 from journey.report.blocks import Curves, Line, Row
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, stage
 from journey.stages.story import Story, Told, curves, facts, history
+from journey.train.history import HISTORY
 
 if TYPE_CHECKING:
     from journey.data.translations import Translation
@@ -108,7 +110,7 @@ def seq2seq(parent: Node, config: Seq2seq, run: Run) -> dict[str, Any]:
         dropout=config.dropout,
     )
     torch.manual_seed(run.seed)
-    model = Seq2Seq(shape).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = Seq2Seq(shape).to(device())
     start, eos = tokenizer.bos, tokenizer.eos
 
     def evaluate(model: Seq2Seq) -> dict[str, float]:
@@ -150,7 +152,7 @@ def seq2seq(parent: Node, config: Seq2seq, run: Run) -> dict[str, Any]:
     log.finish(run.folder)
     marian.save(model, run.folder, start=start, eos=eos)
     tokenizer.save(run.folder)
-    write_json(run.folder / "history.json", history)
+    write_json(run.folder / HISTORY, history)
     for split in ("dev", "test"):  # what is measured on, beside the model: it is whole without its data
         save([pair for pair, _ in parts[split]], run.folder / f"translations-{split}.jsonl")
     last = history[-1]

@@ -18,6 +18,7 @@ from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, stage
+from journey.train.history import HISTORY
 from journey.train.schedule import ScheduleName
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
@@ -119,7 +120,7 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     if history is None:
         raise Stopped
     write_model(trainer.model, parent.path, tokenizer, run.folder)
-    write_json(run.folder / "history.json", [{"step": 0, "tokens": 0, **before}, *history])
+    write_json(run.folder / HISTORY, [{"step": 0, "tokens": 0, **before}, *history])
     trainer.written.finish(run.folder)
     if left_out or unweighed:
         write_json(run.folder / "sft.json", {"left_out": left_out, "answers_of_weight_0": unweighed})

@@ -16,6 +16,7 @@ from journey.files import read_json
 from journey.report.blocks import Block, Curves, Facts, Fold, Line, Mark, Row, Sample, Samples, Shown
 from journey.report.format import big, duration, join
 from journey.scores import Taken, estimates
+from journey.train.history import read_history
 from journey.train.log import LOG
 from journey.train.tail import Tail
 
@@ -96,9 +97,7 @@ def _shape(folder: Path) -> str | None:
 
 def history(node: Node) -> list[Moment]:
     """What a training wrote down, a line a step; nothing for another node."""
-    path = node.path / "history.json"
-    found: list[Moment] = read_json(path) if path.exists() else []
-    return found
+    return read_history(node.path)  # type: ignore[return-value]
 
 
 def curves(told: Told, unit: str = "nats/token") -> list[Block]:

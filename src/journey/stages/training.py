@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from journey.errors import JourneyError
 from journey.fields import Amount, Count, NonNegative, Positive, Share, check_multiple
 from journey.files import read_json, write_json
+from journey.machine import device
 from journey.metrics import metric
 from journey.stages.rows import said, together
 from journey.stages.run import COMPUTED, Run, Stopped
+from journey.train.history import HISTORY, tokens_read
 from journey.train.schedule import ScheduleName
 
 if TYPE_CHECKING:
@@ -102,10 +104,8 @@ def fit(
     `dev` maps a suffix to a text whose dev split is scored through training: `dev_bits_per_byte<suffix>`. `start` is
     the state of a training that goes on.
     """
-    import torch
-
     from journey.train.log import Log
-    from journey.train.loop import Loop, tokens_before, train
+    from journey.train.loop import Loop, train
 
     T = model.config.n_ctx
     steps = config.tokens // (config.batch_size * T)
@@ -113,14 +113,14 @@ def fit(
         raise JourneyError(f"tokens {config.tokens:,} is less than one step of {config.batch_size * T:,}: ask for more")
     epochs = rows.epochs(steps * config.batch_size)
     run.say(f"{run.name}: {steps:,} steps of {config.batch_size} x {T} tokens read {said(epochs)}")
-    before = read_json(start / "history.json") if start else []
+    before = read_json(start / HISTORY) if start else []
     if len(before) >= steps:
         raise JourneyError(f"{len(before):,} steps are done, and tokens {config.tokens:,} is {steps:,}: ask for more")
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device())
     model.recompute = config.recompute
     computed = _computed(model, config, run)
     planned, per_token = (
-        tokens_before(before) + (steps - len(before)) * config.batch_size * T,
+        tokens_read(before) + (steps - len(before)) * config.batch_size * T,
         model.config.flops_per_token(T),
     )
     precision = computed["precision"]
@@ -161,9 +161,9 @@ def fit(
         log.close()
         raise Stopped
     write_model(model.to("cpu"), tokenizer, run.folder)
-    write_json(run.folder / "history.json", history)
+    write_json(run.folder / HISTORY, history)
     log.finish(run.folder)
-    tokens = tokens_before(history) - tokens_before(before)
+    tokens = tokens_read(history) - tokens_read(before)
     scored = [line for line in history[len(before) :] if BEST_BY in line]
     chosen = min(scored, key=lambda line: line[BEST_BY]) if config.keep == "best" else history[-1]
     convention = f"dev split, first {config.dev_documents} documents"

@@ -1,9 +1,9 @@
 """What a sweep found, read from the content of its sweep.json, and said in sentences that follow from the numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite, nan
+from math import isfinite
 from typing import Any
 
 from journey.evaluate.statistics import Estimate
@@ -196,9 +196,8 @@ class Sweep:
 
 def estimate_of(found: Mapping[str, Any] | None, metric: Metric) -> Estimate | None:
     """A number as sweep.json holds it; ends that are not known are nan."""
-    found = found or {}
-    value, low, high = (nan if found.get(k) is None else found[k] for k in ("value", "low", "high"))
-    return Estimate(value, low, high, found.get("n", 0), metric.unit) if isfinite(value) else None
+    read = replace(Estimate.read(found or {}), unit=metric.unit)
+    return read if isfinite(read.value) else None
 
 
 def _metrics(found: Sequence[Mapping[str, Any]]) -> list[Metric]:

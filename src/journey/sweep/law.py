@@ -12,16 +12,14 @@ from journey.evaluate import scaling
 from journey.evaluate.scaling import BESIROGLU, HOFFMANN, Chinchilla, Fit, IsoFlop, Kaplan, Training
 from journey.evaluate.statistics import Estimate
 from journey.files import read_json
-from journey.report.format import big, estimate, join, number, numbers
+from journey.report.format import big, estimate, flops, join, number, numbers
 
 NAMES = {"E": "E", "A": "A", "B": "B", "alpha": "α", "beta": "β", "N_c": "N_c", "D_c": "D_c"} | {
     "alpha_N": "α_N",
     "alpha_D": "α_D",
 }
-CHINCHILLA_A, KAPLAN_A = (
-    0.5,
-    0.73,
-)  # N_opt ∝ C^a as each paper concludes (Chinchilla's three approaches: 0.50, 0.49, 0.46)
+# N_opt ∝ C^a as each paper concludes (Chinchilla's three approaches: 0.50, 0.49, 0.46).
+CHINCHILLA_A, KAPLAN_A = 0.5, 0.73
 
 
 def law(
@@ -212,18 +210,12 @@ def _ratio(law: Chinchilla, C: float) -> str:
     return number(D / N, decimals=1)
 
 
-def flops(value: float) -> str:
-    """Arithmetic as a recipe has it, in two digits: 1.2e13 FLOPs."""
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)} FLOPs"
-
-
 def lines(found: Mapping[str, Any]) -> list[str]:
     """The law in a terminal."""
     if "error" in found:
         return ["", found["error"], *left_out(found)]
     rows = [
-        f"{NAMES.get(name, name)} = {' '.join(numbers(read(value)))}"
+        f"{NAMES.get(name, name)} = {' '.join(numbers(Estimate.read(value)))}"
         for name, value in found["chinchilla"]["parameters"].items()
     ]
     return ["", *found["said"], "   ".join(rows), *left_out(found)]
@@ -235,9 +227,3 @@ def left_out(found: Mapping[str, Any]) -> list[str]:
         f"Left out of the law: {join([f'{k} {v}' for k, v in each['values'].items()])}: {each['why']}"
         for each in found.get("left_out", [])
     ]
-
-
-def read(value: Mapping[str, Any]) -> Estimate:
-    """A number of sweep.json."""
-    low, high = (math.nan if value[end] is None else value[end] for end in ("low", "high"))
-    return Estimate(value["value"], low, high, value["n"] or 0, value["unit"])

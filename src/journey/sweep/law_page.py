@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from journey.evaluate.scaling import BESIROGLU, HOFFMANN, KAPLAN, Training, kaplan_optimum
+from journey.evaluate.statistics import Estimate
 from journey.report.blocks import (
     Block,
     Curves,
@@ -21,8 +22,8 @@ from journey.report.blocks import (
     Text,
     plain,
 )
-from journey.report.format import big, number, power
-from journey.sweep.law import NAMES, best_at, fit_of, flops, left_out, read
+from journey.report.format import big, flops, number, power
+from journey.sweep.law import NAMES, best_at, fit_of, left_out
 
 _FINE = 60  # points of a smooth curve, more than are drawn with symbols
 _NATS = "nats/token"
@@ -176,22 +177,22 @@ def _optimum(found: Mapping[str, Any], trainings: Sequence[Training]) -> Curves:
 def _chinchilla(found: Mapping[str, Any]) -> Table:
     fitted = found["chinchilla"]["parameters"]
     rows: list[TableRow] = [
-        [_named(name), read(value), _as_read(getattr(HOFFMANN, name)), _as_read(getattr(BESIROGLU, name))]
+        [_named(name), Estimate.read(value), _as_read(getattr(HOFFMANN, name)), _as_read(getattr(BESIROGLU, name))]
         for name, value in fitted.items()
     ]
     if a := found["a_of_isoflops"]:
-        rows.append(["a, by the IsoFLOP curves", read(a), "0.49", None])
+        rows.append(["a, by the IsoFLOP curves", Estimate.read(a), "0.49", None])
     optimum = found["optimum"]
     C = optimum["flops"]
     published = [number(D / N, decimals=1) for N, D in (law.optimum(C) for law in (HOFFMANN, BESIROGLU))]
-    rows.append([f"tokens per parameter at {flops(C)}", read(optimum["tokens_per_parameter"]), *published])
+    rows.append([f"tokens per parameter at {flops(C)}", Estimate.read(optimum["tokens_per_parameter"]), *published])
     head = ["", "here", "Hoffmann et al. 2022", "Besiroglu et al. 2024"]
     return Table("L = E + A/N^α + B/D^β, N all parameters; in brackets 95 % intervals", head, rows)
 
 
 def _kaplan(found: Mapping[str, Any]) -> Table:
     rows: list[TableRow] = [
-        [_named(name), read(value), _as_read(getattr(KAPLAN, name))]
+        [_named(name), Estimate.read(value), _as_read(getattr(KAPLAN, name))]
         for name, value in found["kaplan"]["parameters"].items()
     ]
     caption = "L = [(N_c/N)^(α_N/α_D) + D_c/D]^α_D, N without embeddings; a = α_D/(α_N + α_D) follows from it"

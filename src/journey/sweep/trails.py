@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from journey.checkpoint import Node
-from journey.files import read_json
 from journey.report.format import is_number
+from journey.train.history import read_history
 
 LEAST = 4  # numbers that make a curve
 MOST = 100  # that are kept of one
@@ -27,7 +27,7 @@ def trails(points: Sequence[Sequence[Node]]) -> tuple[list[dict[str, str]], list
     Else the training loss, where all points have one tokenizer: a nat a token is another thing with another vocabulary.
     Beside it the learning rate, where it differs between points.
     """
-    histories = [[_history(node) for node in nodes] for nodes in points]
+    histories = [[read_history(node.path) for node in nodes] for nodes in points]
     recorded = {key for seeds in histories for history in seeds for line in history for key in line}
     nodes = [node for seeds in points for node in seeds]
     kept = _kept(histories, *sorted(key for key in recorded if key.startswith(HELD_OUT)))
@@ -38,11 +38,6 @@ def trails(points: Sequence[Sequence[Node]]) -> tuple[list[dict[str, str]], list
         kept["lr"] = rates
     said = [_said(key, nodes[0]) for key in kept]
     return said, [{key: found[i] for key, found in kept.items() if found[i]} for i in range(len(points))]
-
-
-def _history(node: Node) -> History:
-    path = node.path / "history.json"
-    return read_json(path) if path.exists() else []
 
 
 def _said(key: str, node: Node) -> dict[str, str]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journey.lineage import peak_memory
+from journey.train.history import tokens_read
 from journey.train.peak import peak
 from journey.train.tail import Tail
 from journey.train.trackers import Tracker, make_trackers
@@ -109,7 +110,7 @@ class Log:
         self._began = self._took = 0.0
         self._update: Update | None = None
 
-    def resume(self, history: Sequence[Mapping[str, Any]]) -> None:
+    def resume(self, history: Sequence[dict[str, Any]]) -> None:
         """Go on after the steps of `history`, which may be none: a step that will be done again is dropped.
 
         A step that the log lacks (it is not forced to the disk at each step) is taken from the history.
@@ -119,7 +120,7 @@ class Log:
         lines = [logged.get(line["step"], line) for line in history]
         self._before = max((line["seconds"] for line in lines if "seconds" in line), default=0.0)
         self._start = time.monotonic()
-        self._tokens = history[-1]["tokens"] if history else 0
+        self._tokens = tokens_read(history)
         self.close()
         # A new file, put in the old one's place when it is whole and locked: who reads the old one notices.
         beside = self._path.with_name(f".{LOG}.{uuid.uuid4().hex[:8]}.tmp")

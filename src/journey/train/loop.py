@@ -1,6 +1,5 @@
 """The training loop: rows in, a better model out, and a state on disk from which a killed run goes on exactly."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,22 +8,22 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.files import read_json, write_json
+from journey.machine import is_out_of_memory
 from journey.model.compiled import compiled
 from journey.model.gpt import GPT
 from journey.model.precision import precision
 from journey.train.guard import APART, MOST, Guard
 from journey.train.guard import FILE as LEFT_OUT
+from journey.train.history import HISTORY, recent, tokens_read
 from journey.train.log import Log, rates
-from journey.train.optimizers import Optimizers, make_optimizers
+from journey.train.optimizers import make_optimizers
 from journey.train.saver import Saver
 from journey.train.schedule import ScheduleName, share_of_peak
-
-_HISTORY = "history.json"
+from journey.train.state import put, resume, save
 
 
 class Rows(Protocol):
@@ -68,10 +67,10 @@ def train(
     evaluate: Callable[[GPT], dict[str, Any]],
     progress: Callable[..., None],
     stopping: Callable[[], bool],
+    log: Log,
     say: Callable[[str], None] = lambda line: None,
     start: Path | None = None,
     end: Path | None = None,
-    log: Log | None = None,
 ) -> list[dict[str, Any]] | None:
     """Train in place; returns the history, a line a step (loss in nats per token), or None when asked to stop.
 
@@ -86,16 +85,14 @@ def train(
     optimizers = make_optimizers(model, loop.optimizer, loop.lr, loop.muon_lr, loop.weight_decay, dtype)
     saver, guard, parts = Saver(state, APART), Guard(state, loop.spike, start), loop.accumulate
     forward = compiled(model, say) if loop.compile else model
-    history, best = _resume(model, optimizers, saver.last() or start)
-    inherited = len(read_json(start / _HISTORY)) if start else 0
-    if log:
-        log.resume(history)
+    history, best = resume(model, optimizers, saver.last() or start)
+    inherited = len(read_json(start / HISTORY)) if start else 0
+    log.resume(history)
     T = len(rows.row(0)) - 1
     model.train()
     while len(history) < loop.steps:
         step = len(history)
-        if log:
-            log.begin(step + 1)
+        log.begin(step + 1)
         share = share_of_peak(step, loop.steps, loop.schedule, loop.warmup, loop.decay, loop.floor)
         optimizers.set_lr(share)
         first = guard.batch(step) * loop.batch_size
@@ -107,21 +104,18 @@ def train(
         if why := guard.trouble(loss, norm, history):
             if guard.times < MOST and (before := saver.back_to(step - APART) or start):
                 model.zero_grad()
-                history, best = _resume(model, optimizers, before)
+                history, best = resume(model, optimizers, before)
                 guard.leave_out([guard.batch(n) for n in (step - 1, step) if n >= len(history)])
-                if log:
-                    log.resume(history)
+                log.resume(history)
                 say(f"step {step + 1}: {why}: back to step {len(history)}, without the batches that led there")
                 continue
             if not math.isfinite(loss + norm):
                 raise JourneyError(f"{why} at step {step + 1}: choose a smaller lr or muon_lr")
             say(f"step {step + 1}: {why}: trained on, for no state is there to go back to, or it came {MOST} times")
-        if log:
-            log.before(model)
+        log.before(model)
         optimizers.step()
-        if log:
-            log.after()
-        line: dict[str, Any] = {"step": step + 1, "tokens": tokens_before(history) + loop.batch_size * T, "loss": loss}
+        log.after()
+        line: dict[str, Any] = {"step": step + 1, "tokens": tokens_read(history) + loop.batch_size * T, "loss": loss}
         line |= {"lr": loop.lr * share, "grad_norm": norm}
         if left_out := guard.before(step):
             line["left_out"] = left_out
@@ -132,28 +126,22 @@ def train(
             if loop.best and line[loop.best] < min(own, default=math.inf):
                 best = {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
         history.append(line)
-        if log:
-            log.write(line, rates(optimizers.all))
+        log.write(line, rates(optimizers.all))
         stop = stopping()
         if stop or saver.due:
             with saver.saving(len(history)) as folder:
-                _save(model, optimizers, history, best, folder)
+                save(model, optimizers, history, folder, best)
         if stop:
             return None
         left = (loop.steps - len(history)) * loop.batch_size * T
-        progress(line["tokens"], line["tokens"] + left, loss=_recent(history))
+        progress(line["tokens"], line["tokens"] + left, loss=recent(history))
     if end:
         end.mkdir(parents=True)
-        _save(model, optimizers, history, {}, end)
+        save(model, optimizers, history, end)
         write_json(end / LEFT_OUT, guard.left_out)
     if loop.best:
-        _put(model, best)
+        put(model, best)
     return history
-
-
-def tokens_before(history: list[dict[str, Any]]) -> int:
-    """How many tokens a training with this history has seen."""
-    return history[-1]["tokens"] if history else 0
 
 
 def accumulate_gradients(forward: Callable[..., Tensor], tokens: Tensor, parts: int, mark: int) -> float:
@@ -180,7 +168,7 @@ def _fitting(
         try:
             return accumulate_gradients(forward, tokens, parts, mark), parts
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         model.zero_grad()
         if tokens.is_cuda:
@@ -192,44 +180,3 @@ def _fitting(
             )
         parts = next(more for more in range(2 * parts, n + 1) if n % more == 0) if 2 * parts <= n else n
         say(f"out of memory with more rows at a time: going on with {n // parts}, to the same result")
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Of a GPU it has a class of its own, of a CPU's allocator only its words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _recent(history: list[dict[str, Any]]) -> float:
-    """The loss as the eye wants it: the mean of the last twenty steps."""
-    last = [line["loss"] for line in history[-20:]]
-    return sum(last) / len(last)
-
-
-def _put(model: GPT, weights: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.copy_(weights[name])
-
-
-def _save(
-    model: GPT, optimizers: Optimizers, history: list[dict[str, Any]], best: dict[str, Tensor], folder: Path
-) -> None:
-    """Everything that `_resume` puts back; `best`: the best weights so far, where they are wanted."""
-    parts = {"model": {name: p.detach() for name, p in model.named_parameters()}, "best": best}
-    tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
-    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizers.tensors().items()}
-    save_file(tensors, folder / "state.safetensors")
-    (folder / _HISTORY).write_text(json.dumps(history))
-
-
-def _resume(model: GPT, optimizers: Optimizers, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    """Put a saved state back; the history so far, empty when there is none, and the best weights so far."""
-    if folder is None:
-        return [], {}
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
-    for name, tensor in load_file(folder / "state.safetensors").items():
-        part, _, own = name.partition(".")
-        parts[part][own] = tensor
-    _put(model, parts["model"])
-    optimizers.load_tensors(parts["optimizer"])
-    return read_json(folder / _HISTORY), parts["best"]

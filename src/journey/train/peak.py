@@ -1,6 +1,5 @@
 """The most arithmetic that a device can do, which MFU (model FLOPs utilization) is a share of."""
 
-import time
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ _BF16 = (
     (("4090",), 165.2e12),
     (("3090",), 71e12),
 )
-_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -54,22 +52,11 @@ def listed(name: str) -> float | None:
 
 @cache
 def _measured(device: str, precision: str, n: int) -> Peak:
-    """The fastest of some square matrix products; once in a process (some hundredths of a second on a CPU).
-
-    Of ones: numbers drawn here would move the generator that the training draws from.
-    """
+    """By square matrix products, once in a process (some hundredths of a second on a CPU)."""
     import torch
 
-    a = torch.ones(n, n, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    from journey.model.precision import seconds_of_product
 
-    def product() -> float:
-        start = time.perf_counter()
-        a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    product()  # the first makes what the others find
-    seconds = min(product() for _ in range(_ROUNDS))
+    seconds = seconds_of_product(precision, n, device)
     threads = f", threads: {torch.get_num_threads()}" if device == "cpu" else ""
     return Peak(2 * n**3 / seconds, f"measured here: {precision} product of two {n} × {n} matrices{threads}")

@@ -1,7 +1,6 @@
 """Training an encoder–decoder on pairs: by Adam and Noam's learning rate, with a state from which a killed run goes on
 exactly."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from journey.errors import JourneyError
-from journey.files import read_json
 from journey.model.seq2seq import Seq2Seq, padded
+from journey.train.history import recent, tokens_read
 from journey.train.log import Log, rates
 from journey.train.optimizers import Optimizers
 from journey.train.saver import Saver
 from journey.train.schedule import noam
+from journey.train.state import resume, save
 
 IGNORED = -100  # a target that is not counted
 Encoded = tuple[list[int], list[int]]  # source and target, without marks
@@ -81,7 +80,7 @@ def train(
     adam = torch.optim.Adam(model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True)
     optimizers = Optimizers([adam], [[1.0]])
     saver, order = Saver(state), Order(len(pairs), lesson.seed)
-    history = _resume(model, optimizers, saver.last())
+    history, _ = resume(model, optimizers, saver.last())
     log.resume(history)
     for step in range(len(history), lesson.steps):
         log.begin(step + 1)
@@ -100,7 +99,7 @@ def train(
         log.before(model)
         optimizers.step()
         log.after()
-        tokens = (history[-1]["tokens"] if history else 0) + sum(len(s) + len(t) + 1 for s, t in batch)
+        tokens = tokens_read(history) + sum(len(s) + len(t) + 1 for s, t in batch)
         line = {"step": step + 1, "tokens": tokens, "loss": loss.item(), "lr": rate, "grad_norm": float(norm)}
         if (step + 1) % lesson.eval_every == 0 or step + 1 == lesson.steps:
             line |= evaluate(model.eval())
@@ -109,11 +108,10 @@ def train(
         stop = stopping()
         if stop or saver.due:
             with saver.saving(len(history)) as folder:
-                _save(model, optimizers, history, folder)
+                save(model, optimizers, history, folder)
         if stop:
             return None
-        last = [line["loss"] for line in history[-20:]]
-        progress(step + 1, lesson.steps, "steps", loss=sum(last) / len(last))
+        progress(step + 1, lesson.steps, "steps", loss=recent(history))
     return history
 
 
@@ -128,20 +126,3 @@ def loss_of(model: Seq2Seq, pairs: Sequence[Encoded], start: int, eos: int, batc
         nats += model(source, written, targets).item() * here
         n += here
     return nats / n
-
-
-def _save(model: Seq2Seq, optimizers: Optimizers, history: list[dict[str, Any]], folder: Path) -> None:
-    weights = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    save_file(weights | {f"optimizer.{k}": v for k, v in optimizers.tensors().items()}, folder / "state.safetensors")
-    (folder / "history.json").write_text(json.dumps(history))
-
-
-def _resume(model: Seq2Seq, optimizers: Optimizers, folder: Path | None) -> list[dict[str, Any]]:
-    """Put the newest saved state back; the history so far, empty when there is none."""
-    if folder is None:
-        return []
-    saved = load_file(folder / "state.safetensors")
-    model.load_state_dict({k.removeprefix("model."): v for k, v in saved.items() if k.startswith("model.")})
-    optimizers.load_tensors({k.removeprefix("optimizer."): v for k, v in saved.items() if k.startswith("optimizer.")})
-    history: list[dict[str, Any]] = read_json(folder / "history.json")
-    return history

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from journey.errors import JourneyError
+from journey.machine import device
+from journey.train.history import recent
 from journey.train.log import FLOPS, Log, rates
 from journey.train.saver import Saver
 from journey.train.schedule import ScheduleName, share_of_peak
@@ -140,7 +142,10 @@ class Shell(Trainer):
 
     def history(self) -> list[dict[str, Any]]:
         """A line for each step so far."""
-        return [{name: log[name] for name in self.line if name in log} for log in self.state.log_history]
+        return [self._line(logs) for logs in self.state.log_history]
+
+    def _line(self, logs: dict[str, float]) -> dict[str, Any]:
+        return {name: logs[name] for name in self.line if name in logs}
 
     @quiet()
     def over_dev(self, score: Callable[[Any], Found]) -> list[tuple[list[int], Found]]:
@@ -174,14 +179,13 @@ class Shell(Trainer):
                     f"{self.args.learning_rate:g}"
                 )
         super().log(logs, start_time)
-        self.written.write(self.history()[-1], dict.fromkeys(rates([self.optimizer]), logs["lr"]))
+        self.written.write(self._line(self.state.log_history[-1]), dict.fromkeys(rates([self.optimizer]), logs["lr"]))
         if self.run.stopping or self.saver.due:
             self.control.should_save = True
         if self.run.stopping:
             self.control.should_training_stop = True
         else:
-            last = self.state.log_history[-20:]
-            means = {name: sum(line[name] for line in last) / len(last) for name in self.shown}
+            means = {name: recent(self.state.log_history, name) for name in self.shown}
             self.run.progress(self.seen[step - 1], self.seen[-1], "tokens", **means)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -228,7 +232,6 @@ def make_trainer(
 
     The rows come in the order that `order` writes out, all epochs as one, each step in `accumulate` equal parts.
     """
-    import torch
     import trl
     from datasets import Dataset
     from transformers import AutoTokenizer, PrinterCallback
@@ -240,7 +243,7 @@ def make_trainer(
     arguments = getattr(trl, f"{kind.method}Config")(
         output_dir=str(saver.unfinished),
         seed=run.seed,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device() == "cpu",
         bf16=False,
         activation_checkpointing=False,
         train_sampling_strategy="sequential",

@@ -12,7 +12,7 @@ from journey import recipe as recipes
 from journey import runner
 from journey.checkpoint import verdict
 from journey.console import clock, make_console, seconds_of
-from journey.machine import gpus
+from journey.machine import device, gpus
 from journey.stages.cost import parameters
 from journey.stages.training import SMALL, Training, chosen_precision
 from journey.train.trackers import tracking
@@ -108,9 +108,7 @@ def _precisions(waiting: list[runner.Planned]) -> Iterator[str]:
         config = item.step.config
         n = parameters([config, *item.before]) if isinstance(config, Training) else None
         if n is not None and (gpus() or n >= SMALL):  # torch, which takes seconds to import, is asked only then
-            import torch
-
-            precision, why = chosen_precision(config, "cuda" if torch.cuda.is_available() else "cpu", n)
+            precision, why = chosen_precision(config, device(), n)
             yield f"{item.step.name} in {precision}: {why}"
 
 

@@ -43,12 +43,13 @@ def plan(
     """
     from journey import planning
     from journey.files import write_text
+    from journey.report.format import flops as said_flops
 
     if out and (out.exists() or out.is_symlink() or not out.absolute().parent.is_dir()):
         raise JourneyError(f"cannot write {out}: --out names a new file, in a folder that exists")
     made = planning.make(flops, _advice(law, flops), data, vocab_size, n_ctx, family, optimizer)
     settings = made.settings()
-    print(f"{planning.flops(flops)}, by {made.law}")
+    print(f"{said_flops(flops, 3)}, by {made.law}")
     for line in made.derivation:
         print(f"  {line}")
     if out:

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.model.config import GPTConfig
-from journey.model.huggingface import type_of
-from journey.model.weights import HEAD, put, tie, without_wrappers
+from journey.model.weights import HEAD, put, tie, type_of, without_wrappers
 
 
 @dataclass
