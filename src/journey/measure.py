@@ -173,7 +173,6 @@ def draw(items: Sequence[T], n: int, seed: int) -> list[T]:
 
 def open_model(node: Node) -> "tuple[GPT, Tokenizer]":
     """A node's model, where it computes fastest, and its tokenizer."""
-
     model, tokenizer = open_pair(node.path)
     return model.to(device()), tokenizer
 

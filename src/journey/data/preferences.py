@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from journey import chat
+from journey.data.records import read_back
 from journey.data.rows import Say, Unusable, read, unheard
 from journey.data.schemas import (
     CONVERSATIONS,
@@ -23,7 +24,6 @@ from journey.data.schemas import (
     told,
     turns,
 )
-from journey.data.sources import json_lines
 from journey.errors import JourneyError
 from journey.files import digest, write_lines
 
@@ -210,13 +210,7 @@ def save(pairs: Iterable[Pair], path: Path) -> None:
 
 def saved(path: Path) -> list[Pair]:
     """The pairs that `save` wrote, as they were: of a model's own answers one may be empty."""
-    pairs = []
-    for line, record in json_lines(path):
-        try:
-            pairs.append(Pair(**record))  # type: ignore[arg-type]
-        except TypeError:
-            raise JourneyError(f"{path}, line {line}: not a pair as Journey writes it: the node is damaged") from None
-    return pairs
+    return read_back(path, Pair)
 
 
 def encode(pair: Pair, tokenizer: "Tokenizer") -> tuple[list[int], list[int], list[int]]:

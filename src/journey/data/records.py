@@ -3,10 +3,11 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from journey.data import textfile
 from journey.data.textfile import LONGEST, NotUtf8
@@ -17,12 +18,30 @@ if TYPE_CHECKING:
     import pyarrow
 
 BATCH, BATCH_BYTES = 256, 64 << 20  # rows of a parquet file that are read at once: fewer, where they are long
+T = TypeVar("T")
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def excerpt(name: str) -> str:
     """The beginning of a name or word of a file, fit for one line of a message."""
     return repr(name[:40])[1:-1]
+
+
+def first_columns(row: Iterable[str]) -> str:
+    """The names of the first columns of a row, fit for one line of a message."""
+    return ", ".join(map(excerpt, islice(row, 12))) or "nothing"
+
+
+def read_back(path: Path, make: Callable[..., T]) -> list[T]:
+    """The pairs that `files.write_lines` wrote, made again of their columns by `make`, a TypeError of which says that
+    they are another's. Errors: JourneyError naming the line."""
+    found = []
+    for line, record in json_lines(path):
+        try:
+            found.append(make(**record))  # type: ignore[arg-type]
+        except TypeError:
+            raise JourneyError(f"{path}, line {line}: not a pair as Journey writes it: the node is damaged") from None
+    return found
 
 
 def json_lines(

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from journey.chat import ROLES
-from journey.data.records import excerpt
+from journey.data.records import excerpt, first_columns
 from journey.data.rows import Unusable
 from journey.errors import JourneyError, nearest
 from journey.files import parse_json
@@ -80,9 +80,8 @@ def given(row: Row, names: Iterable[str]) -> str | None:
 
 def expected(row: Row, where: str, what: str) -> Unusable:
     """The error for columns that fit no schema."""
-    holds = ", ".join(map(excerpt, list(row)[:12])) or "nothing"
     also = ' ("text" is taken to be rendered already: say who says what)' if "text" in row else ""
-    return Unusable("unknown columns", f"{where}: holds {holds}; expected {what}{also}")
+    return Unusable("unknown columns", f"{where}: holds {first_columns(row)}; expected {what}{also}")
 
 
 def told(row: Row, said: Messages, where: str) -> Messages:

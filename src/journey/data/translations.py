@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from journey.data.hub import local
 from journey.data.numbers import drawn, words
-from journey.data.records import excerpt, json_lines
+from journey.data.records import excerpt, first_columns, read_back
 from journey.data.rows import ENDINGS, Say, Unusable, read, unheard
 from journey.errors import JourneyError
 from journey.files import read_json, write_lines
@@ -90,10 +90,8 @@ def _pair(record: object, where: str, source: str, target: str) -> Texts:
     if not all(names):
         both = [name for name, value in texts.items() if isinstance(value, str) and name not in ("id", *names)]
         if len(both) + sum(map(bool, names)) != 2:
-            holds = ", ".join(map(excerpt, list(texts)[:12])) or "nothing"
-            raise Unusable(
-                "which columns", f"{where}: holds {holds}: say with source_field and target_field which are the texts"
-            )
+            said = "say with source_field and target_field which are the texts"
+            raise Unusable("which columns", f"{where}: holds {first_columns(texts)}: {said}")
         names = [name or both.pop(0) for name in names]
     return (_id(row, where), _text(texts, names[0], where), _text(texts, names[1], where))
 
@@ -136,7 +134,7 @@ def _id(row: dict[str, Any], where: str) -> str:
 def _text(row: dict[str, Any], name: str, where: str) -> str:
     text = row.get(name)
     if not isinstance(text, str):
-        holds = ", ".join(map(excerpt, list(row)[:12])) or "nothing"
+        holds = first_columns(row)
         raise Unusable("no text", f'{where}: "{excerpt(name)}" is no text here; the row holds {holds}')
     if not text.strip():
         raise Unusable("empty", f'{where}: "{excerpt(name)}" is empty')
@@ -179,16 +177,13 @@ def save(pairs: Iterable[Translation], path: Path) -> None:
 
 def saved(path: Path) -> list[Translation]:
     """The pairs that `save` wrote."""
-    pairs = []
-    for line, record in json_lines(path):
-        try:
-            pair = Translation(**record)  # type: ignore[arg-type]
-        except TypeError:
-            pair = None
-        if pair is None or not all(isinstance(value, str) for value in asdict(pair).values()):
-            raise JourneyError(f"{path}, line {line}: not a pair as Journey writes it: the node is damaged")
-        pairs.append(pair)
-    return pairs
+
+    def made(**columns: str) -> Translation:
+        if not all(isinstance(value, str) for value in columns.values()):
+            raise TypeError
+        return Translation(**columns)
+
+    return read_back(path, made)
 
 
 class Translations:

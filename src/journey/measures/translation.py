@@ -39,7 +39,6 @@ class Translation:
 )
 def translation(bench: Bench, config: Translation) -> Taken:
     """The translations of the node's held-out pairs, and the cross-attention of a few."""
-
     from journey.data.translations import saved
     from journey.evaluate import overlap
     from journey.evaluate import translation as scorer

@@ -89,7 +89,6 @@ class Prompted:
 )
 def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     """Sample answers of the parent, rank them and write pairs-{train,dev,test}.jsonl."""
-
     from journey.data import rows
     from journey.data.preferences import save
     from journey.evaluate.agreement import CONVENTION

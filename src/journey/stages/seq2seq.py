@@ -119,11 +119,9 @@ def seq2seq(parent: Node, config: Seq2seq, run: Run) -> dict[str, Any]:
         loss = loss_of(model, [encoded for _, encoded in dev], start, eos)
         return {"dev_loss": loss, "dev_exact_match": sum(right) / len(right)}
 
-    n, per_pair = (
-        config.steps * config.batch_size,
-        [sum(len(pair[side]) for pair in pairs) / len(pairs) for side in (0, 1)],
-    )
-    flops, tokens = n * shape.flops(per_pair[0], per_pair[1] + 1), round(n * (sum(per_pair) + 1))
+    n = config.steps * config.batch_size
+    S, T = (sum(len(pair[side]) for pair in pairs) / len(pairs) for side in (0, 1))  # without marks, in the mean
+    flops, tokens = n * shape.flops(S, T + 1), round(n * (S + T + 1))
     log = Log(run, config, model, steps=config.steps, tokens=tokens, flops_per_token=flops / tokens, formula=FORMULA)
     history = train(
         model,

@@ -119,11 +119,8 @@ def fit(
     model.to(device())
     model.recompute = config.recompute
     computed = _computed(model, config, run)
-    planned, per_token = (
-        tokens_read(before) + (steps - len(before)) * config.batch_size * T,
-        model.config.flops_per_token(T),
-    )
-    precision = computed["precision"]
+    planned = tokens_read(before) + (steps - len(before)) * config.batch_size * T
+    per_token, precision = model.config.flops_per_token(T), computed["precision"]
     log = Log(run, config, model, steps=steps, tokens=planned, flops_per_token=per_token, precision=precision)
     history = train(
         model,

@@ -14,6 +14,12 @@ from journey.sweep.plan import Sweep
 Points = Sequence[dict[str, Any]]
 
 
+def best_on_dev(points: Points, standing: Sequence[int], name: str, better: str) -> int:
+    """Which of the points of these numbers is best by a metric, the mean over its seeds."""
+    sign = 1 if better == "lower" else -1
+    return min(standing, key=lambda number: sign * points[number]["metrics"][name]["dev"]["value"])
+
+
 def compare_groups(sweep: Sweep, points: Points, groups: Points, name: str, better: str) -> dict[str, Any] | None:
     """The best of all points by dev, and on test how far the best of each other group is from it; `name` is the metric
     that chooses.
@@ -25,8 +31,7 @@ def compare_groups(sweep: Sweep, points: Points, groups: Points, name: str, bett
     standing = [number for number in bests if number is not None]
     if len(standing) < 2 or not all("." in axis.key for axis in sweep.axes if axis.name in groups[0]["values"]):
         return None
-    sign = 1 if better == "lower" else -1
-    best = min(standing, key=lambda number: sign * points[number]["metrics"][name]["dev"]["value"])
+    best = best_on_dev(points, standing, name, better)
 
     def away(number: int) -> dict[str, Any]:
         own, its = ([run["items"][name]["test"] for run in points[n]["runs"]] for n in (number, best))

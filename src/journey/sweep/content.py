@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from journey.evaluate.statistics import Estimate
@@ -40,6 +40,11 @@ class Point:
         """The mean over the seeds on `dev` or `test`, or the difference to the best (`against_best`) or to the model
         before (`against_before`)."""
         return estimate_of(self.metrics.get(metric.name, {}).get(what), metric)
+
+    def rank(self, metric: Metric) -> float:
+        """On dev; the best point has the least."""
+        found = self.estimate(metric, "dev")
+        return inf if found is None else found.value if metric.better == "lower" else -found.value
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,7 @@ class Overall:
                 worse = away is not None and (away.value > 0) == (metric.better == "lower")
                 verdict = "best" if away is None else "level" if is_level else "worse" if worse else "better"
                 rivals.append(Rival(group, point, away, verdict))
-        sign = 1 if metric.better == "lower" else -1
-
-        def place(rival: Rival) -> float:
-            dev = rival.point.estimate(metric, "dev")
-            return sign * dev.value if dev else 0.0
-
-        return cls(sweep, sorted(rivals, key=place))
+        return cls(sweep, sorted(rivals, key=lambda rival: rival.point.rank(metric)))
 
     @property
     def names(self) -> str:

@@ -11,7 +11,7 @@ from journey.evaluate.statistics import Estimate
 from journey.lineage import surroundings
 from journey.runner import Planned
 from journey.scores import Score
-from journey.sweep.between import compare_before, compare_groups
+from journey.sweep.between import best_on_dev, compare_before, compare_groups
 from journey.sweep.law import law
 from journey.sweep.numbers import SPLITS, Asked, Found, measure
 from journey.sweep.plan import Point, Sweep
@@ -138,8 +138,7 @@ def _compare(points: list[dict[str, Any]], group: dict[str, Any], scores: dict[s
     if not standing:
         return
     chosen_by = asked.metrics[0]
-    sign = 1 if scores[chosen_by].better == "lower" else -1
-    group["best"] = min(standing, key=lambda number: sign * points[number]["metrics"][chosen_by]["dev"]["value"])
+    group["best"] = best_on_dev(points, standing, chosen_by, scores[chosen_by].better or "")
     best = points[group["best"]]
     best["best"] = True
     for number in standing:

@@ -2,7 +2,6 @@
 that all points went on from."""
 
 from collections.abc import Iterator
-from math import inf
 
 from journey.report.blocks import Block, Cell, Curves, Line, Mark, Place, Row, Table, TableRow
 from journey.report.format import estimate, join, numbers, typed
@@ -45,8 +44,7 @@ def _groups(sweep: Sweep) -> list[Group]:
 
 def _best(group: Group, metric: Metric) -> Point:
     """By the mean on dev."""
-    sign = 1 if metric.better == "lower" else -1
-    return min(group.done, key=lambda point: sign * e.value if (e := point.estimate(metric, "dev")) else inf)
+    return min(group.done, key=lambda point: point.rank(metric))
 
 
 def _moved(sweep: Sweep, point: Point) -> Iterator[str]:
