@@ -185,3 +185,73 @@ def test_an_interval_over_trainings_covers_the_truth():
 def test_trainings_on_other_documents_are_refused():
     with pytest.raises(ValueError, match="different length"):
         statistics.difference_of_trainings(trainings(2, n=20), trainings(2, n=21))
+
+
+def clustered(k=12, each=None, seed=0):
+    """Items after and before, and their clusters' names: what moves an item is mostly its cluster."""
+    draw = np.random.default_rng(seed)
+    sizes = draw.integers(2, 30, k) if each is None else np.full(k, each)
+    names = np.repeat([f"subject {i}" for i in draw.permutation(k)], sizes)
+    before = np.repeat(draw.normal(size=k), sizes) + draw.normal(0, 0.2, sizes.sum())
+    return before + np.repeat(draw.normal(0.3, 0.5, k), sizes), before, names
+
+
+def test_clusters_of_one_item_are_the_plain_bootstrap_bit_for_bit():
+    after, before, _ = clustered()
+    names = [f"{i % 7}-{i}" for i in range(len(after))]  # their alphabetical order is not the items'
+    assert statistics.mean(after, clusters=names) == statistics.mean(after)
+    assert statistics.difference(after, before, clusters=names) == statistics.difference(after, before)
+
+
+def test_a_cluster_is_drawn_whole_and_each_item_counts_alike():
+    """A slow loop over the same draws, with clusters of 2 to 29 items."""
+    after, before, names = clustered()
+    order = list(dict.fromkeys(names))
+    drawn = np.random.default_rng(statistics.SEED).integers(len(order), size=(statistics.RESAMPLES, len(order)))
+    means = []
+    for row in drawn:
+        items = np.concatenate([np.flatnonzero(names == order[cluster]) for cluster in row])
+        means.append((after[items].mean(), (after - before)[items].mean()))
+    for found, values in (
+        (statistics.mean(after, clusters=names), [m for m, _ in means]),
+        (statistics.difference(after, before, clusters=names), [d for _, d in means]),
+    ):
+        assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-12)
+        assert found.n == len(after)
+    assert statistics.mean(after, clusters=names).value == statistics.mean(after).value
+
+
+def test_clusters_may_lie_anywhere_in_the_items():
+    after, before, names = clustered()
+    order = np.argsort(np.random.default_rng(1).random(len(after)), kind="stable")
+    first = {name: i for i, name in reversed([*enumerate(names[order])])}
+    together = np.array(sorted(order, key=lambda i: first[names[i]]))  # clusters in the order of their first item
+    found = statistics.difference(after[order], before[order], clusters=names[order])
+    expected = statistics.difference(after[together], before[together], clusters=names[together])
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_items_that_repeat_their_cluster_say_no_more_than_it():
+    values = np.random.default_rng(6).normal(size=15)
+    found = statistics.mean(np.repeat(values, 40), clusters=np.repeat(np.arange(15), 40))
+    alone, unaware = statistics.mean(values), statistics.mean(np.repeat(values, 40))
+    assert (found.value, found.low, found.high) == pytest.approx((alone.value, alone.low, alone.high), abs=1e-12)
+    assert unaware.high - unaware.low < 0.25 * (found.high - found.low)
+
+
+def test_an_interval_over_clusters_covers_the_truth():
+    """57 clusters, as MMLU has subjects; the plain bootstrap takes their items for independent, and is wrong."""
+    covered = unaware = 0
+    for seed in range(100):
+        after, before, names = clustered(57, each=8, seed=seed)
+        found, plain = statistics.difference(after, before, clusters=names), statistics.difference(after, before)
+        covered += found.low <= 0.3 <= found.high
+        unaware += plain.low <= 0.3 <= plain.high
+    assert covered >= 88 > 70 > unaware
+
+
+def test_clusters_that_give_no_interval_are_refused():
+    with pytest.raises(JourneyError, match="at least two of them, there are 1"):
+        statistics.mean([1.0, 2.0, 3.0], clusters=["law"] * 3)
+    with pytest.raises(ValueError, match="2 names of clusters for 3 items"):
+        statistics.mean([1.0, 2.0, 3.0], clusters=["law", "art"])
