@@ -47,7 +47,14 @@ LOSSES = 4  # the first of each training: later ones show what CPUs round differ
 LIFE = """\
 name: golden
 seed: 1
-measure: {documents: 12, choices: 12, questions: 8, costs: true}
+measure:
+  documents: 12
+  choices: 12
+  questions: 8
+  costs: true
+  perplexity: true
+  piqa: {items: 8, shots: 1, data: bench}
+  gsm8k: {items: 2, shots: 0, data: bench}
 stages:
   - {name: docs, stage: text, with: {source: docs.jsonl, test: 0.2}}
   - {name: code, stage: text, with: {source: code.jsonl}}
@@ -131,6 +138,13 @@ def write_texts(folder: Path) -> None:
     }
     for name, records in lines.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "bench").mkdir()
+    benchmarks = {
+        "piqa": [{"goal": prompt, "sol1": good, "sol2": bad, "label": 0} for prompt, good, bad in said[:40]],
+        "gsm8k": [{"question": prompt, "answer": f"{good}\n#### {i}"} for i, (prompt, good, _) in enumerate(said[:8])],
+    }
+    for name, records in benchmarks.items():
+        (folder / "bench" / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     tokenizer = Tokenizer.from_merges([("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r")])
     (folder / "spoken").mkdir()
     tokenizer.save(folder / "spoken")

@@ -157,6 +157,11 @@ def look_at(path: str | Path) -> Node:
     return Node(folder)
 
 
+def made_nodes(folder: Path) -> list[Node]:
+    """Every finished node in a folder of nodes, its files not compared."""
+    return [look_at(path.parent) for path in sorted(folder.glob(f"[!.]*/{LINEAGE}"))]
+
+
 def open_tokenizer(folder: Path) -> "Tokenizer":
     """The tokenizer in a folder. Errors: JourneyError for one whose ids have no row in the embedding beside it."""
     from journey.tokenizer.formats import Tokenizer

@@ -14,11 +14,10 @@ import functools
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from journey.checkpoint import Node
+from journey.data.drawing import draw
 from journey.fields import Several
 from journey.machine import device
 from journey.pair import open_pair
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
 
-T = TypeVar("T")
 Reads = Literal["documents", "questions", "choices", "parent"]
 
 
@@ -58,6 +56,7 @@ class Subject:
     parent: str = ""
 
 
+Progress = Callable[[int, int, str], None]  # so many of so many units are done
 Seen = Mapping[Subject, Taken]  # what a measure found at every node that it was taken of
 Draw = Callable[[Seen], Sequence[Block]]
 
@@ -89,6 +88,7 @@ class Bench:
         )
         self._parent = parent
         self.reads: tuple[Reads, ...] = ()  # of the measure at work
+        self.progress: Progress = lambda done, total, unit: None
 
     def _allow(self, what: Reads) -> None:
         assert what in self.reads, f"this measure reads {what}: declare it in reads=(…)"
@@ -164,13 +164,6 @@ class Bench:
         return self._choices
 
 
-def draw(items: Sequence[T], n: int, seed: int) -> list[T]:
-    """At most n of the items, at random by the seed, in their own order."""
-    if len(items) <= n:
-        return list(items)
-    return [items[i] for i in np.sort(np.random.default_rng(seed).permutation(len(items))[:n])]
-
-
 def open_model(node: Node) -> "tuple[GPT, Tokenizer]":
     """A node's model, where it computes fastest, and its tokenizer."""
     model, tokenizer = open_pair(node.path)
@@ -191,6 +184,7 @@ class Measure:
     version: int = 1
     first: bool = False  # its chapter comes before the stages
     default: bool = True  # taken unless a recipe says false; else only where a recipe or a person names it
+    data: Callable[[Any], Mapping[str, str]] | None = None  # by its settings: fingerprints of what else it reads
     draws: Draw | None = None
 
     @property
@@ -225,9 +219,10 @@ def measure(
     version: int = 1,
     first: bool = False,
     default: bool = True,
+    data: Callable[[Any], Mapping[str, str]] | None = None,
 ) -> Callable[[Callable[[Bench, Any], Taken]], Measure]:
     """Make a measure of a function `body(bench, config) -> Taken`; the version rises when its results change."""
-    return lambda body: Measure(body, of, title, why, keys, reads, libraries, version, first, default)
+    return lambda body: Measure(body, of, title, why, keys, reads, libraries, version, first, default, data)
 
 
 def by_default(seen: Seen) -> list[Block]:

@@ -5,6 +5,7 @@ What was measured stands beside the nodes, for a node never changes.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import tempfile
 import time
@@ -138,6 +139,7 @@ def take(
             raise Stopped
         start = time.monotonic()
         bench.reads = measures[name].reads
+        bench.progress = functools.partial(console.progress, f"{node.name} {name}", numbers={})
         found_now = measures[name].body(bench, measuring.configs[name])
         seconds = round(time.monotonic() - start, 3)
         about = {"key": keys[name], "measure": name, "version": measures[name].version, "node": node.id, "split": split}
@@ -216,6 +218,7 @@ def _key(measure: Measure, bench: Bench, parent: Node | None, config: Any) -> st
             "split": bench.split,
             "libraries": {library: importlib.metadata.version(library) for library in measure.libraries},
         }
+        | ({"data": dict(measure.data(config))} if measure.data else {})
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from journey import reasons
-from journey.checkpoint import LINEAGE, Node, look_at, open_node
+from journey.checkpoint import LINEAGE, Node, look_at, made_nodes, open_node
 from journey.console import Console, clock
 from journey.errors import JourneyError, nearest
 from journey.files import holds, read_json, write_json
@@ -333,11 +333,6 @@ def model_before(node: Node) -> Node | None:
     path = parent_of(node) if node.parents else None
     found = open_node(path) if path else None
     return found if found and found.is_model else None
-
-
-def made_nodes(folder: Path) -> list[Node]:
-    """Every finished node in a folder of nodes, its files not compared."""
-    return [look_at(path.parent) for path in sorted(folder.glob(f"[!.]*/{LINEAGE}"))]
 
 
 def ancestors(node: Node) -> list[Node]:

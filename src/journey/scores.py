@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from journey.errors import JourneyError
-from journey.evaluate import overlap, statistics
+from journey.evaluate import formulas, statistics
 from journey.evaluate.statistics import RESAMPLES, Estimate
 from journey.metrics import Metric
 from journey.report.blocks import Shown
@@ -98,7 +98,7 @@ class Score:
     items: str = "items"  # which of the measure's items
     where: str | None = None  # a column: only the items of which it holds
     share: bool = False  # num is 0 or 1 (or ½): Wilson's interval
-    formula: Literal["", "bleu", "chrf"] = ""  # instead: `overlap`'s, of the sums of the columns num.0, num.1, …
+    formula: Literal["", "bleu", "chrf", "perplexity"] = ""  # instead: of the sums of the columns num.0, num.1, …
     unit: str = ""  # "%": the number is shown times 100, its changes in points
     better: Literal["lower", "higher"] | None = None
     parent: bool = False  # compared with the parent's
@@ -107,6 +107,7 @@ class Score:
     stated: str | None = None  # shown as a size by itself, with these words for comparison
     question: str = ""  # of the change from {parent}, or of the size
     item: str = "items"  # what is drawn anew for the interval
+    cluster: str = ""  # a column: whole clusters are drawn, as the questions of a subject
     convention: str = ""  # how the number was counted
     compared: str = ""  # how it was counted, where its comparison says it otherwise
     full: float | None = None  # the change that has the full colour in the matrix of changes; none: not in it
@@ -234,12 +235,14 @@ def estimates(taken: Taken) -> dict[str, Estimate]:
 def _estimate(score: Score, items: Items, num: str) -> Estimate:
     if score.formula:
         found = statistics.of_sums(
-            _parts(score, items, num), overlap.FORMULAS[score.formula], score.unit, score.convention
+            _parts(score, items, num), formulas.FORMULAS[score.formula], score.unit, score.convention
         )
         return scaled(found, score.times, score.unit)
     column = items.numbers(num)
     if score.den is not None:
         found = statistics.ratio(column, items.numbers(score.den), score.unit, score.convention)
+    elif clusters := _clusters(score, items):
+        found = statistics.mean(column, score.unit, score.convention, clusters)
     elif score.share:
         found = statistics.proportion(column, score.unit, score.convention)
     else:
@@ -247,9 +250,15 @@ def _estimate(score: Score, items: Items, num: str) -> Estimate:
     return scaled(found, score.times, score.unit)
 
 
+def _clusters(score: Score, items: Items) -> Sequence[Value] | None:
+    """The cluster of each item; none where there are no two to draw."""
+    column = items.columns[score.cluster] if score.cluster else ()
+    return column if len(set(column)) > 1 else None
+
+
 def _parts(score: Score, items: Items, num: str) -> list[np.ndarray]:
     """The columns whose sums a formula is of, (n,) each."""
-    return [items.numbers(f"{num}.{i}") for i in range(overlap.SIZES[score.formula])]
+    return [items.numbers(f"{num}.{i}") for i in range(formulas.SIZES[score.formula])]
 
 
 def scaled(e: Estimate, times: float, unit: str) -> Estimate:
@@ -314,12 +323,13 @@ def _difference(score: Score, ours: Items, num: str, theirs: Items, other: str) 
     unit."""
     if score.formula:
         both = _parts(score, ours, num), _parts(score, theirs, other)
-        found = statistics.difference_of_sums(*both, overlap.FORMULAS[score.formula])
+        found = statistics.difference_of_sums(*both, formulas.FORMULAS[score.formula])
     elif score.change == "percent":
         found = statistics.change(ours.numbers(num), theirs.numbers(other))
     else:
         den = None if score.den is None else ours.numbers(score.den)
-        found = statistics.difference(ours.numbers(num), theirs.numbers(other), den)
+        clusters = _clusters(score, ours)
+        found = statistics.difference(ours.numbers(num), theirs.numbers(other), den, clusters=clusters)
     paired = f"paired bootstrap over {score.item}, {RESAMPLES:,} resamples"
     said = "; ".join(filter(None, [score.compared or score.convention, paired]))
     times = 100.0 if score.change == "percent" else score.times

@@ -11,10 +11,11 @@ import torch
 from journey import measures, measuring
 from journey.checkpoint import open_node
 from journey.data import corpus
+from journey.data.drawing import draw
 from journey.data.questions import Question
 from journey.data.sources import Document
 from journey.errors import JourneyError
-from journey.measure import Bench, Drawn, draw
+from journey.measure import Bench, Drawn
 from journey.measures.bits_per_byte import bits_per_byte
 from journey.measures.samples import prompts
 from journey.measuring import Measuring

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from journey import runner
-from journey.checkpoint import LINEAGE, Node, open_node, open_tokenizer
+from journey.checkpoint import LINEAGE, Node, made_nodes, open_node, open_tokenizer
 from journey.console import clock
 from journey.errors import JourneyError, nearest
 
@@ -163,7 +163,7 @@ def _text_of(node: Node) -> Node:
     """The text that a tokenizer learned from: beside it, or where its config names a text's folder."""
     said = node.lineage["data"]["data"]
     named = Path(node.lineage["config"]["data"])
-    beside = runner.made_nodes(node.path.parent)
+    beside = made_nodes(node.path.parent)
     for other in [*beside, *([open_node(named)] if (named / LINEAGE).exists() else [])]:
         if other.id == said["id"]:
             return other

@@ -50,12 +50,10 @@ def run(node: Path, task: Path, limit: int | None = None) -> dict[str, Any]:
     An item is {"id", "logprobs", "acc", "acc_norm"}, the last two 0 or 1. Takes no network; `limit` items at most.
     """
     import lm_eval  # seconds, and only this function needs it
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    model = transformers_lm(node, mark=True)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars would run across ours
-        model = HFLM(pretrained=str(node), device=device(), dtype="float32", batch_size=32, add_bos_token=True)
         tasks = TaskManager(include_path=str(task), include_defaults=False).load([TASK])
         # Not simple_evaluate: that resets the random generators of the process, and asks git and pip about the machine.
         result = lm_eval.evaluate(model, tasks, limit=limit, bootstrap_iters=0)
@@ -71,3 +69,12 @@ def run(node: Path, task: Path, limit: int | None = None) -> dict[str, Any]:
     ]
     metrics = result["results"][TASK]
     return {"acc": metrics["acc,none"], "acc_norm": metrics["acc_norm,none"], "items": items}
+
+
+def transformers_lm(node: Path, mark: bool) -> Any:
+    """The checkpoint folder `node` as lm-eval runs it, in fp32; with `mark` the document mark before each context."""
+    from lm_eval.models.huggingface import HFLM
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with contextlib.redirect_stderr(io.StringIO()):
+        return HFLM(pretrained=str(node), device=device(), dtype="float32", batch_size=32, add_bos_token=mark)

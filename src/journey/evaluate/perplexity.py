@@ -38,16 +38,22 @@ def score_ngram(
     return _items(documents, encoded, [model.nats(ids).sum() for ids, _ in encoded])
 
 
-def convention(n_ctx: int, max_bytes: int = MAX_BYTES) -> str:
-    """How `score` counts, in words that belong beside the number."""
+def convention(n_ctx: int, max_bytes: int | None = MAX_BYTES, stride: int | None = None) -> str:
+    """How bits per byte are counted, in words that belong beside the number."""
+    return f"{counting(n_ctx, max_bytes, stride)}; divided by the UTF-8 bytes of the text"
+
+
+def counting(n_ctx: int, max_bytes: int | None, stride: int | None = None) -> str:
+    """Which tokens are scored, and what is known to the model at each."""
+    what = "the whole of each document" if max_bytes is None else f"the first {max_bytes} bytes of each document"
     return (
-        f"the first {max_bytes} bytes of each document; the document mark is given, every token of the text predicted; "
-        f"windows of {n_ctx} tokens every {max(1, n_ctx // 2)}, each token scored once, in the first window that "
-        "reaches it, later windows without a mark; divided by the UTF-8 bytes of the text"
+        f"{what}; the document mark is given, every token of the text predicted; "
+        f"windows of {n_ctx} tokens every {stride or half(n_ctx)}, each token scored once, in the first window that "
+        "reaches it, later windows without a mark"
     )
 
 
-def encode(tokenizer: Tokenizer, documents: Sequence[Document], max_bytes: int) -> list[tuple[list[int], int]]:
+def encode(tokenizer: Tokenizer, documents: Sequence[Document], max_bytes: int | None) -> list[tuple[list[int], int]]:
     """Each document's ids behind the document mark, and its bytes; cut at `max_bytes`, between two characters."""
     raw = [document.text.encode() for document in documents]
     texts = [data[:max_bytes].decode(errors="ignore") for data in raw]
@@ -55,15 +61,20 @@ def encode(tokenizer: Tokenizer, documents: Sequence[Document], max_bytes: int) 
     return [([tokenizer.bos, *row], len(text.encode())) for row, text in zip(ids, texts, strict=True)]
 
 
-def windows(ids: Sequence[int], n_ctx: int) -> Iterator[tuple[Sequence[int], int]]:
-    """Rows of at most n_ctx + 1 ids (the last is only predicted), each with how many of its first ids are known:
-    the document mark, and in later windows all that an earlier one has predicted."""
+def half(n_ctx: int) -> int:
+    """The stride where none is said: every token but those at a document's beginning has half a context at least."""
+    return max(1, n_ctx // 2)
+
+
+def windows(ids: Sequence[int], n_ctx: int, stride: int | None = None) -> Iterator[tuple[Sequence[int], int]]:
+    """Rows of at most n_ctx + 1 ids (the last is only predicted), one every `stride` (at most n_ctx) ids, each with how
+    many of its first ids are known: the document mark, and in later windows all that an earlier one has predicted."""
     end, start = 1, 0  # ids[:end] are known
     while end < len(ids):
         row = ids[start : start + n_ctx + 1]
         yield row, end - start
         end = start + len(row)
-        start += max(1, n_ctx // 2)
+        start += stride or half(n_ctx)
 
 
 @torch.inference_mode()

@@ -1,7 +1,10 @@
 """Measuring what a person names: a node of a journey on the journey's texts, or any folder on texts that are given."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from journey import measuring, runner
 from journey.checkpoint import LINEAGE, Node, open_node
@@ -15,11 +18,17 @@ from journey.stages.run import text_of
 
 
 def evaluate(
-    name: str, measures: Sequence[str], texts: Sequence[str], journey: Path, out: Path, console: Console
+    name: str,
+    measures: Sequence[str],
+    texts: Sequence[str],
+    journey: Path,
+    out: Path,
+    console: Console,
+    configs: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Node, dict[str, Taken]]:
     """A node and what was measured at it, by measure: all that stands, or what is asked for, taken where it does not
-    stand yet. A node of `journey` is measured on its texts and as its recipe says; with texts named, or a node from
-    elsewhere, what was found is kept in `out`.
+    stand yet. A node of `journey` is measured on its texts and as its recipe says; with texts named, settings
+    (`configs`, by measure) that are not the recipe's, or a node from elsewhere, what was found is kept in `out`.
 
     Errors: JourneyError for a measure that is not of such a node, and where texts are needed and none are named.
     """
@@ -34,7 +43,10 @@ def evaluate(
     settings, seed = measuring.Measuring(), 0
     if plan and entry:
         settings, seed = measuring.Measuring.read(plan["measure"]), plan["seed"]
+    recipe = settings.configs
     settings = settings.only(measures) if measures else settings
+    settings = dataclasses.replace(settings, configs={**settings.configs, **configs})
+    elsewhere = any(name in recipe and recipe[name] != config for name, config in configs.items())
     wanted = measuring.wanted(node, settings).values()
     if not wanted:
         raise JourneyError(f"{name} is {a(kind_of(node))}: no measure is taken of such a node")
@@ -55,7 +67,7 @@ def evaluate(
         node,
         next((parent for parent in before if parent.is_model), None) if entry else runner.model_before(node),
         by_name,
-        journey if entry and not texts else out,
+        journey if entry and not texts and not elsewhere else out,
         settings,
         seed=seed,
         console=console,

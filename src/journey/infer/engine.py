@@ -1,6 +1,6 @@
 """Generation: read the prompts once, then one token a row and step, until each row stops."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,19 +30,26 @@ def generate(
     stop: set[int],
     sampling: Sampling = GREEDY,
     batch_size: int = 32,
+    numbers: Sequence[int] | None = None,
+    until: Callable[[list[int]], bool] | None = None,
 ) -> list[Completion]:
-    """Each prompt's completion: up to the first stop id (which it includes), max_new_tokens, or the end of n_ctx.
+    """Each prompt's completion: up to the first stop id (which it includes), max_new_tokens, or the end of n_ctx, or
+    until that holds of its ids. Its number, else its place, says which random numbers it draws.
 
     Raises JourneyError for a prompt that is empty or leaves no room in the context.
     """
     written: list[list[int]] = [[] for _ in prompts]
-    generators = row_generators(sampling, len(prompts))
+    generators = row_generators(sampling, len(prompts) if numbers is None else numbers)
+    halted = set[int]()
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # like lengths, little padding
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch, own = [prompts[row] for row in rows], [generators[row] for row in rows]
-        for row, token in steps(model, batch, max_new_tokens, stop, sampling, own):
+        halted.clear()
+        for row, token in steps(model, batch, max_new_tokens, stop, sampling, own, halted):
             written[rows[row]].append(token)
+            if until and until(written[rows[row]]):
+                halted.add(row)
     return [Completion(ids, ended=bool(ids) and ids[-1] in stop) for ids in written]
 
 
@@ -62,8 +69,10 @@ def steps(
     stop: set[int],
     sampling: Sampling,
     generators: list[np.random.Generator],
+    halted: Container[int] = (),
 ) -> Iterator[tuple[int, int]]:
-    """Pairs (row, id) in the order in which they are made: one batch, its prompts in one prefill, equal ones once."""
+    """Pairs (row, id) in the order in which they are made: one batch, its prompts in one prefill, equal ones once. A
+    row that is among the halted when its id has been taken is not gone on with."""
     n_ctx, device = model.config.n_ctx, model.embed.weight.device
     for prompt in prompts:
         if not prompt:
@@ -93,7 +102,7 @@ def steps(
         for i, token in enumerate(ids.tolist()):
             yield rows[i], token
             left[rows[i]] -= 1
-            if token not in stop and left[rows[i]] > 0:
+            if token not in stop and left[rows[i]] > 0 and rows[i] not in halted:
                 going.append(i)
         if not going:
             return

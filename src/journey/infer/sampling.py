@@ -1,5 +1,6 @@
 """How the next token is drawn from the logits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +30,9 @@ class Sampling:
             raise JourneyError(f"sampling seed is {self.seed}: it must be 0 or more")
 
 
-def row_generators(sampling: Sampling, rows: int) -> list[np.random.Generator]:
+def row_generators(sampling: Sampling, rows: int | Sequence[int]) -> list[np.random.Generator]:
     """A source of randomness for each row, from the seed and the row's number: its text is the same in any batch."""
-    return [np.random.default_rng((sampling.seed, row)) for row in range(rows)]
+    return [np.random.default_rng((sampling.seed, row)) for row in (range(rows) if isinstance(rows, int) else rows)]
 
 
 def restrict(logits: Tensor, sampling: Sampling) -> Tensor:

@@ -8,6 +8,7 @@ from journey.measure import Measure
 MEASURES = {  # in the order in which they are taken and shown -> what each one finds, in a line
     "compression": "bytes of text a token stands for",
     "bits_per_byte": "how well held-out text is predicted, beside n-gram models",
+    "perplexity": "nats of held-out text at any stride, and by how much stood before each token",
     "multiple_choice": "multiple choice, by our scorer and by lm-eval",
     "repeats": "repeated random tokens, and what each attention head does on them",
     "answers": "loss of the documented answers, by the passage before the question",
@@ -20,11 +21,28 @@ MEASURES = {  # in the order in which they are taken and shown -> what each one 
     "translation": "held-out pairs translated: exact, BLEU, chrF, and where the decoder looks",
     "costs": "parameters, and what a byte of text costs",
     "timeline": "one answer, from the search to the last token",
+    "hellaswag": "which ending goes on with a scene",
+    "arc_easy": "science questions of grade schools",
+    "arc_challenge": "the harder of them",
+    "truthfulqa_mc1": "the true answer among falsehoods that people believe",
+    "truthfulqa_mc2": "the probability of true answers",
+    "mmlu": "questions of 57 subjects",
+    "lambada_openai": "the last word of a passage",
+    "piqa": "which of two ways works",
+    "winogrande": "whom a blank means",
+    "openbookqa": "elementary science",
+    "boolq": "yes or no, by a passage",
+    "gsm8k": "sums in words",
 }
+BENCHMARKS = tuple(list(MEASURES)[list(MEASURES).index("hellaswag") :])  # in one file: `benchmarks`
 
 
 def load(name: str) -> Measure:
-    """The measure of a name. Errors: JourneyError for a name that is none."""
+    """The measure of a name; `lm_eval:` and a task's name is one, too. Errors: JourneyError for a name that is none."""
+    if name in BENCHMARKS or name.startswith("lm_eval:"):
+        from journey.measures.benchmarks import named
+
+        return named(name)
     if name not in MEASURES:
         raise JourneyError(f'unknown measure "{name}"{nearest(name, MEASURES)} (there are: {", ".join(MEASURES)})')
     found = getattr(importlib.import_module(f"journey.measures.{name}"), name)

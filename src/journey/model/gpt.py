@@ -77,12 +77,17 @@ class GPT(nn.Module):
         *,
         documents: Tensor | None = None,
         blocks: BlockMask | None = None,
+        tree: tuple[Tensor, Tensor] | None = None,
         cache: Cache | None = None,
         trace: Trace | None = None,
     ) -> Tensor:
-        """What the head reads, (B, T, C): the last block's output, normed. For who needs few positions' logits."""
+        """What the head reads, (B, T, C): the last block's output, normed. For who needs few positions' logits.
+
+        `tree` says of each token its position (B, T) and which tokens it sees (B, 1, T, T), where a row holds several
+        texts that begin alike; then it is a position that has to be less than n_ctx, not T.
+        """
         T = ids.size(1)
-        if ids.size(1) > self.config.n_ctx:
+        if self.config.n_ctx < T and tree is None:
             raise JourneyError(f"{T} tokens do not fit in the model's context of {self.config.n_ctx}: shorten the text")
         if cache is not None and documents is not None:
             raise ValueError("a cached row is one document: pass cache or documents, not both")
@@ -93,13 +98,16 @@ class GPT(nn.Module):
         elif documents is not None:
             positions = positions - document_starts(documents)  # (B, T)
             mask = document_mask(documents) if blocks is None else blocks  # (B, 1, T, T)
+        elif tree is not None:
+            positions, mask = tree
 
         x = self.embed(ids)  # (B, T, C)
         if self.positions is not None:
             x = x + self.positions(positions)
         rope = None
         if self.rope is not None:
-            self._prepare_rope(T if cache is None or mask is None else mask.shape[-1])
+            n = T if cache is None or mask is None else mask.shape[-1]
+            self._prepare_rope(min(n, self.config.n_ctx))
             rope = self.rope[:, positions].unsqueeze(-2)  # (2, [B,] T, 1, width turned)
         if trace is not None:
             trace["resid", 0] = x

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from journey import recipe as recipes
 from journey import runner
-from journey.checkpoint import verdict
+from journey.checkpoint import made_nodes, verdict
 from journey.console import clock, make_console, seconds_of
 from journey.machine import device, gpus
 from journey.stages.cost import parameters
@@ -128,7 +128,7 @@ def verify(
     """
     place = home(workspace, must=not nodes)
     found = []
-    for node in [runner.look_up(name, place) for name in nodes] or runner.made_nodes(place / "nodes"):
+    for node in [runner.look_up(name, place) for name in nodes] or made_nodes(place / "nodes"):
         altered = verdict(node, anew=True)
         print(altered or f"{node.path}: {len(node.lineage['files'])} files as they were made")
         found.append({"path": str(node.path), "altered": altered})

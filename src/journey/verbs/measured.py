@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from journey import runner
-from journey.console import make_console
+from journey.console import Console, make_console
 from journey.errors import JourneyError
+from journey.evaluating.options import Options
 from journey.measures import MEASURES
 from journey.verbs.common import Result, Workspace, home
 
@@ -29,6 +30,7 @@ def eval(
         UseAppendAction[list[str]],
         tyro.conf.arg(metavar="TEXT", help="on this text: a text node, a built-in source, a file or folder"),
     ] = [],  # noqa: B006
+    options: OmitArgPrefixes[Options] = Options(),  # noqa: B008
     workspace: Workspace = None,
     out: Annotated[
         Path, tyro.conf.arg(metavar="DIR", help="where the measurements of a folder outside a journey are kept")
@@ -36,9 +38,12 @@ def eval(
 ) -> Result:
     """Show what was measured at nodes on the test split, each number with its 95 % interval, and measure what was not.
 
-    Of a node of a journey on the journey's texts; of any node or Hugging Face folder on the texts that are named.
+    Of a node of a journey on the journey's texts; of any node or Hugging Face folder on the texts that are named, and
+    on the benchmarks of papers, side by side with which differences are real.
 
     journey eval base chat
+    journey eval base chat --tasks hellaswag,arc_easy,lambada_openai --items 500
+    journey eval base chat --tasks hellaswag --power 2
     journey eval base --measure bits_per_byte --text my-texts/
     journey eval path/to/gpt2 --measure bits_per_byte --measure repeats --text installed-docs
     """
@@ -48,6 +53,10 @@ def eval(
     if not nodes:
         raise JourneyError("name at least one node: `journey eval base`")
     console = make_console()
+    if options.tasks:
+        if measure or text:
+            raise JourneyError("--tasks stands alone: leave out --measure and --text")
+        return _benchmarks(nodes, options, home(workspace, must=False), out, console)
     with console.listening():
         place = home(workspace, must=False)
         found = {name: evaluate(name, measure, text, place, out, console) for name in nodes}
@@ -64,6 +73,25 @@ def eval(
     only = found[nodes[0]][0].id if len(nodes) == 1 else None
     metrics = summaries[nodes[0]] if only else {f"{n}.{k}": m for n, s in summaries.items() for k, m in s.items()}
     return Result(only, metrics=metrics)
+
+
+def _benchmarks(nodes: list[str], options: Options, place: Path, out: Path, console: Console) -> Result:
+    """`--tasks`: a table, a page and every item in a file; with `--power` only how many items are needed."""
+    from journey.evaluating import benchmarks, lines
+
+    if options.power is not None:
+        found = benchmarks.measured(nodes, options, place, out)
+        counts = dict(benchmarks.needed(options.power, found, options.baseline or nodes[0]))
+        print(f"items to see a difference of {options.power:g} points 80 times in 100:")
+        for said, n in counts.items():
+            print(f"  {'none are enough' if n is None else f'{n:,}':>15}  {said}")
+        return Result(more={"items": counts})
+    with console.listening():
+        board, found = benchmarks.run(nodes, options, place, out, console)
+    print("\n".join([*lines.lines(board), *lines.contaminated(board, found)]).lstrip("\n"))
+    page = out / "evaluation.html"
+    print(f"page: {page}, every item: {out / 'evaluation.json'}", file=sys.stderr)
+    return Result(path=page, metrics=lines.metrics(board))
 
 
 def diff(a: Positional[str], b: Positional[str], /, workspace: Workspace = None) -> Result:

@@ -1,0 +1,108 @@
+"""`journey eval --tasks`: nodes on benchmarks, compared."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from journey import measuring, runner
+from journey.console import Console
+from journey.errors import JourneyError
+from journey.evaluate import significance
+from journey.evaluating import evaluate
+from journey.evaluating.board import Board, Found, board, quoted, visible
+from journey.evaluating.options import Options
+from journey.files import read_json, write_json, write_text
+from journey.measures import load
+from journey.report.format import number
+from journey.scores import Taken
+
+
+def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, console: Console) -> tuple[Board, Found]:
+    """Ask every node, and compare. Writes `evaluation.html` and `evaluation.json` into `out`.
+
+    Errors: JourneyError for a baseline that is not among the nodes, and those of `evaluate`.
+    """
+    from journey.evaluating.lines import every_item
+    from journey.evaluating.page import page
+
+    tasks = options.names()
+    baseline = options.baseline or nodes[0]
+    if twice := next((name for name in nodes if list(nodes).count(name) > 1), None):
+        raise JourneyError(f"{twice} is named twice")
+    if baseline not in nodes:
+        raise JourneyError(f"--baseline {baseline} is not among the nodes: {', '.join(nodes)}")
+    for name in nodes:
+        runner.find_node(name, workspace)  # a typo is told before hours of work
+    configs = {task: _config(task, options) for task in tasks}
+    for line in promise(options, len(tasks) * (len(nodes) - 1)):
+        console.say(line)
+    found = {name: evaluate(name, tasks, [], workspace, out, console, configs)[1] for name in nodes}
+    made = board(found, tasks, baseline)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "evaluation.html", page(made, found))
+    write_json(out / "evaluation.json", every_item(made, found))
+    return made, found
+
+
+def _config(task: str, options: Options) -> Any:
+    return load(task).config(
+        items=options.items,
+        shots=options.shots,
+        chat=options.chat,
+        mark=options.mark,
+        engine=options.engine,
+        data=str(options.data) if options.data else "",
+    )
+
+
+CHANCE = 0.25  # of a right answer, where nothing is known yet: four options
+
+
+def promise(options: Options, comparisons: int) -> Iterator[str]:
+    """What so many items can show, said before they are asked."""
+    if not options.items or not comparisons:
+        return
+    alike, apart = visible(options.items, CHANCE, comparisons)
+    of = f" ({comparisons} comparisons under Holm's rule)" if comparisons > 1 else ""
+    yield (
+        f"with {options.items:,} items {_seen(apart[1])} between nodes that answer independently, {_seen(alike[1])} "
+        f"where they differ on {100 * alike[0]:.0f} % of items{of}"
+    )
+
+
+def _seen(share: float | None) -> str:
+    if share is None:
+        return "no difference can be seen"
+    return f"a difference of {number(100 * share, decimals=1)} points can be seen (80 times in 100)"
+
+
+def measured(nodes: Sequence[str], options: Options, workspace: Path, out: Path) -> Found:
+    """What stands already of these nodes on these tasks; nothing is asked."""
+    found: dict[str, dict[str, Taken]] = {}
+    for name in nodes:
+        node = runner.find_node(name, workspace)
+        for task in options.names():
+            places = [measuring.place(node, folder, task) for folder in (workspace, out)]
+            for path in filter(Path.exists, places):
+                found.setdefault(name, {})[task] = Taken.read(read_json(path))
+    return found
+
+
+def needed(points: float, found: Found, baseline: str) -> Iterator[tuple[str, int | None]]:
+    """How many items it takes to see a difference of so many points, 80 times in 100: by what is assumed before
+    anything is measured, and by the share of items on which nodes that were measured differed."""
+    apart = significance.expected_discordant(CHANCE)
+    for said, share in (("nodes that answer independently (of four options)", apart), ("that differ on 10 %", 0.1)):
+        yield said, _needed(points, share)
+    before = found.get(baseline, {})
+    for node, of in found.items():
+        for task, taken in of.items():
+            if node != baseline and task in before:
+                ours, theirs = taken.of(quoted(taken)).paired(before[task].of(quoted(taken)))
+                num = quoted(taken).num
+                differ = float((ours.numbers(num) != theirs.numbers(num)).mean()) if len(ours) else 0.0
+                yield f"{task}, {node} and {baseline}: they differed on {100 * differ:.1f} %", _needed(points, differ)
+
+
+def _needed(points: float, share: float) -> int | None:
+    return significance.items_needed(points / 100, share) if points / 100 <= share else None

@@ -1,0 +1,247 @@
+"""The benchmarks that papers quote, each a measure under its name in lm-evaluation-harness."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from journey.checkpoint import Node, made_nodes
+from journey.errors import JourneyError
+from journey.evaluate.conventions import WILSON
+from journey.fields import Amount
+from journey.measure import Bench, Measure, measure
+from journey.scores import Against, Items, Score, Taken, Value
+
+if TYPE_CHECKING:
+    from journey.evaluate.benchmark.asking import Answered, Asked
+
+ANY = "lm_eval:"  # before the name of a task that is not in the table
+CHANCE = Against("chance", "by guessing", "Is it right more often than by guessing?", num="chance")
+READS = {  # metrics of the harness -> how each is counted
+    "acc": "the option of the highest log-probability",
+    "acc_norm": "the option of the highest log-probability by characters (lm-eval's acc_norm)",
+    "acc_tokens": "the option of the highest log-probability by tokens (build-nanogpt's and llm.c's acc_norm)",
+    "exact_match": "the number after ####, as lm-eval's strict match",
+    "exact_match_flexible_extract": "the last number of the answer, as lm-eval's flexible extract",
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Settings of a benchmark."""
+
+    items: Amount = 0
+    """How many of its items are asked, drawn at random by the seed; 0: all."""
+    shots: Amount | None = None
+    """Worked examples before each item; none: as many as the task file says."""
+    chat: bool = False
+    """Ask through the chat format, as a chat model was trained; the harness's --apply_chat_template."""
+    mark: bool = False
+    """The document mark before every prompt; the harness's add_bos_token=True."""
+    engine: Literal["journey", "lm-eval"] = "journey"
+    """Who computes: ours, or transformers through lm-eval (slower, the same number)."""
+    data: str = ""
+    """A folder with the benchmark's files; none: JOURNEY_DATA/bench where that has them, else the Hub."""
+
+
+def folder_of(config: Benchmark) -> Path | None:
+    """Where files of benchmarks are looked for. Errors: JourneyError for a folder that is named and not there."""
+    if config.data:
+        folder = Path(config.data).expanduser()
+        if not folder.is_dir():
+            raise JourneyError(f"{config.data}: no such folder, where files of benchmarks should be")
+        return folder
+    shared = os.environ.get("JOURNEY_DATA")
+    return Path(shared) / "bench" if shared else None
+
+
+def named(name: str) -> Measure:
+    """The measure of a benchmark: one of the table, or `lm_eval:` and the name of any task of the harness."""
+    from journey.evaluate.benchmark.tasks import BENCHMARKS, fingerprint
+
+    known = BENCHMARKS.get(name)
+    task = name.removeprefix(ANY)
+    metrics = [*READS, "perplexity"] if known else []
+    metrics += [f"{metric}.{part}" for metric in metrics for part in ("clean", "overlapping")]
+
+    def fingerprints(config: Benchmark) -> Mapping[str, str]:
+        return fingerprint(known, folder_of(config)) if known else {"hub": task}
+
+    def body(bench: Bench, config: Benchmark) -> Taken:
+        return _take(task, bench, config)
+
+    body.__name__, body.__doc__ = name, "What came of each item."
+    title = known.title if known else f"{task} (lm-eval)"
+    why = f"{known.title}: {known.asks}." if known else f"The task *{task}* of the installed lm-eval."
+    return measure(
+        of="model",
+        title=title,
+        why=f"{why} The questions and what counts as right are those of lm-evaluation-harness. A small model is mostly "
+        "at chance: read the interval first.",
+        keys=tuple(dict.fromkeys(f"{task}.{metric}" for metric in metrics)),
+        libraries=("lm_eval", "transformers"),
+        version=1,
+        default=False,
+        data=fingerprints,
+    )(body)
+
+
+def _take(task: str, bench: Bench, config: Benchmark) -> Taken:
+    """Ask, and count."""
+    from journey.evaluate.benchmark import asking
+    from journey.evaluate.benchmark.responses import Responses
+
+    asked = asking.load(task, folder_of(config), items=config.items, shots=config.shots, seed=bench.seed)
+    responses = Responses(bench.scratch / f"{task}-answers.jsonl" if bench.node.is_model else None)
+    lm = _lm(bench, config, responses)
+    answered = asking.ask(lm, asked, config.chat)
+    tokens = getattr(lm, "tokens", {})
+    rows = [_row(each, [tokens.get((each.prompt, option)) for option in each.options]) for each in answered]
+    read, columns = _read(bench.node, answered)
+    rows = [row | dict(zip(columns, values, strict=True)) for row, *values in zip(rows, *columns.values(), strict=True)]
+    n_cut = len(getattr(lm, "cut", ()))
+    said = _convention(task, asked, config, len(answered), n_cut)
+    responses.forget()
+    facts: dict[str, Any] = {
+        "convention": said,
+        "shots": asked.shots,
+        "cut": n_cut,
+        "read": read,
+        "items": [_shown(each) for each in answered],
+    }
+    return Taken({"items": Items.of(rows)}, _scores(task, rows, answered, said), facts)
+
+
+def _read(node: Node, answered: Sequence["Answered"]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Which items stand in what the node's whole lineage was trained on, as columns, and what was looked at."""
+    from journey.evaluate.contamination import CONVENTION, columns, overlap
+    from journey.evaluate.trained_on import TrainedOn, trained_on
+
+    found = trained_on(node, made_nodes(node.path.parent)) if node.is_model else TrainedOn()
+    facts = {
+        "texts": [name for name, _ in found.texts],
+        "unknown": [*found.unknown],
+        "convention": CONVENTION,
+    }
+    if not found.texts:
+        return facts, {}
+    told = columns(overlap([each.text for each in answered], found.read()))
+    return facts | {"overlapping": sum(told["overlapping"]), "clean": sum(told["clean"])}, told  # type: ignore[arg-type]
+
+
+def _lm(bench: Bench, config: Benchmark, responses: Any) -> Any:
+    """The model as the harness calls it."""
+    from journey import chat
+    from journey.evaluate.benchmark.lm import Ours
+
+    if config.chat and (missing := [t for t in chat.SPECIALS if t not in bench.tokenizer.special]):
+        raise JourneyError(
+            f"{bench.node.name} has no {missing[0]}: leave out chat, or name a model that was made for it"
+        )
+    if config.engine == "lm-eval":
+        from journey.evaluate.harness import transformers_lm
+
+        return transformers_lm(bench.node.path, config.mark)
+    return Ours(bench.model, bench.tokenizer, mark=config.mark, responses=responses, progress=bench.progress)
+
+
+def _row(each: "Answered", tokens: Sequence[int | None]) -> dict[str, Value]:
+    """An item's columns: the harness's metrics, what guessing would bring, and for choices what was picked."""
+    row: dict[str, Value] = {"id": each.id, "part": each.part, **each.metrics}
+    if "perplexity" in each.metrics:  # the harness's number for an item is ln p of the word
+        nats = -each.metrics["perplexity"]
+        row |= {"perplexity.0": nats, "perplexity.1": 1.0, "perplexity": nats}
+    if each.options:
+        row |= {"chance": each.chance, "gold": each.gold, "picked": _best(each.logprobs)}
+        if "acc_norm" in each.metrics and None not in tokens:
+            by_tokens = [p / max(1, n or 1) for p, n in zip(each.logprobs, tokens, strict=True)]
+            row |= {"acc_tokens": float(_best(by_tokens) == each.gold)}
+    return row
+
+
+def _best(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)  # the first of equals, as the harness has it
+
+
+def _shown(each: "Answered") -> dict[str, Any]:
+    """An item for the file that holds every one; of a long prompt the end."""
+    shown: dict[str, Any] = {"id": each.id, "prompt": each.prompt[-600:]}
+    if each.options:
+        return shown | {"options": [*each.options], "logprobs": [*each.logprobs], "gold": each.gold}
+    return shown | {"target": each.target, "written": each.written}
+
+
+def _scores(task: str, rows: Sequence[Mapping[str, Value]], answered: Sequence["Answered"], said: str) -> list[Score]:
+    """A score for each metric; the one that is quoted is in the matrix of changes, and compared with guessing."""
+    from journey.evaluate.benchmark.tasks import BENCHMARKS
+
+    known = BENCHMARKS.get(task)
+    title = known.title if known else task
+    metrics = [*answered[0].metrics, *(["acc_tokens"] if "acc_tokens" in rows[0] else [])]
+    quoted = known.metric if known else metrics[0]
+    made = []
+    for metric in metrics:
+        counted = f"{READS[metric]}; {said}" if metric in READS else said
+        if metric == "perplexity":
+            made.append(
+                Score(
+                    f"{task}.{metric}",
+                    f"{title}, perplexity",
+                    metric,
+                    formula="perplexity",
+                    better="lower",
+                    convention=f"e to the mean -ln p of the last word; {said}",
+                )
+            )
+            continue
+        whole, grouped = all(row[metric] in (0, 1) for row in rows), len({row["part"] for row in rows}) > 1
+        made.append(
+            Score(
+                key=f"{task}.{metric}",
+                label=title if metric == quoted else f"{title}, {metric}",
+                num=metric,
+                share=whole and not grouped,
+                unit="%",
+                better="higher",
+                parent=True,
+                against=(CHANCE,) if metric == quoted and "chance" in rows[0] else (),
+                question=f"Is it better at {title} ({metric}) than {{parent}}?",
+                convention=f"{counted}; {WILSON}" if whole and not grouped else counted,
+                compared=counted,
+                item="subjects" if grouped else "items",
+                cluster="part" if grouped else "",
+                full=10.0 if metric == quoted else None,
+            )
+        )
+    main = next(score for score in made if score.key == f"{task}.{quoted}")
+    if any(row.get("overlapping") for row in rows):
+        apart = {"clean": "not in training", "overlapping": "in training"}
+        made += [
+            replace(
+                main,
+                key=f"{main.key}.{column}",
+                label=f"{main.label}, items {said}",
+                where=column,
+                against=(),
+                parent=False,
+                full=None,
+            )
+            for column, said in apart.items()
+        ]
+    return made
+
+
+def _convention(task: str, asked: "Asked", config: Benchmark, n: int, n_cut: int) -> str:
+    """How it was asked, in words that belong beside the number."""
+    parts = [
+        f"{asked.shots}-shot",
+        f"{n:,} items drawn at random by the seed" if config.items and n == config.items else f"all {n:,} items",
+        f"rows of {asked.source}",
+        "asked in the chat format" if config.chat else "asked plainly",
+        "the document mark before each prompt" if config.mark else "no mark before the prompt",
+        f"computed by {'lm-eval with transformers' if config.engine == 'lm-eval' else 'journey'}",
+    ]
+    if n_cut:
+        parts.append(f"{n_cut:,} prompts lost their beginning, being longer than the context")
+    return "; ".join(parts)
