@@ -55,6 +55,7 @@ measure:
   perplexity: true
   piqa: {items: 8, shots: 1, data: bench}
   gsm8k: {items: 2, shots: 0, data: bench}
+  humaneval: {items: 2, data: bench}
 stages:
   - {name: docs, stage: text, with: {source: docs.jsonl, test: 0.2}}
   - {name: code, stage: text, with: {source: code.jsonl}}
@@ -142,6 +143,15 @@ def write_texts(folder: Path) -> None:
     benchmarks = {
         "piqa": [{"goal": prompt, "sol1": good, "sol2": bad, "label": 0} for prompt, good, bad in said[:40]],
         "gsm8k": [{"question": prompt, "answer": f"{good}\n#### {i}"} for i, (prompt, good, _) in enumerate(said[:8])],
+        "humaneval": [
+            {
+                "task_id": f"{i}",
+                "prompt": f"def f{i}(x):\n",
+                "entry_point": f"f{i}",
+                "test": "def check(f):\n    f(1)\n",
+            }
+            for i in range(4)
+        ],
     }
     for name, records in benchmarks.items():
         (folder / "bench" / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

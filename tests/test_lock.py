@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from journey.measures import BENCHMARKS
+from journey.measures import OF_LM_EVAL
 
 from . import lock as locks
 
@@ -52,7 +52,7 @@ def test_the_golden_life_gives_what_the_lock_says():
     assert list(locks.broken(lock, now)) == []
     assert {step["stage"] for step in now["golden"].values()} == {*now["stages"]}, "a stage is not in the golden life"
     measured = {name.split()[1] for name in now["scores"]}
-    alike = {*BENCHMARKS} - {"piqa", "gsm8k"}  # the one body that these two stand for
+    alike = {*OF_LM_EVAL} - {"piqa", "gsm8k"}  # the one body that these two stand for
     assert measured == {*now["measures"]} - {"timeline"} - alike, "a measure is not taken in the golden life"
 
 

@@ -34,6 +34,7 @@ NEEDED = {
     "pyarrow": "texts in parquet",
     "pyyaml": "recipes",
     "jinja2": "the chat template",
+    "jsonschema": "answers that have to be JSON of a shape",
     "regex": "splitting text into words",
     "sacrebleu": "BLEU and chrF of translations",
     "rich": "the live view",

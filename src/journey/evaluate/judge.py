@@ -19,7 +19,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from journey.errors import JourneyError
-from journey.evaluate.suite.kept import Kept
+from journey.evaluate.kept import Kept
 from journey.evaluate.suite.lines import one_line
 from journey.files import check_file, digest, parse_json
 

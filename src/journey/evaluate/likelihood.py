@@ -72,7 +72,7 @@ class Row:
         return seen
 
 
-def rows(texts: Sequence[Sequence[int]], n: int = ROW) -> Iterator[Row]:
+def rows(texts: Sequence[Sequence[int]], n: int) -> Iterator[Row]:
     """All texts in rows of about n tokens: sorted, so that what begins alike stands together. Equal texts, and those
     that another one begins with, take no place of their own."""
     before: Sequence[int] = ()
@@ -109,7 +109,7 @@ def likelihoods(
     inputs = [ids[-(n_ctx + 1) :][:-1] for ids in whole]  # the last token is only predicted
     found: list[Likelihood | None] = [None] * len(asked)
     at_once = 1 if model.embed.weight.device.type == "cpu" else ROWS_AT_ONCE
-    for batch in _batches(rows(inputs), at_once):
+    for batch in _batches(rows(inputs, ROW), at_once):
         numbers, wanted = [], []
         for b, row in enumerate(batch):
             for number, places in zip(row.texts, row.branches, strict=True):

@@ -7,12 +7,13 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from journey.checkpoint import LINEAGE, Node, open_tokenizer
+from journey.checkpoint import LINEAGE, Node, made_nodes, open_tokenizer
 from journey.data import conversations, preferences, translations
 from journey.data.corpus import Corpus
 from journey.data.hub import local
 from journey.data.shards import open_shards
 from journey.errors import JourneyError
+from journey.evaluate import contamination
 from journey.files import sha256_file
 from journey.model.foreign import RANDOM
 
@@ -45,6 +46,21 @@ def trained_on(node: Node, made: Iterable[Node]) -> TrainedOn:
     search = _Search({other.id: other for other in made} | {node.id: node})
     search.follow(node)
     return TrainedOn(tuple(search.texts), tuple(search.unknown))
+
+
+def items_read(node: Node, items: Sequence[str]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Which items stand in what the node's whole lineage was trained on: facts for a page (which texts were looked at,
+    what is unknown, how many were read), and columns for a measure's items, none where there was nothing to look at."""
+    found = trained_on(node, made_nodes(node.path.parent)) if node.is_model else TrainedOn()
+    facts = {
+        "texts": [name for name, _ in found.texts],
+        "unknown": [*found.unknown],
+        "convention": contamination.CONVENTION,
+    }
+    if not found.texts:
+        return facts, {}
+    told: dict[str, list[Any]] = {**contamination.columns(contamination.overlap(items, found.read()))}
+    return facts | {part: sum(told[part]) for part in ("overlapping", "clean")}, told
 
 
 class _Search:

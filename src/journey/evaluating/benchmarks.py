@@ -10,7 +10,8 @@ from journey.errors import JourneyError
 from journey.evaluate import significance
 from journey.evaluating import evaluate
 from journey.evaluating.board import Board, Found, board, quoted, visible
-from journey.evaluating.options import Options
+from journey.evaluating.options import SETTINGS, Options
+from journey.fields import defaults
 from journey.files import read_json, write_json, write_text
 from journey.measures import load
 from journey.report.format import number
@@ -26,11 +27,7 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     from journey.evaluating.page import page
 
     tasks = options.names()
-    baseline = options.baseline or nodes[0]
-    if twice := next((name for name in nodes if list(nodes).count(name) > 1), None):
-        raise JourneyError(f"{twice} is named twice")
-    if baseline not in nodes:
-        raise JourneyError(f"--baseline {baseline} is not among the nodes: {', '.join(nodes)}")
+    baseline = options.of(nodes)
     for name in nodes:
         runner.find_node(name, workspace)  # a typo is told before hours of work
     configs = {task: _config(task, options) for task in tasks}
@@ -45,14 +42,13 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
 
 
 def _config(task: str, options: Options) -> Any:
-    return load(task).config(
-        items=options.items,
-        shots=options.shots,
-        chat=options.chat,
-        mark=options.mark,
-        engine=options.engine,
-        data=str(options.data) if options.data else "",
-    )
+    """The settings of a benchmark. Errors: JourneyError for an option that it does not have."""
+    kind = load(task).config
+    known, usual = defaults(kind), defaults(Options)
+    given = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) != usual[name]}
+    if unknown := next((name for name in given if name not in known), None):
+        raise JourneyError(f"{task} has no --{unknown}: ask it apart from the others")
+    return kind(**{name: str(value) if name == "data" else value for name, value in given.items()})
 
 
 CHANCE = 0.25  # of a right answer, where nothing is known yet: four options

@@ -1,17 +1,23 @@
-"""What `journey eval --tasks` may be told."""
+"""What `journey eval` may be told of benchmarks and suites."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from journey.errors import JourneyError, nearest
-from journey.fields import Amount, Positive
+from journey.fields import Amount, Count, NonNegative, Positive
 from journey.measures import BENCHMARKS
+
+if TYPE_CHECKING:
+    from journey.evaluate.judge import Judge
+
+SETTINGS = ("items", "shots", "chat", "mark", "engine", "samples", "temperature", "data")  # of a benchmark
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Benchmarks, and how they are asked."""
+    """Benchmarks and suites, and how they are asked."""
 
     tasks: str = ""
     """Benchmarks of papers, as in hellaswag,arc_easy,mmlu; also any task of the installed lm-eval by its name."""
@@ -25,12 +31,38 @@ class Options:
     """The document mark before every prompt, as add_bos_token=True in lm-eval."""
     engine: Literal["journey", "lm-eval"] = "journey"
     """Who computes: ours, or transformers through lm-eval (slower, the same numbers)."""
+    samples: Count = 1
+    """Completions of each problem of humaneval, for pass@k."""
+    temperature: NonNegative = 0.0
+    """Of those completions; 0: the likeliest."""
     data: Path | None = None
     """A folder with the benchmarks' files (default: JOURNEY_DATA/bench, else the Hub)."""
+    suite: Path | None = None
+    """A suite of your own, a YAML file: `journey eval init` writes an example."""
+    questions: Path | None = None
+    """Questions of one or more turns in MT-Bench's form, graded by the judge."""
+    judge: str | None = None
+    """An OpenAI-compatible URL, as http://localhost:8080/v1; its key is read from OPENAI_API_KEY."""
+    judge_model: str = "default"
+    """The judge's name there."""
     baseline: str | None = None
     """The node that the others are compared with (default: the first)."""
     power: Positive | None = None
     """Only say how many items it takes to see a difference of so many points."""
+
+    def of(self, nodes: Sequence[str]) -> str:
+        """The baseline among these nodes. Errors: JourneyError for a node named twice, and a baseline that is none."""
+        if twice := next((name for name in nodes if list(nodes).count(name) > 1), None):
+            raise JourneyError(f"{twice} is named twice")
+        if self.baseline and self.baseline not in nodes:
+            raise JourneyError(f"--baseline {self.baseline} is not among the nodes: {', '.join(nodes)}")
+        return self.baseline or nodes[0]
+
+    def judge_of(self, kept: Path) -> "Judge | None":
+        """The judge, if one is named; what it said is kept in a file."""
+        from journey.evaluate.judge import Judge
+
+        return Judge(self.judge, self.judge_model, kept) if self.judge else None
 
     def names(self) -> list[str]:
         """The measures of the tasks. Errors: JourneyError for a name twice, and for one that lm-eval does not have."""

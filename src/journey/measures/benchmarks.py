@@ -1,13 +1,9 @@
 """The benchmarks that papers quote, each a measure under its name in lm-evaluation-harness."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from journey.checkpoint import Node, made_nodes
-from journey.errors import JourneyError
 from journey.evaluate.conventions import WILSON
 from journey.fields import Amount
 from journey.measure import Bench, Measure, measure
@@ -45,20 +41,9 @@ class Benchmark:
     """A folder with the benchmark's files; none: JOURNEY_DATA/bench where that has them, else the Hub."""
 
 
-def folder_of(config: Benchmark) -> Path | None:
-    """Where files of benchmarks are looked for. Errors: JourneyError for a folder that is named and not there."""
-    if config.data:
-        folder = Path(config.data).expanduser()
-        if not folder.is_dir():
-            raise JourneyError(f"{config.data}: no such folder, where files of benchmarks should be")
-        return folder
-    shared = os.environ.get("JOURNEY_DATA")
-    return Path(shared) / "bench" if shared else None
-
-
 def named(name: str) -> Measure:
     """The measure of a benchmark: one of the table, or `lm_eval:` and the name of any task of the harness."""
-    from journey.evaluate.benchmark.tasks import BENCHMARKS, fingerprint
+    from journey.evaluate.benchmark.tasks import BENCHMARKS, fingerprint, folder_of
 
     known = BENCHMARKS.get(name)
     task = name.removeprefix(ANY)
@@ -66,7 +51,7 @@ def named(name: str) -> Measure:
     metrics += [f"{metric}.{part}" for metric in metrics for part in ("clean", "overlapping")]
 
     def fingerprints(config: Benchmark) -> Mapping[str, str]:
-        return fingerprint(known, folder_of(config)) if known else {"hub": task}
+        return fingerprint(known, folder_of(config.data)) if known else {"hub": task}
 
     def body(bench: Bench, config: Benchmark) -> Taken:
         return _take(task, bench, config)
@@ -90,19 +75,21 @@ def named(name: str) -> Measure:
 def _take(task: str, bench: Bench, config: Benchmark) -> Taken:
     """Ask, and count."""
     from journey.evaluate.benchmark import asking
-    from journey.evaluate.benchmark.responses import Responses
+    from journey.evaluate.benchmark.tasks import folder_of
+    from journey.evaluate.kept import Kept
+    from journey.evaluate.trained_on import items_read
 
-    asked = asking.load(task, folder_of(config), items=config.items, shots=config.shots, seed=bench.seed)
-    responses = Responses(bench.scratch / f"{task}-answers.jsonl" if bench.node.is_model else None)
-    lm = _lm(bench, config, responses)
+    asked = asking.load(task, folder_of(config.data), items=config.items, shots=config.shots, seed=bench.seed)
+    kept = Kept(bench.scratch / f"{task}-answers.jsonl" if bench.node.is_model else None)
+    lm = _lm(bench, config, kept)
     answered = asking.ask(lm, asked, config.chat)
     tokens = getattr(lm, "tokens", {})
     rows = [_row(each, [tokens.get((each.prompt, option)) for option in each.options]) for each in answered]
-    read, columns = _read(bench.node, answered)
+    read, columns = items_read(bench.node, [each.text for each in answered])
     rows = [row | dict(zip(columns, values, strict=True)) for row, *values in zip(rows, *columns.values(), strict=True)]
     n_cut = len(getattr(lm, "cut", ()))
     said = _convention(task, asked, config, len(answered), n_cut)
-    responses.forget()
+    kept.forget()
     facts: dict[str, Any] = {
         "convention": said,
         "shots": asked.shots,
@@ -113,37 +100,17 @@ def _take(task: str, bench: Bench, config: Benchmark) -> Taken:
     return Taken({"items": Items.of(rows)}, _scores(task, rows, answered, said), facts)
 
 
-def _read(node: Node, answered: Sequence["Answered"]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Which items stand in what the node's whole lineage was trained on, as columns, and what was looked at."""
-    from journey.evaluate.contamination import CONVENTION, columns, overlap
-    from journey.evaluate.trained_on import TrainedOn, trained_on
-
-    found = trained_on(node, made_nodes(node.path.parent)) if node.is_model else TrainedOn()
-    facts = {
-        "texts": [name for name, _ in found.texts],
-        "unknown": [*found.unknown],
-        "convention": CONVENTION,
-    }
-    if not found.texts:
-        return facts, {}
-    told = columns(overlap([each.text for each in answered], found.read()))
-    return facts | {"overlapping": sum(told["overlapping"]), "clean": sum(told["clean"])}, told  # type: ignore[arg-type]
-
-
-def _lm(bench: Bench, config: Benchmark, responses: Any) -> Any:
+def _lm(bench: Bench, config: Benchmark, kept: Any) -> Any:
     """The model as the harness calls it."""
-    from journey import chat
-    from journey.evaluate.benchmark.lm import Ours
+    from journey.evaluate.benchmark.lm import Ours, check_chat
 
-    if config.chat and (missing := [t for t in chat.SPECIALS if t not in bench.tokenizer.special]):
-        raise JourneyError(
-            f"{bench.node.name} has no {missing[0]}: leave out chat, or name a model that was made for it"
-        )
+    if config.chat:
+        check_chat(bench.tokenizer, bench.node.name)
     if config.engine == "lm-eval":
         from journey.evaluate.harness import transformers_lm
 
         return transformers_lm(bench.node.path, config.mark)
-    return Ours(bench.model, bench.tokenizer, mark=config.mark, responses=responses, progress=bench.progress)
+    return Ours(bench.model, bench.tokenizer, mark=config.mark, kept=kept, progress=bench.progress)
 
 
 def _row(each: "Answered", tokens: Sequence[int | None]) -> dict[str, Value]:

@@ -44,6 +44,9 @@ def eval(
     journey eval base chat
     journey eval base chat --tasks hellaswag,arc_easy,lambada_openai --items 500
     journey eval base chat --tasks hellaswag --power 2
+    journey eval init my-suite.yaml
+    journey eval base chat --suite my-suite.yaml
+    journey eval chat preferred --questions mt-bench.jsonl --judge http://localhost:8080/v1
     journey eval base --measure bits_per_byte --text my-texts/
     journey eval path/to/gpt2 --measure bits_per_byte --measure repeats --text installed-docs
     """
@@ -53,10 +56,15 @@ def eval(
     if not nodes:
         raise JourneyError("name at least one node: `journey eval base`")
     console = make_console()
-    if options.tasks:
-        if measure or text:
-            raise JourneyError("--tasks stands alone: leave out --measure and --text")
-        return _benchmarks(nodes, options, home(workspace, must=False), out, console)
+    if nodes[0] == "init":
+        return _init(nodes[1:])
+    ways = {"--tasks": options.tasks, "--suite": options.suite, "--questions": options.questions}
+    asked = [way for way, given in ways.items() if given]
+    if len(asked) > 1 or (asked and (measure or text)):
+        raise JourneyError(f"{asked[0]} stands alone: leave out {' and '.join(asked[1:]) or '--measure and --text'}")
+    if asked:
+        ask = {"--tasks": _benchmarks, "--suite": _suite, "--questions": _questions}[asked[0]]
+        return ask(nodes, options, home(workspace, must=False), out, console)
     with console.listening():
         place = home(workspace, must=False)
         found = {name: evaluate(name, measure, text, place, out, console) for name in nodes}
@@ -92,6 +100,45 @@ def _benchmarks(nodes: list[str], options: Options, place: Path, out: Path, cons
     page = out / "evaluation.html"
     print(f"page: {page}, every item: {out / 'evaluation.json'}", file=sys.stderr)
     return Result(path=page, metrics=lines.metrics(board))
+
+
+def _init(names: list[str]) -> Result:
+    """`journey eval init [FILE]`: the annotated example of a suite."""
+    from journey.evaluate.suite.example import example
+    from journey.files import write_text
+
+    path = Path(names[0] if names else "suite.yaml")
+    if len(names) > 1:
+        raise JourneyError("journey eval init writes one file: name one, as in suite.yaml")
+    if path.exists():
+        raise JourneyError(f"{path} is there already: name another file")
+    if not path.absolute().parent.is_dir():
+        raise JourneyError(f"cannot write {path}: there is no folder {path.parent}")
+    write_text(path, example())
+    print(f"{path}: edit it, then `journey eval NODE --suite {path}`", file=sys.stderr)
+    return Result(path=path)
+
+
+def _suite(nodes: list[str], options: Options, place: Path, out: Path, console: Console) -> Result:
+    """`--suite`: HELM's views of each node, what flipped, what failed, and a page."""
+    from journey.evaluating import suite, suite_lines
+
+    with console.listening():
+        made = suite.run(nodes, options, place, out, console)
+    print("\n".join(suite_lines.lines(made)).lstrip("\n"))
+    print(f"page: {out / 'suite.html'}, every answer: {out / 'suite.json'}", file=sys.stderr)
+    return Result(path=out / "suite.html", metrics=suite_lines.metrics(made), more={"screens": made.screens})
+
+
+def _questions(nodes: list[str], options: Options, place: Path, out: Path, console: Console) -> Result:
+    """`--questions`: answers of each node, graded and compared by a judge."""
+    from journey.evaluating import questions
+
+    with console.listening():
+        made = questions.run(nodes, options, place, out, console)
+    print("\n".join(questions.lines(made)).lstrip("\n"))
+    print(f"every answer: {out / 'questions.json'}", file=sys.stderr)
+    return Result(path=out / "questions.json", metrics=questions.metrics(made), more={"failed": made.failed or None})
 
 
 def diff(a: Positional[str], b: Positional[str], /, workspace: Workspace = None) -> Result:

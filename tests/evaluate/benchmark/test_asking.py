@@ -9,9 +9,9 @@ import pytest
 from journey.errors import JourneyError
 from journey.evaluate.benchmark import asking
 from journey.evaluate.benchmark.lm import Ours
-from journey.evaluate.benchmark.responses import Responses
 from journey.evaluate.benchmark.tasks import BENCHMARKS
 from journey.evaluate.harness import transformers_lm
+from journey.evaluate.kept import Kept
 
 LIKELIHOODS = [name for name in BENCHMARKS if name != "gsm8k"]
 
@@ -114,17 +114,15 @@ def test_a_killed_run_asks_only_for_the_rest(asked_pair, bench_folder, tmp_path,
 
     monkeypatch.setattr("journey.evaluate.likelihood.ROW", 100)
     with pytest.raises(JourneyError, match="Killed"):
-        asking.ask(
-            Ours(*asked_pair, responses=Responses(path), progress=die), asking.load("arc_easy", bench_folder, items=20)
-        )
+        asking.ask(Ours(*asked_pair, kept=Kept(path), progress=die), asking.load("arc_easy", bench_folder, items=20))
     path.write_bytes(path.read_bytes()[:-7])  # the last line was cut off
     kept = len(path.read_text().splitlines()) - 1
     seen = []
-    resumed = Ours(*asked_pair, responses=Responses(path), progress=lambda done, total, unit: seen.append(done))
+    resumed = Ours(*asked_pair, kept=Kept(path), progress=lambda done, total, unit: seen.append(done))
     found = asking.ask(resumed, asking.load("arc_easy", bench_folder, items=20))
     assert kept > 5 and min(seen) > kept
     same(found, whole)
-    assert len(Responses(path).known) == len({(each.prompt, option) for each in whole for option in each.options})
+    assert len(Kept(path)._rows) == len({(each.prompt, option) for each in whole for option in each.options})
 
 
 def test_prompts_that_were_cut_are_counted(asked_pair, bench_folder):
@@ -146,6 +144,9 @@ def test_shots_without_a_split_for_them_are_never_the_items_that_are_asked(bench
     asked = asking.load("gsm8k", bench_folder)
     assert asked.shots == 5 and "not asked" in asked.source
     assert max(asked.numbers["gsm8k"]) == 60 - asking.HELD_BACK - 1
+    for name in ("piqa", "hellaswag"):  # of which the asked split is the validation split, where shots may come from
+        shown = asking.load(name, bench_folder, shots=3)
+        assert max(shown.numbers[name]) == 50 - asking.HELD_BACK - 1
     few = asking.load("piqa", bench_folder, shots=0)
     assert len(few.numbers["piqa"]) == 50
 

@@ -78,7 +78,8 @@ def _local(benchmark: Benchmark, files: Mapping[str, Path], items: int, shots: i
     if not any(group.get(benchmark.split) for group in groups.values()):
         raise JourneyError(f"{asked}: holds no row of the {benchmark.split} split, which {benchmark.name} asks")
     n_shots = benchmark.shots if shots is None else shots
-    worked = next((split for split in SHOTS_FROM if any(split in g for g in groups.values())), None)
+    others = [split for split in SHOTS_FROM if split != benchmark.split]
+    worked = next((split for split in others if any(split in g for g in groups.values())), None)
     said = f"{asked.name}"
     held_back = 0
     if n_shots:

@@ -22,8 +22,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from journey import chat
 from journey.errors import JourneyError
-from journey.evaluate.benchmark.responses import Responses
+from journey.evaluate.kept import Kept
 from journey.evaluate.likelihood import Continuation, Likelihood, likelihoods
+from journey.files import digest
 from journey.infer.engine import generate
 from journey.infer.llamacpp import LlamaCpp
 from journey.infer.sampling import Sampling
@@ -69,15 +70,15 @@ class Writing:
 class Scorer(TemplateLM):
     """What ours and llama.cpp share: all but how likely tokens are and what is written next.
 
-    With a `mark`, that token stands before every prompt. Answers are kept in `responses` as they come. After a run,
+    With a `mark`, that token stands before every prompt. Answers are `kept` as they come. After a run,
     `tokens` knows how long each continuation was, and `cut` which prompts did not fit in the context whole.
     """
 
     tokenizer_name = "journey"
 
-    def __init__(self, n_ctx: int, mark: int | None, responses: Responses, progress: Progress) -> None:
+    def __init__(self, n_ctx: int, mark: int | None, kept: Kept, progress: Progress) -> None:
         super().__init__()
-        self.n_ctx, self.mark, self.responses, self.progress = n_ctx, mark, responses, progress
+        self.n_ctx, self.mark, self.kept, self.progress = n_ctx, mark, kept, progress
         self.tokens: dict[Pair, int] = {}
         self.cut: set[str] = set()
         self.stderr: TextIO = sys.stderr
@@ -135,10 +136,10 @@ class Scorer(TemplateLM):
     def _loglikelihood_tokens(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The harness's requests are (pair, ids of the context, ids of the continuation)."""
         found: dict[int, Likelihood] = {}
-        keys = [self.responses.key("likelihood", [*context], [*ids]) for _, context, ids in requests]
+        keys = [digest(["likelihood", [*context], [*ids]]) for _, context, ids in requests]
         for i, (_, _, ids) in enumerate(requests):
-            if kept := self.responses.get(keys[i]):
-                found[i] = Likelihood(**kept)
+            if kept := self.kept.get(keys[i]):
+                found[i] = Likelihood(**{field: kept[field] for field in Likelihood.__dataclass_fields__})
             elif not ids:
                 found[i] = Likelihood(0.0, 0, True, 0)  # an empty continuation is certain
         todo = [i for i in range(len(requests)) if i not in found]
@@ -146,7 +147,7 @@ class Scorer(TemplateLM):
         def done(places: list[int], new: list[Likelihood]) -> None:
             now = {todo[place]: each for place, each in zip(places, new, strict=True)}
             found.update(now)
-            self.responses.add({keys[i]: asdict(each) for i, each in now.items()})
+            self.kept.add({keys[i]: asdict(each) for i, each in now.items()})
             self.progress(len(found), len(requests), "options")
 
         with contextlib.redirect_stderr(self.stderr):  # the harness's own bars are silenced, ours is not
@@ -181,10 +182,10 @@ class Scorer(TemplateLM):
         times = Counter[str]()
         keys = []
         for ids, how in asked:
-            same = self.responses.key("written", ids, asdict(how))
+            same = digest(["written", ids, asdict(how)])
             keys.append(f"{same}-{times[same]}")  # the first answer to it, the second, …
             times[same] += 1
-        todo = [i for i in range(len(asked)) if keys[i] not in self.responses.known]
+        todo = [i for i in range(len(asked)) if not self.kept.get(keys[i])]
         todo.sort(key=lambda i: (str(asked[i][1]), len(asked[i][0])))
         with contextlib.redirect_stderr(self.stderr):
             while todo:
@@ -193,9 +194,15 @@ class Scorer(TemplateLM):
                 todo = todo[len(batch) :]
                 written = self.write([asked[i][0] for i in batch], batch, how.n, how.ends(self.decode), how.sampling)
                 texts = [how.shortened(self.decode(ids)) for ids in written]
-                self.responses.add({keys[i]: {"text": text} for i, text in zip(batch, texts, strict=True)})
+                self.kept.add({keys[i]: {"text": text} for i, text in zip(batch, texts, strict=True)})
                 self.progress(len(asked) - len(todo), len(asked), "answers")
-        return [self.responses.known[key]["text"] for key in keys]
+        return [(self.kept.get(key) or {})["text"] for key in keys]
+
+
+def check_chat(tokenizer: Tokenizer, name: str) -> None:
+    """JourneyError for a tokenizer that was not made for the chat format."""
+    if missing := [token for token in chat.SPECIALS if token not in tokenizer.special]:
+        raise JourneyError(f"{name} has no {missing[0]}: leave out chat, or name a model that was made for it")
 
 
 class Ours(Scorer):
@@ -207,10 +214,10 @@ class Ours(Scorer):
         tokenizer: Tokenizer,
         *,
         mark: bool = False,
-        responses: Responses | None = None,
+        kept: Kept | None = None,
         progress: Progress = lambda *_: None,
     ) -> None:
-        super().__init__(model.config.n_ctx, tokenizer.bos if mark else None, responses or Responses(), progress)
+        super().__init__(model.config.n_ctx, tokenizer.bos if mark else None, kept or Kept(None), progress)
         self.model, self.tokenizer = model, tokenizer
 
     @property
@@ -245,10 +252,8 @@ class InLlamaCpp(Scorer):
     """A GGUF file, which llama.cpp reads and cuts into tokens as it always does: the number is the file's, not that of
     the weights it was made of. It is asked one option at a time, and only how likely texts are."""
 
-    def __init__(
-        self, llama: LlamaCpp, *, responses: Responses | None = None, progress: Progress = lambda *_: None
-    ) -> None:
-        super().__init__(llama.n_ctx, None, responses or Responses(), progress)
+    def __init__(self, llama: LlamaCpp, *, kept: Kept | None = None, progress: Progress = lambda *_: None) -> None:
+        super().__init__(llama.n_ctx, None, kept or Kept(None), progress)
         self.llama = llama
 
     @property

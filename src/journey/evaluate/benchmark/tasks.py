@@ -5,6 +5,7 @@ number there; from the Hub its rows too. Offline the rows are read from files, i
 other releases that people have.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -209,6 +210,17 @@ BENCHMARKS = {
             columns="question, answer",
             shots=5,
         ),
+        Benchmark(
+            "humaneval",
+            "HumanEval",
+            "Python functions to be completed, run against their tests (Chen et al. 2021)",
+            "pass@1",
+            "humaneval",
+            split="test",
+            text=("prompt",),
+            forms=(_as_is("task_id", "prompt", "entry_point", "test"),),
+            columns="task_id, prompt, entry_point, test",
+        ),
     )
 }
 
@@ -253,6 +265,20 @@ def _formed(benchmark: Benchmark, record: dict[str, Any], where: str) -> dict[st
             raise JourneyError(f"{where}: not as {benchmark.name} has it ({error})") from None
     has = ", ".join(list(record)[:12]) or "no columns"
     raise JourneyError(f"{where}: {benchmark.name} wants the columns {benchmark.columns}; this row has {has}")
+
+
+def folder_of(given: str) -> Path | None:
+    """Where files of benchmarks are looked for: in the folder given, else under JOURNEY_DATA.
+
+    Errors: JourneyError for a folder that is given and not there.
+    """
+    if given:
+        folder = Path(given).expanduser()
+        if not folder.is_dir():
+            raise JourneyError(f"{given}: no such folder, where files of benchmarks should be")
+        return folder
+    shared = os.environ.get("JOURNEY_DATA")
+    return Path(shared) / "bench" if shared else None
 
 
 def fingerprint(benchmark: Benchmark, folder: Path | None) -> dict[str, str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from journey.evaluate.judge import Judge, JudgeError, Question, Refused
+from journey.evaluate.kept import Kept
 from journey.evaluate.suite.checks import Choice, Judged, Verdict
-from journey.evaluate.suite.kept import Kept
 from journey.evaluate.suite.reading import Item, Suite, filled, filled_rule
 from journey.evaluate.suite.variants import perturbed
 from journey.files import digest

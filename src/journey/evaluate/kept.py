@@ -32,6 +32,11 @@ class Kept:
                 raise JourneyError(f"{path}:{number}: no kept answer: delete the file, and all is asked again")
             self._rows[row["key"]] = row
 
+    def forget(self) -> None:
+        """All is complete, and stands elsewhere: the file goes."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
     def get(self, key: str) -> dict[str, Any] | None:
         """What was answered under this key."""
         return self._rows.get(key)
