@@ -95,7 +95,7 @@ def test_prompts_longer_than_the_context_are_counted_and_said(run):
         (("base", "--tasks", "piqa", "--measure", "costs"), "--tasks stands alone: leave out --measure and --text"),
         (("nobody", "--tasks", "piqa"), "nobody"),
         (("tokenizer", "--tasks", "piqa"), "piqa is taken of a model, tokenizer is a tokenizer"),
-        (("base", "--tasks", "piqa", "--shots", "60"), "piqa: 60 shots, of 32 rows to take them from"),
+        (("base", "--tasks", "piqa", "--shots", "60"), "piqa: 60 shots, and 32 rows to take them from"),
     ],
 )
 def test_what_cannot_be_asked_is_told_in_a_line(run, arguments, said):
