@@ -146,7 +146,7 @@ def write_texts(folder: Path) -> None:
         "humaneval": [
             {
                 "task_id": f"{i}",
-                "prompt": f"def f{i}(x):\n",
+                "prompt": f"def f{i}(x):\n    ''\n",
                 "entry_point": f"f{i}",
                 "test": "def check(f):\n    f(1)\n",
             }
