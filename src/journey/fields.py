@@ -4,6 +4,7 @@ A number's range stands beside it: `lr: NonNegative = 0.02`, or `margin: Annotat
 """
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -32,6 +33,12 @@ class Within:
         return " and ".join(f"{word} {limit:,g}" for word, limit in limits.items() if math.isfinite(limit))
 
 
+@dataclasses.dataclass(frozen=True)
+class Mapped:
+    """Of a text that a recipe may write as a mapping: it is kept as JSON."""
+
+
+Settings = Annotated[str, Mapped()]
 Count = Annotated[int, Within(least=1)]
 Several = Annotated[int, Within(least=2)]  # items of which an interval is to be made
 Amount = Annotated[int, Within(least=0)]
@@ -45,6 +52,8 @@ def fit(value: Any, kind: Any) -> Any:
     """A value of a recipe as the type that a config field wants. Errors: ValueError saying what it should be."""
     origin = typing.get_origin(kind)
     if origin is Annotated:
+        if Mapped() in kind.__metadata__ and isinstance(value, dict):
+            return json.dumps(value, sort_keys=True)
         made = fit(value, typing.get_args(kind)[0])
         for within in _declared(kind):
             within.check(made)

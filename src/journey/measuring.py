@@ -9,17 +9,21 @@ import functools
 import importlib.metadata
 import tempfile
 import time
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from journey.checkpoint import Node
 from journey.console import Console
 from journey.errors import JourneyError, nearest
-from journey.fields import chosen
+from journey.fields import Amount, chosen, fit
 from journey.files import digest, read_json, write_json
 from journey.measure import Bench, Drawn, Measure
-from journey.measures import MEASURES, load, load_all
+from journey.measures import ANY, MEASURES, load, load_all
 from journey.scores import Effect, Taken, changes, comparisons, estimates
 from journey.stages import kind_of
 from journey.stages.run import Stopped
@@ -151,10 +155,16 @@ def take(
 
 
 def through(
-    names: str, model: "GPT", tokenizer: "Tokenizer", texts: Mapping[str, Node], seed: int, n: int
+    names: str,
+    model: "GPT",
+    tokenizer: "Tokenizer",
+    texts: Mapping[str, Node],
+    seed: int,
+    n: int,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Measures of a model that is in training, by name (`a,b`), on `n` items of each kind of its texts' dev splits:
-    their numbers as `dev_<key>`, and what it writes as `samples`."""
+    their numbers as `dev_<key>`, and what it writes as `samples`. `settings` has configs of some, by name."""
     drawn = Drawn(max(2, n), max(2, n), max(2, n))
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(Node(Path(scratch)), None, texts, drawn=drawn, seed=seed, split="dev", scratch=Path(scratch))
@@ -162,25 +172,60 @@ def through(
         found: dict[str, Any] = {}
         for measure in taken_through(names):
             bench.reads = measure.reads
-            taken = measure.body(bench, measure.config())
+            taken = measure.body(bench, settings.get(measure.name) or measure.config())
             found |= {f"dev_{key}": e.value for key, e in estimates(taken).items()}
             found |= {key: value for key, value in taken.facts.items() if key == "samples"}
     return found
 
 
-def taken_through(names: str) -> list[Measure]:
+def taken_through(names: str, setting: str = "measures") -> list[Measure]:
     """The measures of a setting that are taken through training. Errors: JourneyError for one that cannot be."""
     found = []
     for name in (name.strip() for name in names.split(",") if name.strip()):
-        if name not in MEASURES:
-            raise JourneyError(
-                f'measures: no measure "{name}"{nearest(name, MEASURES)} (there are: {", ".join(MEASURES)})'
-            )
+        if name not in MEASURES and not name.startswith(ANY):
+            known = ", ".join(MEASURES)
+            raise JourneyError(f'{setting}: no measure "{name}"{nearest(name, MEASURES)} (there are: {known})')
         measure = load(name)
         if measure.of != "model" or "parent" in measure.reads:
-            raise JourneyError(f"measures: {name} cannot be taken of a model that is in training")
+            raise JourneyError(f"{setting}: {name} cannot be taken of a model that is in training")
         found.append(measure)
     return found
+
+
+def evaluated_with(text: str) -> dict[str, tuple[Any, int]]:
+    """A stage's `evaluate_with`, as in {hellaswag: {items: 200, every: 500}}: by name the settings of a measure, and
+    every how many steps it is taken (0: with each scoring of the dev split).
+
+    Errors: JourneyError for what is no such mapping, and for a measure that cannot be taken of a model in training.
+    """
+    try:
+        given = yaml.safe_load(text) if text else {}
+    except yaml.YAMLError:
+        given = None
+    if not isinstance(given, dict):
+        raise JourneyError("evaluate_with: give measures and settings, as in {hellaswag: {items: 200, every: 500}}")
+    found = {}
+    for name, settings in given.items():
+        (measure,) = taken_through(str(name), "evaluate_with")
+        settings = dict(settings) if isinstance(settings, dict) else {} if settings in (None, True) else None
+        if settings is None:
+            raise JourneyError(f"evaluate_with: {name} wants a mapping, as in {{items: 200, every: 500}}")
+        hints = typing.get_type_hints(measure.config, include_extras=True) | {"every": Amount}
+        if unknown := next((key for key in settings if key not in hints), None):
+            raise JourneyError(f'evaluate_with: {name} has no "{unknown}"{nearest(str(unknown), hints)}')
+        try:
+            values = {key: fit(value, hints[key]) for key, value in settings.items()}
+        except ValueError as error:
+            raise JourneyError(f"evaluate_with: {name}: {error}") from None
+        every = values.pop("every", 0)
+        found[name] = (measure.config(**values), every)
+    return found
+
+
+def check_taken(config: Any) -> None:
+    """JourneyError for what a stage's config says of measures to be taken through training, and cannot be."""
+    taken_through(getattr(config, "measures", ""))
+    evaluated_with(getattr(config, "evaluate_with", ""))
 
 
 def is_taken(

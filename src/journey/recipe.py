@@ -16,7 +16,7 @@ from journey.fields import fit
 from journey.measure import Drawn
 from journey.measures import MEASURES
 from journey.measures import load as load_measure
-from journey.measuring import Measuring, default_configs, measures_of, taken_through
+from journey.measuring import Measuring, check_taken, default_configs, measures_of
 from journey.stages import STAGES, a, goes_on_from, kind_of, load
 from journey.stages.inputs import Input, Named, named, resolve, written
 
@@ -315,9 +315,10 @@ class Document:
     def _config(self, entry: dict[str, Any], at: tuple[Any, ...]) -> Any:
         config = self._fields(entry["with"], load(entry["stage"]).config, (*at, "with"))
         try:
-            taken_through(getattr(config, "measures", ""))
+            check_taken(config)
         except JourneyError as error:
-            raise JourneyError(f"{self.at((*at, 'with', 'measures'))}: {error}") from None
+            setting = str(error).partition(":")[0]
+            raise JourneyError(f"{self.at((*at, 'with', setting))}: {error}") from None
         return config
 
     def _fields(self, mapping: dict[str, Any], kind: type, at: tuple[Any, ...]) -> Any:

@@ -150,7 +150,15 @@ def make(
                 console.begin(step.name, f"{step.stage}, stage {number} of {len(planned)}")
                 given = {field: _node(name, nodes) for field, name in step.given.items()}
                 run = Run(
-                    item.path, step.seed, step.name, console, given, again=item.redo, take=measuring.through, fork=True
+                    item.path,
+                    step.seed,
+                    step.name,
+                    console,
+                    given,
+                    again=item.redo,
+                    take=measuring.through,
+                    timed=measuring.evaluated_with,
+                    fork=True,
                 )
                 node = load(step.stage)(parent, step.config, run)
                 console.end(step.name, _summary(node))

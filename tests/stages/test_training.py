@@ -371,3 +371,47 @@ def test_bf16_trains_as_fp32_does_and_recomputing_to_the_same_bits(life, begun, 
     assert {p.dtype for p in huggingface.load(half.path).parameters()} == {torch.float32}
     again = make(life, tmp_path / "again", dataclasses.replace(LEVEL, recompute=True))
     assert again.lineage["weights_sha256"] == begun.lineage["weights_sha256"]
+
+
+@pytest.fixture
+def piqa(tmp_path):
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    rows = [{"goal": f"window {i}", "sol1": "a reader", "sol2": "sorts", "label": i % 2} for i in range(30)]
+    (folder / "piqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_a_benchmark_is_taken_every_so_many_steps_and_at_the_end(life, tmp_path, piqa, scored):
+    asked = json.dumps({"piqa": {"items": 10, "every": 4, "data": str(piqa)}, "repeats": {}})
+    config = dataclasses.replace(SMALL, evaluate_every=3, evaluate_with=asked)
+    made = make(life, tmp_path / "base", config, take=measuring.through, timed=measuring.evaluated_with)
+    lines = history(made)
+    steps = [line["step"] for line in lines if "dev_piqa.acc_norm" in line]
+    assert steps == [4, 8] and len(lines) == 8
+    scored_at = [line["step"] for line in lines if "dev_bits_per_byte" in line]
+    assert [line["step"] for line in lines if "dev_repeat.first" in line] == scored_at
+    assert made.lineage["weights_sha256"] == scored.lineage["weights_sha256"]  # it changes nothing of the training
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{piqq: {items: 5}}", 'evaluate_with: no measure "piqq", did you mean "piqa"'),
+        ("{piqa: {item: 5}}", 'evaluate_with: piqa has no "item", did you mean "items"'),
+        ("{piqa: {items: -5}}", "evaluate_with: piqa: must be at least 0"),
+        ("{piqa: {every: few}}", "evaluate_with: piqa: must be a whole number"),
+        ("{piqa: 5}", "evaluate_with: piqa wants a mapping"),
+        ("{quantized: {}}", "quantized cannot be taken of a model that is in training"),
+        ("piqa", "evaluate_with: give measures and settings"),
+    ],
+)
+def test_what_evaluate_with_cannot_mean_is_told_with_its_line(tmp_path, given, said):
+    from journey import recipe
+
+    stages = "- {name: docs, stage: text}\n- {name: t, stage: tokenizer, with: {data: docs}}"
+    own = f"- name: b\n  stage: pretrain\n  parents: t\n  with:\n    data: docs\n    evaluate_with: {given}\n"
+    (tmp_path / "life.yaml").write_text(f"stages:\n{stages}\n{own}")
+    with pytest.raises(JourneyError, match=said) as told:
+        recipe.read(tmp_path / "life.yaml")
+    assert "life.yaml:9: " in str(told.value)

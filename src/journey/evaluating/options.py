@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from journey.errors import JourneyError, nearest
 from journey.fields import Amount, Count, NonNegative, Positive
-from journey.measures import BENCHMARKS
+from journey.measures import ANY, BENCHMARKS
 
 if TYPE_CHECKING:
     from journey.evaluate.judge import Judge
@@ -80,4 +80,4 @@ def _of_lm_eval(name: str) -> str:
         raise JourneyError(
             f'no benchmark "{name}"{hint} (there are: {", ".join(BENCHMARKS)}, and the tasks of lm-eval)'
         )
-    return f"lm_eval:{name}"
+    return f"{ANY}{name}"

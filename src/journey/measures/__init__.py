@@ -35,13 +35,14 @@ MEASURES = {  # in the order in which they are taken and shown -> what each one 
     "gsm8k": "sums in words",
     "humaneval": "functions completed, run against their tests in a sandbox",
 }
+ANY = "lm_eval:"  # before the name of any task of lm-eval, which is a measure, too
 BENCHMARKS = tuple(list(MEASURES)[list(MEASURES).index("hellaswag") :])
 OF_LM_EVAL = tuple(name for name in BENCHMARKS if name != "humaneval")  # in one file: `benchmarks`
 
 
 def load(name: str) -> Measure:
     """The measure of a name; `lm_eval:` and a task's name is one, too. Errors: JourneyError for a name that is none."""
-    if name in OF_LM_EVAL or name.startswith("lm_eval:"):
+    if name in OF_LM_EVAL or name.startswith(ANY):
         from journey.measures.benchmarks import named
 
         return named(name)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from journey.evaluate.conventions import WILSON
 from journey.fields import Amount
 from journey.measure import Bench, Measure, measure
+from journey.measures import ANY
 from journey.scores import Against, Items, Score, Taken, Value
 
 if TYPE_CHECKING:
     from journey.evaluate.benchmark.asking import Answered, Asked
 
-ANY = "lm_eval:"  # before the name of a task that is not in the table
 CHANCE = Against("chance", "by guessing", "Is it right more often than by guessing?", num="chance")
 READS = {  # metrics of the harness -> how each is counted
     "acc": "the option of the highest log-probability",

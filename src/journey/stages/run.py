@@ -49,6 +49,7 @@ class Run:
     given: dict[str, Node] = dataclasses.field(default_factory=dict)  # config field -> the node it names
     again: bool = False  # make the node even where it already stands
     take: Callable[..., dict[str, Any]] | None = None  # takes measures of a model in training: measuring.through
+    timed: Callable[[str], dict[str, Any]] | None = None  # which, and every how many steps: measuring.evaluated_with
     fork: bool = False  # other settings than those of what stands unfinished, or is resumed, are meant
 
     folder: Path = dataclasses.field(init=False)

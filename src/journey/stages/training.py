@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from journey.errors import JourneyError
-from journey.fields import Amount, Count, NonNegative, Positive, Share, check_multiple
+from journey.fields import Amount, Count, NonNegative, Positive, Settings, Share, check_multiple
 from journey.files import read_json, write_json
 from journey.machine import device
 from journey.metrics import metric
@@ -79,6 +79,8 @@ class Training:
     """A dev_loss from elsewhere to hold against it, drawn beside the curve."""
     measures: str = ""
     """Measures to take each time, by name: multiple_choice,samples."""
+    evaluate_with: Settings = ""
+    """Measures with settings, each every so many steps and at the end: {hellaswag: {items: 200, every: 500}}."""
     keep: Literal["last", "best"] = "last"
     """The weights that the node gets: the last, or those with the fewest bits per byte on the dev split."""
     keep_state: bool = False
@@ -147,6 +149,7 @@ def fit(
         ),
         state=run.scratch / "training",
         evaluate=evaluator(tokenizer, rows, dev, config, run),
+        measure=measurer(tokenizer, config, run, steps),
         progress=run.progress,
         stopping=lambda: run.stopping,
         say=lambda line: run.say(f"{run.name}: {line}"),
@@ -253,6 +256,26 @@ def evaluator(
         return numbers
 
     return evaluate
+
+
+def measurer(tokenizer: "Tokenizer", config: Training, run: Run, steps: int) -> Callable[["GPT", int], dict[str, Any]]:
+    """What `evaluate_with` asks for: a function of the model and of how many steps are done, which gives numbers when
+    it is time for some."""
+    if not config.evaluate_with:
+        return lambda model, step: {}
+    if run.take is None or run.timed is None:
+        raise JourneyError("measures are taken by whoever runs the stage: give Run(take=…, timed=…) of measuring")
+    usual = config.evaluate_every or -(-steps // config.evaluations)
+    asked = run.timed(config.evaluate_with)
+
+    def measure(model: "GPT", step: int) -> dict[str, Any]:
+        due = {name: how for name, (how, every) in asked.items() if step % (every or usual) == 0 or step == steps}
+        if not due or run.take is None:
+            return {}
+        texts = {node.name: node for field, node in run.given.items() if field in run.corpora}
+        return run.take(",".join(due), model.eval(), tokenizer, texts, run.seed, config.dev_documents, due)
+
+    return measure
 
 
 def pack(tokenizer: "Tokenizer", text: "Corpus", T: int, n_rows: int) -> list[list[int]]:

@@ -61,7 +61,16 @@ def work(task: Task, console: Console) -> None:
     node = load(task.stage)(
         task.parent,
         task.config,
-        Run(task.path, task.seed, task.name, console, given, take=measuring.through, fork=True),
+        Run(
+            task.path,
+            task.seed,
+            task.name,
+            console,
+            given,
+            take=measuring.through,
+            timed=measuring.evaluated_with,
+            fork=True,
+        ),
     )
     if task.asked:
         measure(node, task.asked, console)

@@ -65,6 +65,7 @@ def train(
     *,
     state: Path,
     evaluate: Callable[[GPT], dict[str, Any]],
+    measure: Callable[[GPT, int], dict[str, Any]] = lambda model, step: {},
     progress: Callable[..., None],
     stopping: Callable[[], bool],
     log: Log,
@@ -75,7 +76,8 @@ def train(
     """Train in place; returns the history, a line a step (loss in nats per token), or None when asked to stop.
 
     `state` is a folder that a later call resumes from, to the same losses; `evaluate` is called every
-    `eval_every` steps and at the end, and its numbers go into the history. A step whose loss is no number, or a spike
+    `eval_every` steps and at the end, `measure` after each (with how many are done, to give numbers when it is time):
+    both go into the history. A step whose loss is no number, or a spike
     (`loop.spike`), is taken back: training goes on from a saved state before it, without the batches that led there,
     which the history names. `say` gets what a person should know of such things. `start` is a state to begin with, of
     a training that is to go on; `end` a folder for the state after the last step. `log` is told of every step.
@@ -121,10 +123,11 @@ def train(
             line["left_out"] = left_out
         if (step + 1) % loop.eval_every == 0 or step + 1 == loop.steps:
             line |= evaluate(model)
-            model.train()
             own = [past[loop.best] for past in history[inherited:] if loop.best in past]
             if loop.best and line[loop.best] < min(own, default=math.inf):
                 best = {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
+        line |= measure(model, step + 1)
+        model.train()
         history.append(line)
         log.write(line, rates(optimizers.all))
         stop = stopping()

@@ -38,7 +38,7 @@ def stage_verb(name: str) -> Callable[..., Result]:
         track: Track = None,
     ) -> Result:
         check_config(config)
-        measuring.taken_through(getattr(config, "measures", ""))  # told before any work
+        measuring.check_taken(config)  # told before any work
         limit = seconds_of(time_limit) if time_limit else None
         parent = parent or getattr(config, "resume_from", None)  # its tokenizer
         if needs and not parent:
@@ -49,7 +49,15 @@ def stage_verb(name: str) -> Callable[..., Result]:
         console = make_console()
         with tracking(track), console.listening(limit):
             console.begin(out.name, name)
-            run = Run(out, seed, console=console, given=given, take=measuring.through, fork=fork)
+            run = Run(
+                out,
+                seed,
+                console=console,
+                given=given,
+                take=measuring.through,
+                timed=measuring.evaluated_with,
+                fork=fork,
+            )
             node = stage(found, config, run)
             console.end(out.name, f"{node.path}")
         print(node.path)
