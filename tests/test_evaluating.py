@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from journey import measuring
+from journey.data.corpus import Corpus
 from journey.scores import estimates
 
 
@@ -88,7 +89,10 @@ def test_a_folder_from_elsewhere_is_measured_on_a_text_that_is_given(outside, jo
     assert (
         metrics["bits_per_byte.mine"]["low"] < metrics["bits_per_byte.mine"]["value"] and "gpt: measuring" in first.err
     )
-    assert {path.name for path in outside.glob("measured/measurements/*/*")} == {"bits_per_byte.json", "repeats.json"}
+    assert {path.name for path in outside.glob("measured/measurements/*/*")} == {
+        "bits_per_byte-whole.json",
+        "repeats-whole.json",
+    }
     before = stamps(outside)
     again = journey(*asked)
     assert again.json == first.json and "measuring" not in again.err and stamps(outside) == before
@@ -98,15 +102,25 @@ def test_a_folder_from_elsewhere_is_measured_on_a_text_that_is_given(outside, jo
 def test_without_names_every_measure_that_fits_is_taken(outside, journey):
     output = journey("eval", "gpt", "--text", "mine.jsonl", "--out", "there", "--json")
     assert output.code == 0, output.err
-    assert {"bits_per_byte.mine", "repeat.second"} == output.json["metrics"].keys() - {"repeat.first"}
-    taken = {path.stem for path in outside.glob("there/measurements/*/*.json")}
-    assert taken == set(measuring.default_configs()) - {
+    perplexity = {f"perplexity.mine{end}" for end in ("", ".bits_per_byte", ".context")}
+    assert {"bits_per_byte.mine", "repeat.first", "repeat.second"} | perplexity == output.json["metrics"].keys()
+    taken = {path.stem.removesuffix("-whole") for path in outside.glob("there/measurements/*/*.json")}
+    assert taken == {*measuring.default_configs(), "perplexity"} - {
         "compression",
         "quantized",
         "retrieval",
         "timeline",
         "translation",
     }
+
+
+def test_files_are_read_whole_but_not_those_that_the_node_was_trained_on(life, outside, journey):
+    asked = ("--measure", "perplexity", "--workspace", life.workspace, "--json")
+    mine = journey("eval", "base", "--text", "mine.jsonl", *asked)
+    assert mine.json["metrics"]["perplexity.mine"]["n"] == 150 and "on all documents of mine (150)" in mine.err
+    trained_on = journey("eval", "coder", "--text", life.texts / "prose.jsonl", *asked)  # base was, and so coder
+    held_out = len(Corpus(life.node("prose").path).documents("test"))
+    assert trained_on.json["metrics"]["perplexity.prose"]["n"] == held_out and "on all" not in trained_on.err
 
 
 def test_a_folder_from_elsewhere_may_be_measured_on_a_text_of_the_journey(life, outside, journey):

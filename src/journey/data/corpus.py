@@ -26,6 +26,7 @@ from journey.files import read_json, write_json, write_lines
 __all__ = ["FEWEST", "SPLITS", "Choice", "Corpus", "Document", "Question", "build"]
 
 SPLITS = ("train", "dev", "test")
+WHOLE = "whole"  # all three of a text that nothing was trained on
 LIMIT = 128 << 20  # bytes of text; a longer text is split while it streams by (`data.streaming`)
 
 
@@ -218,7 +219,9 @@ class Corpus:
         self._documents: dict[str, list[Document]] = {}
 
     def documents(self, split: str) -> list[Document]:
-        """The documents of "train", "dev" or "test"."""
+        """The documents of "train", "dev" or "test", or of all three (WHOLE)."""
+        if split == WHOLE:
+            return [document for part in SPLITS for document in self.documents(part)]
         if split not in self._documents:
             from journey.data.documents import read_parquet
 
@@ -241,11 +244,15 @@ class Corpus:
                 start = max(0, start - n)
 
     def questions(self, split: str) -> list[Question]:
-        """The questions of a split; none where the text is no documentation."""
+        """The questions of a split, or of the whole; none where the text is no documentation."""
+        if split == WHOLE:
+            return [question for part in SPLITS for question in self.questions(part)]
         return [Question(**item) for item in self._lines(f"questions-{split}.jsonl")]
 
     def choices(self, split: str) -> list[Choice]:
-        """The multiple-choice items of "dev" or "test"; none where the text is no documentation."""
+        """The multiple-choice items of "dev" or "test", or of both (WHOLE); none where the text is no documentation."""
+        if split == WHOLE:
+            return [item for part in SPLITS for item in self.choices(part)]
         return [Choice(**item | {"options": tuple(item["options"])}) for item in self._lines(f"choices-{split}.jsonl")]
 
     def _file(self, split: str) -> Path:

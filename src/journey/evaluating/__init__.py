@@ -7,14 +7,18 @@ from types import MappingProxyType
 from typing import Any
 
 from journey import measuring, runner
-from journey.checkpoint import LINEAGE, Node, open_node
+from journey.checkpoint import LINEAGE, Node, made_nodes, open_node
 from journey.console import Console
+from journey.data.corpus import WHOLE, Corpus
+from journey.data.sources import SOURCES
 from journey.errors import JourneyError
 from journey.measures import load
 from journey.scores import Taken
 from journey.stages import a, kind_of
 from journey.stages.inputs import source_of
 from journey.stages.run import text_of
+
+EVERY = 10**9  # documents: all that there are
 
 
 def evaluate(
@@ -29,6 +33,8 @@ def evaluate(
     """A node and what was measured at it, by measure: all that stands, or what is asked for, taken where it does not
     stand yet. A node of `journey` is measured on its texts and as its recipe says; with texts named, settings
     (`configs`, by measure) that are not the recipe's, or a node from elsewhere, what was found is kept in `out`.
+    Files that neither the node nor what it was made from was trained on are read whole; of any other text the test
+    split, and of none more documents than the settings say.
 
     Errors: JourneyError for a measure that is not of such a node, and where texts are needed and none are named.
     """
@@ -44,7 +50,7 @@ def evaluate(
     if plan and entry:
         settings, seed = measuring.Measuring.read(plan["measure"]), plan["seed"]
     recipe = settings.configs
-    settings = settings.only(measures) if measures else settings
+    settings = settings.only(measures or [*settings.configs, "perplexity"]) if measures or texts else settings
     settings = dataclasses.replace(settings, configs={**settings.configs, **configs})
     elsewhere = any(name in recipe and recipe[name] != config for name, config in configs.items())
     wanted = measuring.wanted(node, settings).values()
@@ -57,6 +63,11 @@ def evaluate(
     by_name = {text.name: text for text in held_out}
     if len(by_name) < len(held_out):
         raise JourneyError(f"two texts have one name ({', '.join(text.name for text in held_out)}): rename one")
+    whole = bool(texts) and all(_made_here(text, out) for text in held_out) and not _read_by(node, held_out)
+    if whole:
+        settings = dataclasses.replace(settings, drawn=dataclasses.replace(settings.drawn, documents=EVERY))
+        n = {text.name: len(Corpus(text.path).documents(WHOLE)) for text in held_out}
+        console.say(f"{name}: on all documents of {', '.join(f'{text} ({count:,})' for text, count in n.items())}")
     reading = [measure.name for measure in wanted if {*measure.reads} - {"parent"}]
     if reading and not held_out:
         raise JourneyError(
@@ -71,8 +82,22 @@ def evaluate(
         settings,
         seed=seed,
         console=console,
+        split=WHOLE if whole else measuring.SPLIT,
     )
     return node, found.taken
+
+
+def _made_here(text: Node, out: Path) -> bool:
+    """Whether a text was made of files that a person named, and is no text of a journey or of ours."""
+    return text.path.parent.resolve() == (out / "texts").resolve() and text.lineage["config"]["source"] not in SOURCES
+
+
+def _read_by(node: Node, texts: Sequence[Node]) -> bool:
+    """Whether a node, or one that it was made from, was trained on one of these texts, however it was split."""
+    named = {given.get("id") for other in runner.ancestors(node) for given in other.lineage.get("data", {}).values()}
+    beside = [other for other in made_nodes(node.path.parent) if other.id in named and kind_of(other) == "text"]
+    known = {Corpus(other.path).fingerprint for other in beside}
+    return any(Corpus(text.path).fingerprint in known for text in texts)
 
 
 def _text(name: str, journey: Path, out: Path, seed: int, console: Console) -> Node:

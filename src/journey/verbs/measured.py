@@ -28,7 +28,10 @@ def eval(
     ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
     text: Annotated[
         UseAppendAction[list[str]],
-        tyro.conf.arg(metavar="TEXT", help="on this text: a text node, a built-in source, a file or folder"),
+        tyro.conf.arg(
+            metavar="TEXT",
+            help="on this text: files (all of them, unless it was trained on them), a text node, or a built-in source",
+        ),
     ] = [],  # noqa: B006
     options: OmitArgPrefixes[Options] = Options(),  # noqa: B008
     workspace: Workspace = None,
@@ -47,7 +50,7 @@ def eval(
     journey eval init my-suite.yaml
     journey eval base chat --suite my-suite.yaml
     journey eval chat preferred --questions mt-bench.jsonl --judge http://localhost:8080/v1
-    journey eval base --measure bits_per_byte --text my-texts/
+    journey eval base coder --text file.txt --measure perplexity
     journey eval path/to/gpt2 --measure bits_per_byte --measure repeats --text installed-docs
     """
     from journey.evaluating import evaluate
