@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from journey.errors import JourneyError
-from journey.evaluate import judge as judging
-from journey.evaluate.judge import Judge, JudgeError, Preference, Refused, preferences, questions, transcript
+from journey.evaluate import endpoint
+from journey.evaluate.endpoint import Refused, Unanswered
+from journey.evaluate.judge import Judge, Preference, preferences, questions, transcript
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -56,7 +57,7 @@ def serving(says):
 def waits(monkeypatch):
     """The waits, which are not waited."""
     found = []
-    monkeypatch.setattr(judging, "_sleep", found.append)
+    monkeypatch.setattr(endpoint, "_sleep", found.append)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     return found
 
@@ -187,7 +188,7 @@ def test_a_wait_that_is_none_is_not_taken(after, waits):
         ("hang up", r"does not answer \(RemoteProtocolError\), in 3 tries", 3),
         ((429, {"Retry-After": "4000"}, ""), r"asks to wait 4,000 s", 1),
         ((401, {}, "no"), r"answers 401: set OPENAI_API_KEY to a key", 1),
-        ((404, {}, ""), r"no such address, or no model m", 1),
+        ((404, {}, ""), r"no such address, or no such model", 1),
         ((400, {}, "bad\nthing\x1b[2J"), r"answers 400: bad thing�\[2J$", 1),
         ((302, {"Location": "http://elsewhere"}, ""), r"answers 302", 1),
         ((200, {}, "<html>hello"), r"no chat API, it answers: <html>hello", 1),
@@ -195,7 +196,7 @@ def test_a_wait_that_is_none_is_not_taken(after, waits):
     ],
 )
 def test_a_judge_that_cannot_be_asked_is_told_in_one_line(said, message, times):
-    with serving(lambda number, prompt: said) as server, pytest.raises(JudgeError, match=message) as error:
+    with serving(lambda number, prompt: said) as server, pytest.raises(Unanswered, match=message) as error:
         Judge(server.url, "m", tries=3).grade("q", "a", "c")
     assert isinstance(error.value, Refused) == ("answers 400" in message)  # of this one question alone
     assert len(server.asked) == times
@@ -203,7 +204,7 @@ def test_a_judge_that_cannot_be_asked_is_told_in_one_line(said, message, times):
 
 
 def test_nobody_at_the_address(waits):
-    with pytest.raises(JudgeError, match=r"does not answer \(ConnectError\), in 2 tries"):
+    with pytest.raises(Unanswered, match=r"does not answer \(ConnectError\), in 2 tries"):
         Judge("http://127.0.0.1:9/v1", "m", tries=2).grade("q", "a", "c")
     assert waits == [1]
 
@@ -219,7 +220,7 @@ def test_a_judge_that_dies_is_gone_on_with(tmp_path):
     kept = tmp_path / "judge.jsonl"
     with serving(lambda number, prompt: "GRADE: 6" if number < 3 else (500, {}, "")) as server:
         judge = Judge(server.url, "m", kept, tries=1)
-        with pytest.raises(JudgeError):
+        with pytest.raises(Unanswered):
             [judge.grade("q", f"answer {i}", "c") for i in range(4)]
         server.says, server.asked = lambda number, prompt: "GRADE: 9", []
         kept.write_bytes(kept.read_bytes() + b'{"key": "half')

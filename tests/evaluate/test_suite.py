@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journey.errors import JourneyError
-from journey.evaluate.judge import JudgeError, Question, Refused
+from journey.evaluate.endpoint import Refused, Unanswered
+from journey.evaluate.judge import Question
 from journey.evaluate.suite import checks, variants, views
 from journey.evaluate.suite.example import example
 from journey.evaluate.suite.language import LANGUAGES, guess
@@ -469,7 +470,7 @@ class Judging:
     def meets(self, question, answer, criterion):
         self.asked.append((question, answer, criterion))
         if len(self.asked) > self.n:
-            raise JudgeError("the judge answers 500")
+            raise Unanswered("the judge answers 500")
         return True
 
     def grade(self, question, answer, criterion):

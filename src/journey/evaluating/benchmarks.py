@@ -8,7 +8,7 @@ from journey import measuring, runner
 from journey.console import Console
 from journey.errors import JourneyError
 from journey.evaluate import significance
-from journey.evaluating import evaluate
+from journey.evaluating import elsewhere, evaluate
 from journey.evaluating.board import Board, Found, board, quoted, visible
 from journey.evaluating.options import SETTINGS, Options
 from journey.fields import defaults
@@ -29,12 +29,19 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     tasks = options.names()
     baseline = options.of(nodes)
     for name in nodes:
-        runner.find_node(name, workspace)  # a typo is told before hours of work
+        if not elsewhere.is_named(name):
+            runner.find_node(name, workspace)  # a typo is told before hours of work
     configs = {task: _config(task, options) for task in tasks}
     for line in promise(options, len(tasks) * (len(nodes) - 1)):
         console.say(line)
-    found = {name: evaluate(name, tasks, [], workspace, out, console, configs)[1] for name in nodes}
-    made = board(found, tasks, baseline)
+    names = elsewhere.labels(nodes)
+    found = {
+        label: elsewhere.ask(name, tasks, configs, workspace, out, console)
+        if elsewhere.is_named(name)
+        else evaluate(name, tasks, [], workspace, out, console, configs)[1]
+        for name, label in names.items()
+    }
+    made = board(found, tasks, names[baseline])
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation.html", page(made, found))
     write_json(out / "evaluation.json", every_item(made, found))

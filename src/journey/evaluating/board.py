@@ -59,7 +59,7 @@ def board(found: Found, tasks: Sequence[str], baseline: str) -> Board:
         (node, task): e
         for node, of in found.items()
         for task, taken in of.items()
-        if (e := estimate(taken, scores[task])) is not None
+        if (e := estimate(taken, quoted(taken))) is not None
     }
     compared = {
         (node, task): _compared(found[node][task], found[baseline][task], scores[task])

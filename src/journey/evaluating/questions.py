@@ -10,7 +10,8 @@ from journey.console import Console
 from journey.errors import JourneyError
 from journey.evaluate import judge as judging
 from journey.evaluate import statistics
-from journey.evaluate.judge import Judge, JudgeError, Preference, Question, Refused, transcript
+from journey.evaluate.endpoint import Refused, Unanswered
+from journey.evaluate.judge import Judge, Preference, Question, transcript
 from journey.evaluate.statistics import Estimate
 from journey.evaluate.suite.running import converse
 from journey.evaluate.suite.subject import Model
@@ -87,7 +88,7 @@ def _judge(made: Read, judge: Judge, console: Console) -> None:
                     made.grades[name][i][turn] = judge.grade(asked, said[turn], CRITERION, reference)
                 except Refused:
                     pass
-                except JudgeError as error:
+                except Unanswered as error:
                     made.failed = str(error)
                     return
                 done += 1
@@ -98,7 +99,7 @@ def _judge(made: Read, judge: Judge, console: Console) -> None:
                 made.pairs[name][i] = judge.prefer(question.turns[0], a[0], b[0], CRITERION)
             except Refused:
                 pass
-            except JudgeError as error:
+            except Unanswered as error:
                 made.failed = str(error)
                 return
             done += 1

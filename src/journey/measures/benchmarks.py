@@ -83,18 +83,42 @@ def _take(task: str, bench: Bench, config: Benchmark) -> Taken:
     kept = Kept(bench.scratch / f"{task}-answers.jsonl" if bench.node.is_model else None)
     lm = _lm(bench, config, kept)
     answered = asking.ask(lm, asked, config.chat)
+    read, columns = items_read(bench.node, [each.text for each in answered])
+    engine = "lm-eval with transformers" if config.engine == "lm-eval" else "journey"
+    found = _counted(task, asked, answered, lm, config, engine, columns)
+    kept.forget()
+    return replace(found, facts={**found.facts, "read": read})
+
+
+def asked_of(task: str, lm: Any, engine: str, config: Benchmark, seed: int) -> Taken:
+    """The same of a model that is no node: `lm` as the harness calls it, and what it is, in words."""
+    from journey.evaluate.benchmark import asking
+    from journey.evaluate.benchmark.tasks import folder_of
+
+    asked = asking.load(task, folder_of(config.data), items=config.items, shots=config.shots, seed=seed)
+    found = _counted(task, asked, asking.ask(lm, asked, config.chat), lm, config, engine, {})
+    return replace(found, facts={**found.facts, "read": {"unknown": [f"what {engine} was trained on"]}})
+
+
+def _counted(
+    task: str,
+    asked: "Asked",
+    answered: "Sequence[Answered]",
+    lm: Any,
+    config: Benchmark,
+    engine: str,
+    columns: Mapping[str, Sequence[Any]],
+) -> Taken:
+    """Items and scores of what was answered; `columns` are further ones, an entry an item."""
     tokens = getattr(lm, "tokens", {})
     rows = [_row(each, [tokens.get((each.prompt, option)) for option in each.options]) for each in answered]
-    read, columns = items_read(bench.node, [each.text for each in answered])
     rows = [row | dict(zip(columns, values, strict=True)) for row, *values in zip(rows, *columns.values(), strict=True)]
     n_cut = len(getattr(lm, "cut", ()))
-    said = _convention(task, asked, config, len(answered), n_cut)
-    kept.forget()
+    said = _convention(asked, config, len(answered), n_cut, engine)
     facts: dict[str, Any] = {
         "convention": said,
         "shots": asked.shots,
         "cut": n_cut,
-        "read": read,
         "items": [_shown(each) for each in answered],
     }
     return Taken({"items": Items.of(rows)}, _scores(task, rows, answered, said), facts)
@@ -199,7 +223,7 @@ def _scores(task: str, rows: Sequence[Mapping[str, Value]], answered: Sequence["
     return made
 
 
-def _convention(task: str, asked: "Asked", config: Benchmark, n: int, n_cut: int) -> str:
+def _convention(asked: "Asked", config: Benchmark, n: int, n_cut: int, engine: str) -> str:
     """How it was asked, in words that belong beside the number."""
     parts = [
         f"{asked.shots}-shot",
@@ -207,7 +231,7 @@ def _convention(task: str, asked: "Asked", config: Benchmark, n: int, n_cut: int
         f"rows of {asked.source}",
         "asked in the chat format" if config.chat else "asked plainly",
         "the document mark before each prompt" if config.mark else "no mark before the prompt",
-        f"computed by {'lm-eval with transformers' if config.engine == 'lm-eval' else 'journey'}",
+        f"computed by {engine}",
     ]
     if n_cut:
         parts.append(f"{n_cut:,} prompts lost their beginning, being longer than the context")

@@ -1,4 +1,4 @@
-"""Models as lm-evaluation-harness calls them: ours, and a GGUF file in llama.cpp.
+"""A model of ours as lm-evaluation-harness calls it.
 
 Whatever answers, the questions are the harness's own strings and its way to cut context from continuation, so that two
 engines differ by rounding alone.
@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, TextIO
 
-import torch
-import torch.nn.functional as F
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
@@ -26,7 +24,6 @@ from journey.evaluate.kept import Kept
 from journey.evaluate.likelihood import Continuation, Likelihood, likelihoods
 from journey.files import digest
 from journey.infer.engine import generate
-from journey.infer.llamacpp import LlamaCpp
 from journey.infer.sampling import Sampling
 from journey.model.gpt import GPT
 from journey.tokenizer.formats import Tokenizer
@@ -37,7 +34,6 @@ Until = Callable[[list[int]], bool]
 Pair = tuple[str, str]  # a context and what follows it
 LONGEST = 256  # tokens that are written where a task does not say: the harness's
 AT_ONCE = 32  # answers that are written together
-ONLY_LIKELIHOOD = "of a GGUF file only likelihoods are measured: name its model's folder for answers and for --chat"
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Writing:
 
 
 class Scorer(TemplateLM):
-    """What ours and llama.cpp share: all but how likely tokens are and what is written next.
+    """What ours and engines from elsewhere share: all but how likely tokens are and what is written next.
 
     With a `mark`, that token stands before every prompt. Answers are `kept` as they come. After a run,
     `tokens` knows how long each continuation was, and `cut` which prompts did not fit in the context whole.
@@ -90,10 +86,6 @@ class Scorer(TemplateLM):
         """The ids of a text, nothing added."""
 
     @abstractmethod
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
-
-    @abstractmethod
     def converse(self, messages: Sequence[dict[str, Any]], answer: bool) -> list[int]:
         """The ids of a conversation, up to where its next answer begins, or to where its last one breaks off."""
 
@@ -102,11 +94,9 @@ class Scorer(TemplateLM):
         """Tells `done` how likely each continuation is, some at a time."""
 
     @abstractmethod
-    def write(
-        self, prompts: list[list[int]], numbers: list[int], n: int, until: Until, sampling: Sampling
-    ) -> list[list[int]]:
-        """At most n ids after each prompt, until a text ends or `until` holds of what is written. A prompt's number
-        says which random numbers are drawn."""
+    def write(self, prompts: list[list[int]], numbers: list[int], how: Writing) -> list[str]:
+        """What is written after each prompt, up to an end of it. A prompt's number says which random numbers are
+        drawn."""
 
     # What the harness asks for.
 
@@ -192,8 +182,8 @@ class Scorer(TemplateLM):
                 how = asked[todo[0]][1]
                 batch = [i for i in todo[:AT_ONCE] if asked[i][1] == how]
                 todo = todo[len(batch) :]
-                written = self.write([asked[i][0] for i in batch], batch, how.n, how.ends(self.decode), how.sampling)
-                texts = [how.shortened(self.decode(ids)) for ids in written]
+                written = self.write([asked[i][0] for i in batch], batch, how)
+                texts = [how.shortened(text) for text in written]
                 self.kept.add({keys[i]: {"text": text} for i, text in zip(batch, texts, strict=True)})
                 self.progress(len(asked) - len(todo), len(asked), "answers")
         return [(self.kept.get(key) or {})["text"] for key in keys]
@@ -238,49 +228,14 @@ class Ours(Scorer):
     def score(self, asked: Sequence[Continuation], done: Done) -> None:
         likelihoods(self.model, asked, done)
 
-    def write(
-        self, prompts: list[list[int]], numbers: list[int], n: int, until: Until, sampling: Sampling
-    ) -> list[list[int]]:
-        stop = self.tokenizer.stop
+    def write(self, prompts: list[list[int]], numbers: list[int], how: Writing) -> list[str]:
         found = generate(
-            self.model, prompts, max_new_tokens=n, stop=stop, sampling=sampling, numbers=numbers, until=until
+            self.model,
+            prompts,
+            max_new_tokens=how.n,
+            stop=self.tokenizer.stop,
+            sampling=how.sampling,
+            numbers=numbers,
+            until=how.ends(self.decode),
         )
-        return [each.ids[:-1] if each.ended else each.ids for each in found]
-
-
-class InLlamaCpp(Scorer):
-    """A GGUF file, which llama.cpp reads and cuts into tokens as it always does: the number is the file's, not that of
-    the weights it was made of. It is asked one option at a time, and only how likely texts are."""
-
-    def __init__(self, llama: LlamaCpp, *, kept: Kept | None = None, progress: Progress = lambda *_: None) -> None:
-        super().__init__(llama.n_ctx, None, kept or Kept(None), progress)
-        self.llama = llama
-
-    @property
-    def prefix_token_id(self) -> int:
-        return int(self.llama.metadata["tokenizer.ggml.bos_token_id"])
-
-    def encode(self, text: str) -> list[int]:
-        return self.llama.tokenize(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        raise JourneyError(ONLY_LIKELIHOOD)
-
-    def converse(self, messages: Sequence[dict[str, Any]], answer: bool) -> list[int]:
-        raise JourneyError(ONLY_LIKELIHOOD)
-
-    def score(self, asked: Sequence[Continuation], done: Done) -> None:
-        for i, each in enumerate(asked):
-            whole = [*each.context, *each.ids]
-            ids = whole[-(self.n_ctx + 1) :]
-            n = min(len(each.ids), len(ids) - 1)
-            logits = torch.from_numpy(self.llama.logits(ids[:-1], first=len(ids) - 1 - n))  # (n, V)
-            wanted = torch.tensor(ids[-n:])
-            logprob = -F.cross_entropy(logits, wanted, reduction="none").double().sum().item()
-            greedy = bool((logits.argmax(-1) == wanted).all())
-            done([i], [Likelihood(logprob, len(each.ids), greedy, len(whole) - len(ids))])
-
-    def write(
-        self, prompts: list[list[int]], numbers: list[int], n: int, until: Until, sampling: Sampling
-    ) -> list[list[int]]:
-        raise JourneyError(ONLY_LIKELIHOOD)
+        return [self.decode(each.ids) for each in found]

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from journey.evaluate.judge import Judge, JudgeError, Question, Refused
+from journey.evaluate.endpoint import Refused, Unanswered
+from journey.evaluate.judge import Judge, Question
 from journey.evaluate.kept import Kept
 from journey.evaluate.suite.checks import Choice, Judged, Verdict
 from journey.evaluate.suite.reading import Item, Suite, filled, filled_rule
@@ -182,7 +183,7 @@ class _Referee:
             grade = self._judge.grade(question, output, rule.criterion)
         except Refused as error:
             return None, f"not judged: {error}"
-        except JudgeError as error:
+        except Unanswered as error:
             self._judge, self._failed = None, f"not judged: {error}"
             return None, self._failed
         if grade is None:

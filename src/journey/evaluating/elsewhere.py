@@ -1,0 +1,69 @@
+"""Benchmarks of what is no node of ours: a GGUF file in llama.cpp, and a node that a server runs (`NODE@URL`)."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from journey import runner
+from journey.console import Console
+from journey.errors import JourneyError
+from journey.files import digest
+from journey.measures.benchmarks import asked_of
+from journey.model import huggingface
+from journey.scores import Taken
+
+
+def is_named(name: str) -> bool:
+    """Whether a name on the command line means such a model."""
+    return name.endswith(".gguf") or "@http://" in name or "@https://" in name
+
+
+def labels(names: Sequence[str]) -> dict[str, str]:
+    """What each is called in a table: of a file its name alone, where no two have the same."""
+    short = [Path(name).name if name.endswith(".gguf") else name for name in names]
+    return dict(zip(names, names if len(set(short)) < len(short) else short, strict=True))
+
+
+def ask(
+    name: str, tasks: Sequence[str], configs: Mapping[str, Any], workspace: Path, out: Path, console: Console
+) -> dict[str, Taken]:
+    """What each benchmark found. What was answered is kept in `out` until a benchmark is whole.
+
+    Errors: JourneyError for a benchmark that this engine cannot be asked, and for a node or server that is not there.
+    """
+    from journey.evaluate.kept import Kept
+
+    if other := next((task for task in tasks if not hasattr(configs[task], "engine")), None):
+        raise JourneyError(f"{other} runs on nodes alone, not on {name}")
+    if other := next((task for task in tasks if configs[task].engine != "journey" or configs[task].mark), None):
+        raise JourneyError(f"{name} is its own engine: leave out --engine and --mark ({other})")
+    found = {}
+    seed = runner.read_plan(workspace)["seed"] if (workspace / runner.PLAN).exists() else 0  # the nodes' own items
+    console.begin(name, "measuring")
+    (out / "elsewhere").mkdir(parents=True, exist_ok=True)
+    for task in tasks:
+        kept = Kept(out / "elsewhere" / f"{digest([name, task])[:16]}.jsonl")
+        with _opened(name, workspace, kept, partial(console.progress, f"{name} {task}", numbers={})) as (lm, engine):
+            found[task] = asked_of(task, lm, engine, configs[task], seed)
+        kept.forget()
+    return found
+
+
+@contextlib.contextmanager
+def _opened(name: str, workspace: Path, kept: Any, progress: Any) -> Any:
+    """The model as lm-eval calls it, and what it is in words."""
+    from journey.checkpoint import open_tokenizer
+    from journey.evaluate.benchmark.elsewhere import AtUrl, InLlamaCpp
+    from journey.infer.llamacpp import LlamaCpp, version
+
+    if name.endswith(".gguf"):
+        with LlamaCpp(Path(name)) as llama:
+            yield InLlamaCpp(llama, kept=kept, progress=progress), f"{Path(name).name} in llama.cpp ({version()})"
+        return
+    node, _, url = name.partition("@")
+    folder = runner.find_node(node, workspace).path
+    n_ctx = huggingface.load_config(folder).n_ctx
+    lm = AtUrl(url, node, open_tokenizer(folder), n_ctx, kept=kept, progress=progress)
+    yield lm, f"{node} at {lm.endpoint.shown}"
