@@ -113,7 +113,7 @@ def test_nodes_that_were_asked_other_items_are_not_compared():
 
 def test_the_terminal_the_json_and_the_page_say_the_same(found):
     made = board(found, TASKS, "base")
-    said = "\n".join(lines(made))
+    said = "\n".join(lines(made, found))
     assert "hellaswag acc, 0-shot, n = 200" in said and "▲" in said and "mean above chance" in said
     numbers = metrics(made)
     assert numbers["chat.hellaswag.acc vs base"]["gained"] == 30

@@ -123,3 +123,19 @@ def test_a_recipe_takes_benchmarks_as_measures(copy, data, journey):
     wrong = copy.workspace.parent / "wrong.yaml"
     wrong.write_text(recipe.replace("items: 12", "items: -1"))
     assert "items" in journey("run", wrong, *at, "--json").json["error"]
+
+
+def test_helm_s_views_of_a_benchmark(run, tmp_path):
+    plain = run("base", "--tasks", "piqa", "--items", "40").json["metrics"]["base.piqa.acc_norm"]
+    output = run("base", "--tasks", "piqa", "--items", "40", "--helm")
+    assert output.code == 0, output.err
+    assert output.json["metrics"]["base.piqa.acc_norm"]["value"] == plain["value"]
+    for said in ("asked with typos", "right under every change", "calibration error (ECE)", "seconds an item"):
+        assert said in output.err
+    items = json.loads((tmp_path / "measured" / "evaluation.json").read_text())["items"]["piqa"]["base"]["scored"]
+    for row in items:
+        assert row["worst"] == min(row[kind] for kind in ("acc_norm", "typos", "upper", "lower", "spacing"))
+    assert any(row["upper"] != row["acc_norm"] for row in items)  # the prompts really were others
+    assert "Reworded, and how sure" in (tmp_path / "measured" / "evaluation.html").read_text()
+    refused = run("chat", "--tasks", "piqa", "--helm", "--chat").json["error"]
+    assert "leave out helm" in refused

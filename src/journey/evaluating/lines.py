@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from journey.evaluate.statistics import Estimate
+from journey.evaluate.suite.variants import KINDS
 from journey.evaluating.board import Board, Found
 from journey.metrics import Metric
 from journey.report.format import MISSING, columns, join, number, numbers
 from journey.scores import estimates
 
 
-def lines(board: Board) -> Iterator[str]:
-    """The table of numbers, and the one of differences."""
+def lines(board: Board, found: Found) -> Iterator[str]:
+    """The table of numbers, HELM's views where they were asked for, the differences, and what was read in training."""
     rows = [
         [
             f"{row_name(board, task)}, {how_many(board, task)}",
@@ -22,6 +23,10 @@ def lines(board: Board) -> Iterator[str]:
     if board.centred:
         rows.append(["mean above chance", *(_said(board.centred.get(node)) for node in board.nodes)])
     yield from columns("Percent, with 95 % intervals", board.nodes, rows)
+    if views := list(helm(board, found)):
+        yield from columns(
+            "HELM's views: percent right of the same items, reworded; and calibration", board.nodes, views
+        )
     if board.differences:
         head = ["difference, points", "gained", "lost", "p", "p of all", "could be seen"]
         rows = [
@@ -33,6 +38,7 @@ def lines(board: Board) -> Iterator[str]:
             f"▲▼ and p of all: Holm's correction over the {len(board.differences)} comparisons; could be seen: the "
             "smallest difference that so many items show 80 times in 100"
         )
+    yield from contaminated(board, found)
 
 
 def how_many(board: Board, task: str) -> str:
@@ -68,6 +74,27 @@ def _said(e: Estimate | None, sign: bool = False) -> str:
 def _mark(board: Board, node: str, task: str) -> str:
     found = board.differences.get((node, task))
     return found.mark if found else ""
+
+
+def helm(board: Board, found: Found) -> Iterator[list[str]]:
+    """HELM's views of each task: a row each, a column a node; nothing where none were asked for."""
+    for task in board.tasks:
+        key = board.scores[task].key
+        known = {
+            node: {e: v for e, v in estimates(found[node][task]).items() if e.startswith(key)} for node in board.nodes
+        }
+        for kind in (*KINDS, "worst"):
+            if any(f"{key}.{kind}" in of for of in known.values()):
+                name = "right under every change" if kind == "worst" else f"asked with {kind}"
+                yield [f"{task}: {name}", *(_said(known[node].get(f"{key}.{kind}")) for node in board.nodes)]
+        told = [cast(Mapping[str, Any], found[node][task].facts.get("calibration") or {}) for node in board.nodes]
+        if any(told):
+            shown = [f"{each['ece']:.3f}" if each.get("ece") is not None else MISSING for each in told]
+            yield [f"{task}: calibration error (ECE)", *shown]
+            seconds = [
+                found[node][task].seconds / max(1, len(found[node][task].items["items"])) for node in board.nodes
+            ]
+            yield [f"{task}: seconds an item, all changes", *(f"{each:.3f}" for each in seconds)]
 
 
 def trained_on(board: Board, found: Found) -> Iterator[tuple[str, str, Mapping[str, Any], Mapping[str, Estimate]]]:

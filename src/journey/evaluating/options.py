@@ -12,7 +12,7 @@ from journey.measures import ANY, BENCHMARKS
 if TYPE_CHECKING:
     from journey.evaluate.judge import Judge
 
-SETTINGS = ("items", "shots", "chat", "mark", "engine", "samples", "temperature", "data")  # of a benchmark
+SETTINGS = ("items", "shots", "chat", "mark", "engine", "helm", "samples", "temperature", "data")  # of a benchmark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Options:
     """The document mark before every prompt, as add_bos_token=True in lm-eval."""
     engine: Literal["journey", "lm-eval"] = "journey"
     """Who computes: ours, or transformers through lm-eval (slower, the same numbers)."""
+    helm: bool = False
+    """HELM's views of each benchmark: calibration, and every item again with typos, capitals, spaces and the like."""
     samples: Count = 1
     """Completions of each problem of humaneval, for pass@k."""
     temperature: NonNegative = 0.0

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from journey.evaluating.board import Board, Found, quoted
-from journey.evaluating.lines import cells, how_many, row_name, trained_on
+from journey.evaluating.lines import cells, helm, how_many, row_name, trained_on
 from journey.measures import load
 from journey.report.blocks import (
     Block,
@@ -30,6 +30,10 @@ READ = (
     "An item that stands in the training text may be remembered, not answered. Read means that one of its runs of 13 "
     "words stands there too; the training texts of the whole lineage are looked through."
 )
+HELM = (
+    "The same items with typos, in capitals, with other spaces: a number that falls was not about the question. *ECE* "
+    "is how far the model's confidence in its pick lies from how often that is right (Guo et al. 2017)."
+)
 SHOWN = 4  # items of a kind
 LEAD = (
     "Each number with its 95 % interval. ▲ and ▼ stand beside a number that differs from the baseline's on the same "
@@ -44,6 +48,7 @@ def page(board: Board, found: Found) -> str:
     tables = [_numbers(board), *([against] if board.differences else [])]
     sections = [
         Section("board", "Side by side", tables, Prose(LEAD)),
+        Section("helm", "Reworded, and how sure", _helm(board, found), Prose(HELM)),
         Section("charts", "Beside guessing", [Row([_dots(board, found, task) for task in board.tasks])]),
         Section(
             "items", "Items gained and lost", _flips(board, found), "Read a few: a number hides what it is made of."
@@ -92,6 +97,11 @@ def _dots(board: Board, found: Found, task: str) -> Dots:
     marks = [Mark(chance, f"guessing {number(chance, decimals=1)}")] if chance is not None else []
     metric = score.key.rpartition(".")[2]
     return Dots(load(task).title, f"{load(task).title}, {metric}, %", rows, marks, note=score.convention)
+
+
+def _helm(board: Board, found: Found) -> list[Block]:
+    rows = list(helm(board, found))
+    return [Table("HELM's views", ["", *board.nodes], rows)] if rows else []
 
 
 def _read(board: Board, found: Found) -> list[Block]:

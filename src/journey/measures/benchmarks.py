@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from journey.errors import JourneyError
 from journey.evaluate.conventions import WILSON
+from journey.evaluate.suite.variants import KINDS
+from journey.evaluate.suite.views import calibration, confidence
 from journey.fields import Amount
 from journey.measure import Bench, Measure, measure
 from journey.measures import ANY
@@ -37,6 +40,8 @@ class Benchmark:
     """The document mark before every prompt; the harness's add_bos_token=True."""
     engine: Literal["journey", "lm-eval"] = "journey"
     """Who computes: ours, or transformers through lm-eval (slower, the same number)."""
+    helm: bool = False
+    """HELM's views beside the accuracy: calibration, and every item again with typos, capitals, spaces and the like."""
     data: str = ""
     """A folder with the benchmark's files; none: JOURNEY_DATA/bench where that has them, else the Hub."""
 
@@ -48,7 +53,7 @@ def named(name: str) -> Measure:
     known = BENCHMARKS.get(name)
     task = name.removeprefix(ANY)
     metrics = [*READS, "perplexity"] if known else []
-    metrics += [f"{metric}.{part}" for metric in metrics for part in ("clean", "overlapping")]
+    metrics += [f"{metric}.{part}" for metric in metrics for part in ("clean", "overlapping", *KINDS, "worst")]
 
     def fingerprints(config: Benchmark) -> Mapping[str, str]:
         return fingerprint(known, folder_of(config.data)) if known else {"hub": task}
@@ -84,10 +89,31 @@ def _take(task: str, bench: Bench, config: Benchmark) -> Taken:
     lm = _lm(bench, config, kept)
     answered = asking.ask(lm, asked, config.chat)
     read, columns = items_read(bench.node, [each.text for each in answered])
+    if config.helm:
+        columns |= _reworded(task, lm, config, bench.seed, answered)
     engine = "lm-eval with transformers" if config.engine == "lm-eval" else "journey"
     found = _counted(task, asked, answered, lm, config, engine, columns)
     kept.forget()
     return replace(found, facts={**found.facts, "read": read})
+
+
+def _reworded(
+    task: str, lm: Any, config: Benchmark, seed: int, answered: "Sequence[Answered]"
+) -> dict[str, list[float]]:
+    """What is quoted of each item, asked again under each change of its wording, and the least of them all."""
+    from journey.evaluate.benchmark import asking
+    from journey.evaluate.benchmark.lm import Reworded
+    from journey.evaluate.benchmark.tasks import folder_of
+
+    if config.chat:
+        raise JourneyError(f"{task}: with chat the prompts are conversations, which are not reworded: leave out helm")
+    metric = _quoted(task, answered)
+    found = {}
+    for kind in KINDS:
+        asked = asking.load(task, folder_of(config.data), items=config.items, shots=config.shots, seed=seed)
+        found[kind] = [each.metrics[metric] for each in asking.ask(Reworded(lm, kind), asked)]
+    clean = [each.metrics[metric] for each in answered]
+    return found | {"worst": [min(each) for each in zip(clean, *found.values(), strict=True)]}
 
 
 def asked_of(task: str, lm: Any, engine: str, config: Benchmark, seed: int) -> Taken:
@@ -121,6 +147,9 @@ def _counted(
         "cut": n_cut,
         "items": [_shown(each) for each in answered],
     }
+    if config.helm and all(each.options and each.metrics.get("acc") in (0, 1) for each in answered):
+        right = [bool(each.metrics["acc"]) for each in answered]  # of the likeliest option, which confidence is of
+        facts["calibration"] = calibration([confidence(each.logprobs) for each in answered], right)
     return Taken({"items": Items.of(rows)}, _scores(task, rows, answered, said), facts)
 
 
@@ -135,6 +164,13 @@ def _lm(bench: Bench, config: Benchmark, kept: Any) -> Any:
 
         return transformers_lm(bench.node.path, config.mark)
     return Ours(bench.model, bench.tokenizer, mark=config.mark, kept=kept, progress=bench.progress)
+
+
+def _quoted(task: str, answered: "Sequence[Answered]") -> str:
+    """The metric that is quoted of a task."""
+    from journey.evaluate.benchmark.tasks import BENCHMARKS
+
+    return BENCHMARKS[task].metric if task in BENCHMARKS else next(iter(answered[0].metrics))
 
 
 def _row(each: "Answered", tokens: Sequence[int | None]) -> dict[str, Value]:
@@ -170,7 +206,7 @@ def _scores(task: str, rows: Sequence[Mapping[str, Value]], answered: Sequence["
     known = BENCHMARKS.get(task)
     title = known.title if known else task
     metrics = [*answered[0].metrics, *(["acc_tokens"] if "acc_tokens" in rows[0] else [])]
-    quoted = known.metric if known else metrics[0]
+    quoted = _quoted(task, answered)
     made = []
     for metric in metrics:
         counted = f"{READS[metric]}; {said}" if metric in READS else said
@@ -206,6 +242,23 @@ def _scores(task: str, rows: Sequence[Mapping[str, Value]], answered: Sequence["
             )
         )
     main = next(score for score in made if score.key == f"{task}.{quoted}")
+    if "worst" in rows[0]:
+        unchanged = Against(
+            "unchanged", "as they stand", "Does a change of the wording cost it right answers?", num=quoted
+        )
+        changed = {kind: f"{kind}" for kind in KINDS} | {"worst": "under every change"}
+        made += [
+            replace(
+                main,
+                key=f"{main.key}.{kind}",
+                label=f"{main.label}, {said}",
+                num=kind,
+                against=(unchanged,),
+                parent=False,
+                full=None,
+            )
+            for kind, said in changed.items()
+        ]
     if any(row.get("overlapping") for row in rows):
         apart = {"clean": "not in training", "overlapping": "in training"}
         made += [

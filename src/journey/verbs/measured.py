@@ -99,7 +99,7 @@ def _benchmarks(nodes: list[str], options: Options, place: Path, out: Path, cons
         return Result(more={"items": counts})
     with console.listening():
         board, found = benchmarks.run(nodes, options, place, out, console)
-    print("\n".join([*lines.lines(board), *lines.contaminated(board, found)]).lstrip("\n"))
+    print("\n".join(lines.lines(board, found)).lstrip("\n"))
     page = out / "evaluation.html"
     print(f"page: {page}, every item: {out / 'evaluation.json'}", file=sys.stderr)
     return Result(path=page, metrics=lines.metrics(board))

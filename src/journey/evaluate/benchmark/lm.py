@@ -15,13 +15,14 @@ from functools import lru_cache
 from typing import Any, TextIO
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM, TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from journey import chat
 from journey.errors import JourneyError
 from journey.evaluate.kept import Kept
 from journey.evaluate.likelihood import Continuation, Likelihood, likelihoods
+from journey.evaluate.suite.variants import perturbed
 from journey.files import digest
 from journey.infer.engine import generate
 from journey.infer.sampling import Sampling
@@ -187,6 +188,33 @@ class Scorer(TemplateLM):
                 self.kept.add({keys[i]: {"text": text} for i, text in zip(batch, texts, strict=True)})
                 self.progress(len(asked) - len(todo), len(asked), "answers")
         return [(self.kept.get(key) or {})["text"] for key in keys]
+
+
+class Reworded(LM):
+    """Another model, asked with every prompt changed by a rule (`suite.variants`): typos, capitals, spaces. Worked
+    examples, which stand before the last blank line, stay as they are."""
+
+    def __init__(self, lm: Any, kind: str) -> None:
+        super().__init__()
+        self.lm, self.kind = lm, kind
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.lm.tokenizer_name)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        return list(self.lm.loglikelihood([self._changed(request) for request in requests]))
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        return list(self.lm.loglikelihood_rolling([self._changed(request) for request in requests]))
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        return list(self.lm.generate_until([self._changed(request) for request in requests]))
+
+    def _changed(self, request: Instance) -> Instance:
+        before, blank, asked = request.args[0].rpartition("\n\n")
+        said = before + blank + perturbed(asked, self.kind, asked)
+        return Instance(request.request_type, request.doc, (said, *request.args[1:]), request.idx)
 
 
 def check_chat(tokenizer: Tokenizer, name: str) -> None:
