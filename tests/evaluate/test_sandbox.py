@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journey.errors import JourneyError
-from journey.evaluate import sandbox
+from journey.evaluate import room, sandbox
 from journey.evaluate.sandbox import Limits, Problem, isolation, run, run_all
 
 HUMANEVAL = Path(os.environ.get("JOURNEY_DATA", "absent")) / "bench" / "humaneval.jsonl.gz"
@@ -391,7 +391,7 @@ VALUES = st.recursive(
 @example(10**5000)
 @example([True, 1, 1.0, "1", b"1", (1,), {1}, -0.0, 2**63, -(2**64)])
 def test_data_arrive_as_what_they_were(value):
-    arrived = sandbox._decode(json.loads(json.dumps(sandbox._encode(value))))
+    arrived = room._decode(json.loads(json.dumps(room._encode(value))))
     assert same(arrived, value)
 
 
@@ -518,7 +518,7 @@ def test_a_machine_that_runs_nothing_is_an_error(monkeypatch):
 def test_nothing_runs_on_after_the_evaluation_was_killed(walls, processes, outside):
     code = f"""
 import tempfile
-from journey.evaluate import sandbox
+from journey.evaluate import room, sandbox
 tempfile.tempdir, sandbox._KERNEL = {str(outside.rooms)!r}, {walls == "kernel"}
 sandbox.run(sandbox.{PROBLEM!r}, "    import time; time.sleep(20)\\n", sandbox.Limits(seconds=20))
 """

@@ -48,8 +48,8 @@ def page(board: Board, found: Found) -> str:
     tables = [_numbers(board), *([against] if board.differences else [])]
     sections = [
         Section("board", "Side by side", tables, Prose(LEAD)),
-        Section("helm", "Reworded, and how sure", _helm(board, found), Prose(HELM)),
         Section("charts", "Beside guessing", [Row([_dots(board, found, task) for task in board.tasks])]),
+        Section("helm", "Reworded, and how sure", _helm(board, found), Prose(HELM)),
         Section(
             "items", "Items gained and lost", _flips(board, found), "Read a few: a number hides what it is made of."
         ),
