@@ -118,6 +118,8 @@ def test_files_are_read_whole_but_not_those_that_the_node_was_trained_on(life, o
     asked = ("--measure", "perplexity", "--workspace", life.workspace, "--json")
     mine = journey("eval", "base", "--text", "mine.jsonl", *asked)
     assert mine.json["metrics"]["perplexity.mine"]["n"] == 150 and "on all documents of mine (150)" in mine.err
+    page = (outside / "measured" / "eval.html").read_text()
+    assert "mine, all documents" in page and "tokens of context" in page
     trained_on = journey("eval", "coder", "--text", life.texts / "prose.jsonl", *asked)  # base was, and so coder
     held_out = len(Corpus(life.node("prose").path).documents("test"))
     assert trained_on.json["metrics"]["perplexity.prose"]["n"] == held_out and "on all" not in trained_on.err

@@ -253,7 +253,7 @@ def dots(seen: Seen, key: str, caption: str = "", marks: Sequence[Mark] = (), ti
     return Dots(title or sentence(score.label), unit, rows, marks, caption or better, score.convention)
 
 
-def table(seen: Seen, caption: str = "With 95 % intervals, on the test split") -> Table:
+def table(seen: Seen, caption: str = "With 95 % intervals") -> Table:
     """Models down, scores across."""
     scores = {s.key: s for taken in seen.values() for s in taken.scores}
     keys = score_keys(seen)

@@ -150,7 +150,7 @@ def draw(seen: Seen) -> list[Block]:
         if not any(k == key and e is not None for (_, k), e in by_key.items()):
             continue
         lines = [Mark(e.value, order) for order, e in marks.items() if e]
-        figures.append(dots(seen, key, f"{name}, test split. Lower is better.", lines))
+        figures.append(dots(seen, key, f"{name}, held out. Lower is better.", lines))
         rows.append([Cell(name), *(by_key.get((s.name, key)) for s in seen), *marks.values()])
     head = ["Text", *(subject.name for subject in seen), *ORDERS]
-    return [Row(figures), Table("Bits per byte on the test split, with 95 % intervals", head, rows)]
+    return [Row(figures), Table("Bits per byte of held-out text, with 95 % intervals", head, rows)]

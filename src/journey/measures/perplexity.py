@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import log
 from typing import cast
 
+from journey.data.corpus import WHOLE
 from journey.evaluate import statistics
 from journey.fields import Amount
 from journey.measure import Bench, Seen, Subject, dots, measure
@@ -111,7 +112,7 @@ def perplexity(bench: Bench, config: Perplexity) -> Taken:
             ),
         ]
     ends: list[JSON] = [[b[0], b[-1]] for b in positions.bins(n_ctx)]
-    return Taken(items, scores, {"stride": stride, "n_ctx": n_ctx, "bins": ends})
+    return Taken(items, scores, {"stride": stride, "n_ctx": n_ctx, "bins": ends, "split": bench.split})
 
 
 def _how_much(config: Perplexity) -> str:
@@ -147,7 +148,9 @@ def _numbers(seen: Seen, name: str) -> Table:
         windows = f"{taken.facts['n_ctx']:,} every {taken.facts['stride']:,}"
         rows.append([Cell(subject.name), *numbers, *counts, bytes_(size), windows])
     head = ["Model", "perplexity", "bits per byte", "saved by further context, nats/token"]
-    caption = f"{name}, test split, with 95 % intervals over documents; perplexities only of one tokenizer compare"
+    whole = any(taken.facts.get("split") == WHOLE for taken in seen.values())
+    read = "all documents" if whole else "test split"
+    caption = f"{name}, {read}, with 95 % intervals over documents; perplexities only of one tokenizer compare"
     return Table(caption, [*head, "documents", "tokens", "text", "windows"], rows)
 
 

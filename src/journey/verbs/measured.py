@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
@@ -81,9 +81,21 @@ def eval(
             print(f"  {key:<44} {m['value']:.4g} [{m['low']:.4g}, {m['high']:.4g}] {m['unit']}  n={m['n']}")
         if not metrics:
             print(f"  no number with an interval: {', '.join(found[name][1]) or 'nothing applies'}", file=sys.stderr)
+    shown = _page(found, out) if text else None
     only = found[nodes[0]][0].id if len(nodes) == 1 else None
     metrics = summaries[nodes[0]] if only else {f"{n}.{k}": m for n, s in summaries.items() for k, m in s.items()}
-    return Result(only, metrics=metrics)
+    return Result(only, shown, metrics=metrics)
+
+
+def _page(found: dict[str, Any], out: Path) -> Path:
+    """The chapters of what was measured."""
+    from journey.evaluating.chapters import page
+    from journey.files import write_text
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "eval.html", page(found))
+    print(f"page: {out / 'eval.html'}", file=sys.stderr)
+    return out / "eval.html"
 
 
 def _benchmarks(nodes: list[str], options: Options, place: Path, out: Path, console: Console) -> Result:

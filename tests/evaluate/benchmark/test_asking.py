@@ -190,6 +190,33 @@ def test_rows_of_the_hub_are_asked_like_those_of_files(bench_folder, asked_pair,
     same(asking.ask(Ours(*asked_pair), hub), asking.ask(Ours(*asked_pair), local))
 
 
+@pytest.mark.slow
+def test_any_task_of_lm_eval_goes_by_its_name(asked_pair, theirs, monkeypatch):
+    """It takes ten seconds to know the names."""
+    import datasets
+
+    from journey.evaluating.options import Options
+    from journey.measures import load
+
+    rows = [
+        {"question": f"What is {i}?", "support": "", "correct_answer": "a stone", "distractor1": "rain",
+         "distractor2": "an engine", "distractor3": "no"}
+        for i in range(20)
+    ]  # fmt: skip
+    data = datasets.Dataset.from_list(rows)
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *args, **kwargs: dict.fromkeys(("train", "validation", "test"), data)
+    )
+    assert Options(tasks="sciq,piqa").names() == ["lm_eval:sciq", "piqa"]
+    assert load("lm_eval:sciq").name == "lm_eval:sciq"
+    asked = [asking.load("sciq", None, items=12) for _ in range(2)]
+    ours, other = asking.ask(Ours(*asked_pair), asked[0]), asking.ask(theirs, asked[1])
+    same(ours, other)
+    assert len(ours) == 12 and ours[0].gold == 3
+    with pytest.raises(JourneyError, match='no benchmark "scik", did you mean "sciq"'):
+        Options(tasks="scik").names()
+
+
 def test_a_task_that_runs_code_is_refused(bench_folder, asked_pair):
     asked = asking.load("piqa", bench_folder, items=2)
     asked.tasks["piqa"].UNSAFE_CODE = True
