@@ -23,7 +23,7 @@ from journey.errors import JourneyError, nearest
 from journey.fields import Amount, chosen, fit
 from journey.files import digest, read_json, write_json
 from journey.measure import Bench, Drawn, Measure
-from journey.measures import ANY, MEASURES, load, load_all
+from journey.measures import ANY, MEASURES, every, load, load_all
 from journey.scores import Effect, Taken, changes, comparisons, estimates
 from journey.stages import kind_of
 from journey.stages.run import Stopped
@@ -45,7 +45,7 @@ class Measuring:
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> "Measuring":
         """From a plan.json, in which a run wrote down what it measures."""
-        kinds = {name: load(name).config for name in found["configs"] if name in MEASURES}
+        kinds = {name: load(name).config for name in found["configs"] if name in every(found["configs"])}
         known = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in kinds.items()}
         settings = {name: {k: v for k, v in found["configs"][name].items() if k in known[name]} for name in kinds}
         return cls(Drawn(**found["drawn"]), {name: kind(**settings[name]) for name, kind in kinds.items()})
@@ -74,7 +74,8 @@ def measures_of(key: str, texts: Iterable[str]) -> list[str]:
 
 def place(node: Node, workspace: Path, name: str, split: str = SPLIT) -> Path:
     """Where what a measure found at a node stands."""
-    return workspace / "measurements" / node.id / (f"{name}.json" if split == SPLIT else f"{name}-{split}.json")
+    file = name.replace("/", "%2F") + ("" if split == SPLIT else f"-{split}")  # a task of lm-eval may have a slash
+    return workspace / "measurements" / node.id / f"{file}.json"
 
 
 def read(node: Node, workspace: Path) -> dict[str, Taken]:
@@ -83,7 +84,8 @@ def read(node: Node, workspace: Path) -> dict[str, Taken]:
     plan = workspace / "plan.json"
     configs = read_json(plan).get("measure", {}).get("configs") if plan.exists() else None
     left_out = {name for name in default_configs() if name not in configs} if configs is not None else set()
-    paths = {name: place(node, workspace, name) for name in MEASURES if name not in left_out}
+    beside = [path.stem.replace("%2F", "/") for path in place(node, workspace, ANY).parent.glob(f"{ANY}*.json")]
+    paths = {name: place(node, workspace, name) for name in every(sorted(beside)) if name not in left_out}
     found = {name: Taken.read(read_json(path)) for name, path in paths.items() if path.exists()}
     return {name: taken for name, taken in found.items() if taken}
 
@@ -100,7 +102,7 @@ class Measured:
 def wanted(node: Node, measuring: Measuring) -> dict[str, Measure]:
     """The measures that apply to a node of its kind."""
     kind = kind_of(node)
-    chosen = {name: load(name) for name in MEASURES if name in measuring.configs}
+    chosen = {name: load(name) for name in every(measuring.configs) if name in measuring.configs}
     return {name: measure for name, measure in chosen.items() if measure.of == kind}
 
 

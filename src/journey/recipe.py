@@ -14,7 +14,7 @@ from journey.errors import JourneyError, nearest
 from journey.expected import Expected, parse
 from journey.fields import fit
 from journey.measure import Drawn
-from journey.measures import MEASURES
+from journey.measures import every
 from journey.measures import load as load_measure
 from journey.measuring import Measuring, check_taken, default_configs, measures_of
 from journey.stages import STAGES, a, goes_on_from, kind_of, load
@@ -247,7 +247,7 @@ class Document:
     def _measuring(self) -> Measuring:
         """What is measured: how many items, and each measure's settings; `false` leaves one out."""
         section, drawn = self.value["measure"], [field.name for field in dataclasses.fields(Drawn)]
-        self.only(section, (*drawn, *MEASURES), ("measure",))
+        self.only(section, (*drawn, *every(section)), ("measure",))
         counts = self._fields({key: n for key, n in section.items() if key in drawn}, Drawn, ("measure",))
         configs = default_configs()
         for name, settings in section.items():

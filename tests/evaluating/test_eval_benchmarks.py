@@ -139,3 +139,19 @@ def test_helm_s_views_of_a_benchmark(run, tmp_path):
     assert "Reworded, and how sure" in (tmp_path / "measured" / "evaluation.html").read_text()
     refused = run("chat", "--tasks", "piqa", "--helm", "--chat").json["error"]
     assert "leave out helm" in refused
+
+
+def test_a_task_of_lm_eval_is_a_measure_by_its_name_too(copy, data, journey, monkeypatch):
+    from journey.evaluate.benchmark import asking
+
+    load = asking.load
+    monkeypatch.setattr(asking, "load", lambda name, folder, **how: load("piqa", data, **how))
+    recipe = copy.workspace.parent / "with.yaml"
+    recipe.write_text(copy.recipe.read_text() + "\nmeasure:\n  lm_eval:some/task: {items: 9}\n")
+    at = ("--workspace", copy.workspace)
+    output = journey("run", recipe, *at, "--json")
+    assert output.code == 0, output.err
+    assert journey("eval", "base", *at, "--json").json["metrics"]["some/task.acc"]["n"] == 9
+    assert "some/task.acc" in journey("diff", "base", "coder", *at).out
+    assert "some/task (lm-eval)" in (copy.workspace / "report.html").read_text()
+    assert "measured" not in journey("run", recipe, *at).err  # nothing is left to do

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from journey.expected import judged
 from journey.life import first, provenance
 from journey.life.workspace import Entry, Life
-from journey.measures import MEASURES, load
+from journey.measures import every, load
 from journey.report.blocks import Block, Cell, Changes, Fold, Heading, Page, Prose, Row, Section, Table, Text, plain
 from journey.scores import SIZE, VERSUS, Effect, Score
 
@@ -17,7 +17,8 @@ CHANGED = (
 
 def page(life: Life) -> Page:
     """Everything that there is to show of a life."""
-    measures = {name: load(name) for name in MEASURES if life.seen(name)}
+    taken = [name for entry in life.entries for name in entry.taken]
+    measures = {name: load(name) for name in every(taken) if life.seen(name)}
     before = [_chapter(life, name) for name, measure in measures.items() if measure.first]
     after = [_chapter(life, name) for name, measure in measures.items() if not measure.first and measure.of == "model"]
     after += [

@@ -1,6 +1,7 @@
 """One file a measure. The table is read without importing any of them."""
 
 import importlib
+from collections.abc import Iterable
 
 from journey.errors import JourneyError, nearest
 from journey.measure import Measure
@@ -51,6 +52,11 @@ def load(name: str) -> Measure:
     found = getattr(importlib.import_module(f"journey.measures.{name}"), name)
     assert isinstance(found, Measure)
     return found
+
+
+def every(names: Iterable[str]) -> list[str]:
+    """All measures in their order, and those of these names that are tasks of lm-eval (ANY)."""
+    return [*MEASURES, *dict.fromkeys(name for name in names if name.startswith(ANY))]
 
 
 def load_all() -> dict[str, Measure]:
