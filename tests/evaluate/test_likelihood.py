@@ -60,7 +60,6 @@ def test_a_continuation_is_as_likely_among_others_as_alone(family, n, monkeypatc
     nats, greedy = alone(model, asked)
     np.testing.assert_allclose([each.logprob for each in found], nats, atol=2e-4)
     assert [each.greedy for each in found] == greedy
-    assert [each.tokens for each in found] == [len(each.ids) for each in asked]
 
 
 def test_rows_side_by_side_and_filled_up_give_the_same(monkeypatch):

@@ -20,10 +20,10 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def run(life, data, journey, tmp_path, monkeypatch):
+def run(copy, data, journey, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JOURNEY_DATA", raising=False)
-    at = ("--workspace", life.workspace, "--data", data, "--items", "15", "--out", tmp_path / "there", "--json")
+    at = ("--workspace", copy.workspace, "--data", data, "--items", "15", "--out", tmp_path / "there", "--json")
     return lambda *arguments: journey("eval", *arguments, *at)
 
 

@@ -149,7 +149,8 @@ def test_a_mistake_in_a_suite_is_told_by_its_line(run, tmp_path, text, said):
 def test_ways_to_ask_stand_alone(run):
     assert "--tasks stands alone: leave out --suite" in run("base", "--tasks", "piqa", "--suite", "x").json["error"]
     assert (
-        "tokenizer is a tokenizer node: a suite asks models" in run("tokenizer", "--suite", "small.yaml").json["error"]
+        "tokenizer is a tokenizer node: only models can be asked"
+        in run("tokenizer", "--suite", "small.yaml").json["error"]
     )
 
 

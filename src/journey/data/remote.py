@@ -59,7 +59,7 @@ def _wait_asked(headers: Any) -> float | None:
     from huggingface_hub.utils import parse_ratelimit_headers
 
     after = headers.get("Retry-After", "").strip()
-    if after.isdigit():
+    if after.isdecimal() and after.isascii():
         return float(after)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())

@@ -93,7 +93,7 @@ class Endpoint:
 
 def _wait_asked(after: str) -> float | None:
     """Seconds that a Retry-After asks for, as a number or a date."""
-    if after.strip().isdecimal():
+    if after.strip().isdecimal() and after.isascii():
         return float(after)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())

@@ -89,11 +89,11 @@ class Judge:
         found = _last_line(r"MET:\s*(yes|no)", said)
         return None if found is None else found.lower() == "yes"
 
-    def prefer(self, question: str, a: str, b: str, criterion: str = "It helps the one who asked most.") -> Preference:
+    def prefer(self, question: str, a: str, b: str, criterion: str) -> Preference:
         """Which of two answers is better, asked in both orders. Errors: Unanswered."""
         first = self._better(question, a, b, criterion)
-        swapped = {"A": "B", "B": "A", "tie": "tie", None: None}
-        second: Any = swapped[self._better(question, b, a, criterion)]
+        swapped: dict[Side | None, Side | None] = {"A": "B", "B": "A", "tie": "tie", None: None}
+        second = swapped[self._better(question, b, a, criterion)]
         return Preference((first, second))
 
     def _better(self, question: str, first: str, second: str, criterion: str) -> Side | None:
@@ -107,8 +107,8 @@ class Judge:
     def _ask(self, task: str, texts: Mapping[str, str], form: str) -> str:
         """What the judge says, kept under all that was asked except the mark, which is new each time."""
         key = digest([self.model, self.url, _SYSTEM, task, texts, form])
-        if (row := self._kept.get(key)) and isinstance(row.get("said"), str):
-            return str(row["said"])
+        if key in self._kept:
+            return str(self._kept[key]["said"])
         mark = f"=== {secrets.token_hex(8)} ==="
         parts = [f"The {name}:\n{mark}\n{text}\n{mark}" for name, text in texts.items()]
         messages = [

@@ -30,23 +30,25 @@ class Kept:
             row = parse_json(line, f"{path}:{number}")
             if not isinstance(row, dict) or not isinstance(row.get("key"), str):
                 raise JourneyError(f"{path}:{number}: no kept answer: delete the file, and all is asked again")
-            self._rows[row["key"]] = row
+            self._rows[row.pop("key")] = row
 
     def forget(self) -> None:
         """All is complete, and stands elsewhere: the file goes."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def get(self, key: str) -> dict[str, Any] | None:
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
         """What was answered under this key."""
-        return self._rows.get(key)
+        return self._rows[key]
 
     def add(self, rows: dict[str, dict[str, Any]]) -> None:
         """Keep these rows, by their keys; they are on disk when this returns."""
-        made = {key: {"key": key} | row for key, row in rows.items()}
         if self._path is not None:
             with open(self._path, "ab") as file:
-                file.write("".join(json.dumps(row) + "\n" for row in made.values()).encode())
+                file.write("".join(json.dumps({"key": key} | row) + "\n" for key, row in rows.items()).encode())
                 file.flush()
                 os.fsync(file.fileno())
-        self._rows |= made
+        self._rows |= rows

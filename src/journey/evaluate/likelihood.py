@@ -28,14 +28,20 @@ class Continuation:
     context: Sequence[int]
     ids: Sequence[int]
 
+    def within(self, n_ctx: int) -> tuple[list[int], int, int]:
+        """The tokens of both that fit in a context (n_ctx, and one that is only predicted), how many of the last are
+        asked for, and how many were cut from the left. Of a continuation longer than the context its end is left."""
+        whole = [*self.context, *self.ids]
+        row = whole[-(n_ctx + 1) :]
+        return row, min(len(self.ids), len(row) - 1), len(whole) - len(row)
+
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of a continuation: ln p of its tokens, how many they are, whether each is the likeliest of all, and how many
-    tokens of the context were cut away because it did not fit."""
+    """Of a continuation: ln p of its tokens, whether each is the likeliest of all, and how many tokens were cut from
+    the left because they did not fit."""
 
     logprob: float
-    tokens: int
     greedy: bool
     cut: int
 
@@ -104,24 +110,23 @@ def likelihoods(
 
     `done` hears after each row which of them are known now, by their numbers, and what they are.
     """
-    n_ctx = model.config.n_ctx
-    whole = [[*each.context, *each.ids] for each in asked]
-    inputs = [ids[-(n_ctx + 1) :][:-1] for ids in whole]  # the last token is only predicted
-    found: list[Likelihood | None] = [None] * len(asked)
+    fitting = [each.within(model.config.n_ctx) for each in asked]
+    inputs = [row[:-1] for row, _, _ in fitting]  # the last token is only predicted
+    found: dict[int, Likelihood] = {}
     at_once = 1 if model.embed.weight.device.type == "cpu" else ROWS_AT_ONCE
     for batch in _batches(rows(inputs, ROW), at_once):
         numbers, wanted = [], []
         for b, row in enumerate(batch):
             for number, places in zip(row.texts, row.branches, strict=True):
-                n = min(len(asked[number].ids), len(places))  # of a continuation longer than the context, its end
+                ids, n, _ = fitting[number]
                 numbers.append(number)
-                wanted.append((b, places[-n:], whole[number][-n:]))
-        for number, (logprob, greedy) in zip(numbers, _score(model, batch, wanted), strict=True):
-            cut = max(0, len(whole[number]) - 1 - n_ctx)
-            found[number] = Likelihood(logprob, len(asked[number].ids), greedy, cut)
+                wanted.append((b, places[-n:], ids[-n:]))
+        told = zip(numbers, _score(model, batch, wanted), strict=True)
+        new = {number: Likelihood(logprob, greedy, fitting[number][2]) for number, (logprob, greedy) in told}
+        found |= new
         if done:
-            done(numbers, [found[number] for number in numbers])  # type: ignore[misc]
-    return found  # type: ignore[return-value]
+            done(list(new), list(new.values()))
+    return [found[i] for i in range(len(asked))]
 
 
 def _batches(found: Iterator[Row], n: int) -> Iterator[list[Row]]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-_EARLY = "ended before its tests did"
+EARLY = "ended before its tests did"
 
 
 def _main() -> None:
@@ -89,7 +89,7 @@ def _judge(ask: BinaryIO, answers: BinaryIO, report: Any, player: int, kernel: b
         if line:
             raise _Over("why", "answered too much")
         status = os.waitpid(player, 0)[1]
-        raise _Over("why", f"was killed by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else _EARLY)
+        raise _Over("why", f"was killed by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else EARLY)
 
     def candidate(*args: Any, **kwargs: Any) -> Any:
         try:

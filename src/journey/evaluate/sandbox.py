@@ -34,6 +34,7 @@ from subprocess import PIPE, Popen
 from typing import Any, BinaryIO
 
 from journey.errors import JourneyError
+from journey.evaluate.room import EARLY
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,6 @@ class Limits:
 LIMITS = Limits()
 _ROOM = Path(__file__).with_name("room.py")
 _KEPT = 2000  # characters of what was printed
-_EARLY = "ended before its tests did"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run(problem: Problem, completion: str, limits: Limits = LIMITS) -> Outcome:
     report, output, cut = _watch(problem, completion, limits)
     if "unfit" in report:
         raise JourneyError(f"the tests of {problem.entry_point} cannot run in the sandbox: {report['unfit']}")
-    why = cut or report.get("why", _EARLY)
+    why = cut or report.get("why", EARLY)
     return Outcome(why == "passed", why, output)
 
 

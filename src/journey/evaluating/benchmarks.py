@@ -17,6 +17,8 @@ from journey.measures import load
 from journey.report.format import number
 from journey.scores import Taken
 
+CHANCE = 0.25  # of a right answer, where nothing is known yet: four options
+
 
 def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, console: Console) -> tuple[Board, Found]:
     """Ask every node, and compare. Writes `evaluation.html` and `evaluation.json` into `out`.
@@ -26,8 +28,8 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     from journey.evaluating.lines import every_item
     from journey.evaluating.page import page
 
-    tasks = options.names()
-    baseline = options.of(nodes)
+    tasks = options.measures()
+    baseline = options.baseline_of(nodes)
     for name in nodes:
         if not elsewhere.is_named(name):
             runner.find_node(name, workspace)  # a typo is told before hours of work
@@ -55,10 +57,7 @@ def _config(task: str, options: Options) -> Any:
     given = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) != usual[name]}
     if unknown := next((name for name in given if name not in known), None):
         raise JourneyError(f"{task} has no --{unknown}: ask it apart from the others")
-    return kind(**{name: str(value) if name == "data" else value for name, value in given.items()})
-
-
-CHANCE = 0.25  # of a right answer, where nothing is known yet: four options
+    return kind(**given)
 
 
 def promise(options: Options, comparisons: int) -> Iterator[str]:
@@ -79,12 +78,12 @@ def _seen(share: float | None) -> str:
     return f"a difference of {number(100 * share, decimals=1)} points can be seen (80 times in 100)"
 
 
-def measured(nodes: Sequence[str], options: Options, workspace: Path, out: Path) -> Found:
+def standing(nodes: Sequence[str], options: Options, workspace: Path, out: Path) -> Found:
     """What stands already of these nodes on these tasks; nothing is asked."""
     found: dict[str, dict[str, Taken]] = {}
     for name in nodes:
         node = runner.find_node(name, workspace)
-        for task in options.names():
+        for task in options.measures():
             places = [measuring.place(node, folder, task) for folder in (workspace, out)]
             for path in filter(Path.exists, places):
                 found.setdefault(name, {})[task] = Taken.read(read_json(path))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from journey.evaluate.statistics import Estimate
 from journey.evaluating.board import Board, Found, quoted
 from journey.evaluating.lines import cells, helm, how_many, row_name, trained_on
 from journey.measures import load
@@ -30,6 +31,7 @@ READ = (
     "An item that stands in the training text may be remembered, not answered. Read means that one of its runs of 13 "
     "words stands there too; the training texts of the whole lineage are looked through."
 )
+HEAD = ["Task and node", "difference, points", "gained", "lost", "p", "p of all (Holm)", "could be seen, points"]
 HELM = (
     "The same items with typos, in capitals, with other spaces: a number that falls was not about the question. *ECE* "
     "is how far the model's confidence in its pick lies from how often that is right (Guo et al. 2017)."
@@ -67,13 +69,10 @@ def page(board: Board, found: Found) -> str:
     )
 
 
-HEAD = ["Task and node", "difference, points", "gained", "lost", "p", "p of all (Holm)", "could be seen, points"]
-
-
 def _numbers(board: Board) -> Table:
-    rows: list[list[str | Cell | Any]] = []
+    rows: list[TableRow] = []
     for task in board.tasks:
-        row: list[Any] = [Cell(row_name(board, task), small=how_many(board, task))]
+        row: list[str | Estimate | Cell | None] = [Cell(row_name(board, task), small=how_many(board, task))]
         for node in board.nodes:
             d = board.differences.get((node, task))
             row.append(Cell(board.numbers.get((node, task)), small=d.mark if d else ""))

@@ -1,6 +1,7 @@
 """`journey eval --questions`: questions of several turns, answered by nodes and read by a judge, as MT-Bench has it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,10 @@ from journey.evaluate.endpoint import Refused, Unanswered
 from journey.evaluate.judge import Judge, Preference, Question, transcript
 from journey.evaluate.statistics import Estimate
 from journey.evaluate.suite.running import converse
-from journey.evaluate.suite.subject import Model
 from journey.evaluating.options import Options
-from journey.evaluating.suite import taught
+from journey.evaluating.suite import subject_of, taught
 from journey.files import digest, write_json
-from journey.machine import device
 from journey.metrics import Metric, metric
-from journey.pair import open_pair
 from journey.report.format import MISSING, columns, numbers
 
 CRITERION = "It answers what was asked: helpful, right, to the point and well put."
@@ -47,7 +45,7 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     Errors: JourneyError for questions in another form, by line, and where there is no judge.
     """
     assert options.questions is not None
-    made = Read(judging.questions(options.questions), options.of(nodes))
+    made = Read(judging.questions(options.questions), options.baseline_of(nodes))
     folder = out / "questions" / digest(str(options.questions.resolve()))[:12]
     folder.mkdir(parents=True, exist_ok=True)
     judge = options.judge_of(folder / "judge.jsonl")
@@ -55,22 +53,19 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
         raise JourneyError("questions need a judge: give its URL, as in --judge http://localhost:8080/v1")
     for name in nodes:
         node = runner.find_node(name, workspace)
-        if not node.is_model:
-            raise JourneyError(f"{name} is a {node.stage} node: questions are asked of models")
         console.begin(name, f"asked {len(made.questions)} questions")
-        model, tokenizer = open_pair(node.path)
-        subject = Model(
-            node.lineage.get("weights_sha256") or node.id, model.to(device()), tokenizer, options.chat or taught(node)
-        )
-        n = min(MAX_NEW_TOKENS, model.config.n_ctx // 2)
-        made.answers[name] = converse(subject, made.questions, folder / f"{node.id[:12]}.jsonl", n)
-    _judge(made, judge, console)
+        subject = subject_of(node, name, options.chat or taught(node))
+        made.answers[name] = converse(subject, made.questions, folder / f"{node.id[:12]}.jsonl", MAX_NEW_TOKENS)
+    try:
+        _judge(made, judge, console)
+    except Unanswered as error:
+        made.failed = str(error)
     write_json(out / "questions.json", as_json(made))
     return made
 
 
 def _judge(made: Read, judge: Judge, console: Console) -> None:
-    """Grades and preferences, until the judge fails; one question that it refuses stays unread."""
+    """Grades and preferences. Errors: Unanswered where the judge fails; what it said until then is kept."""
     names = list(made.answers)
     total = sum(len(q.turns) for q in made.questions) * len(names) + len(made.questions) * (len(names) - 1)
     done = 0
@@ -84,24 +79,14 @@ def _judge(made: Read, judge: Judge, console: Console) -> None:
             for turn in range(len(question.turns)):
                 asked = transcript(question.turns[: turn + 1], said[:turn])
                 reference = question.references[turn] if turn < len(question.references) else ""
-                try:
+                with suppress(Refused):  # this one stays unread
                     made.grades[name][i][turn] = judge.grade(asked, said[turn], CRITERION, reference)
-                except Refused:
-                    pass
-                except Unanswered as error:
-                    made.failed = str(error)
-                    return
                 done += 1
                 console.progress("judge", done, total, "verdicts", {})
         for name in made.pairs:
             a, b = made.answers[name][i], made.answers[made.baseline][i]
-            try:
+            with suppress(Refused):
                 made.pairs[name][i] = judge.prefer(question.turns[0], a[0], b[0], CRITERION)
-            except Refused:
-                pass
-            except Unanswered as error:
-                made.failed = str(error)
-                return
             done += 1
             console.progress("judge", done, total, "verdicts", {})
 

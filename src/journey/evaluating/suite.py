@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from journey import runner
 from journey.checkpoint import Node
 from journey.console import Console
 from journey.errors import JourneyError
-from journey.evaluate.judge import Judge
 from journey.evaluate.suite import running, views
 from journey.evaluate.suite.reading import Suite, read
 from journey.evaluate.suite.subject import Model
@@ -45,10 +45,8 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
 
     assert options.suite is not None
     suite = read(options.suite)
-    baseline = options.of(nodes)
+    baseline = options.baseline_of(nodes)
     found = {name: runner.find_node(name, workspace) for name in nodes}
-    if other := next((name for name, node in found.items() if not node.is_model), None):
-        raise JourneyError(f"{other} is a {found[other].stage} node: a suite asks models")
     folder = out / "suites" / digest([suite.name, str(options.suite.resolve())])[:12]
     folder.mkdir(parents=True, exist_ok=True)
     judge = options.judge_of(folder / "judge.jsonl")
@@ -57,7 +55,9 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     for name, node in found.items():
         console.begin(name, f"asked {suite.name}")
         in_chat[name] = options.chat or taught(node)
-        rows[name] = ask(node, suite, in_chat[name], folder, judge, console, name)
+        progress = partial(console.progress, name, unit="answers", numbers={})
+        subject = subject_of(node, name, in_chat[name])
+        rows[name] = running.run(suite, subject, folder / f"{node.id[:12]}.jsonl", judge, progress)
         console.end(name, f"{suite.name}: {_passed(rows[name])}")
     made = Answered(
         suite,
@@ -72,17 +72,13 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     return made
 
 
-def ask(
-    node: Node, suite: Suite, in_chat: bool, folder: Path, judge: Judge | None, console: Console, name: str
-) -> Rows:
-    """The rows of one node."""
+def subject_of(node: Node, name: str, in_chat: bool) -> Model:
+    """A node as it is asked. Errors: JourneyError for one that is no GPT."""
+    if not node.is_model:
+        raise JourneyError(f"{name} is a {node.stage} node: only models can be asked")
     model, tokenizer = open_pair(node.path)
     weights = node.lineage.get("weights_sha256") or node.id
-    subject = Model(weights, model.to(device()), tokenizer, in_chat)
-    kept = folder / f"{node.id[:12]}.jsonl"
-    return running.run(
-        suite, subject, kept, judge, lambda done, total: console.progress(name, done, total, "answers", {})
-    )
+    return Model(weights, model.to(device()), tokenizer, in_chat)
 
 
 def taught(node: Node) -> bool:

@@ -6,6 +6,21 @@ from collections.abc import Iterable
 from journey.errors import JourneyError, nearest
 from journey.measure import Measure
 
+BENCHMARKS = {  # under their names in lm-evaluation-harness
+    "hellaswag": "which ending goes on with a scene",
+    "arc_easy": "science questions of grade schools",
+    "arc_challenge": "the harder of them",
+    "truthfulqa_mc1": "the true answer among falsehoods that people believe",
+    "truthfulqa_mc2": "the probability of true answers",
+    "mmlu": "questions of 57 subjects",
+    "lambada_openai": "the last word of a passage",
+    "piqa": "which of two ways works",
+    "winogrande": "whom a blank means",
+    "openbookqa": "elementary science",
+    "boolq": "yes or no, by a passage",
+    "gsm8k": "sums in words",
+    "humaneval": "functions completed, run against their tests in a sandbox",
+}
 MEASURES = {  # in the order in which they are taken and shown -> what each one finds, in a line
     "compression": "bytes of text a token stands for",
     "bits_per_byte": "how well held-out text is predicted, beside n-gram models",
@@ -22,22 +37,9 @@ MEASURES = {  # in the order in which they are taken and shown -> what each one 
     "translation": "held-out pairs translated: exact, BLEU, chrF, and where the decoder looks",
     "costs": "parameters, and what a byte of text costs",
     "timeline": "one answer, from the search to the last token",
-    "hellaswag": "which ending goes on with a scene",
-    "arc_easy": "science questions of grade schools",
-    "arc_challenge": "the harder of them",
-    "truthfulqa_mc1": "the true answer among falsehoods that people believe",
-    "truthfulqa_mc2": "the probability of true answers",
-    "mmlu": "questions of 57 subjects",
-    "lambada_openai": "the last word of a passage",
-    "piqa": "which of two ways works",
-    "winogrande": "whom a blank means",
-    "openbookqa": "elementary science",
-    "boolq": "yes or no, by a passage",
-    "gsm8k": "sums in words",
-    "humaneval": "functions completed, run against their tests in a sandbox",
+    **BENCHMARKS,
 }
 ANY = "lm_eval:"  # before the name of any task of lm-eval, which is a measure, too
-BENCHMARKS = tuple(list(MEASURES)[list(MEASURES).index("hellaswag") :])
 OF_LM_EVAL = tuple(name for name in BENCHMARKS if name != "humaneval")  # in one file: `benchmarks`
 
 

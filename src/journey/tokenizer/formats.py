@@ -226,6 +226,11 @@ class Tokenizer:
         """The text of the ids, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
         return self.backend.decode(list(ids), skip_special_tokens=False)
 
+    def words(self, ids: Sequence[int]) -> str:
+        """The text of the ids without special tokens: what a model says by them is not in its words."""
+        special = {*self.special.values()}
+        return self.decode([token for token in ids if token not in special])
+
     @property
     def bos(self) -> int:
         """The id of <|endoftext|>: it stands before every document."""

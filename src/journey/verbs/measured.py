@@ -11,20 +11,24 @@ from journey import runner
 from journey.console import Console, make_console
 from journey.errors import JourneyError
 from journey.evaluating.options import Options
-from journey.measures import MEASURES
+from journey.measures import BENCHMARKS, MEASURES
 from journey.verbs.common import Result, Workspace, home
 
-_NAMES = " or ".join([", ".join(list(MEASURES)[:-1]), list(MEASURES)[-1]])
+_NAMES = ", ".join(name for name in MEASURES if name not in BENCHMARKS)
 
 
 def eval(
     nodes: Annotated[
-        Positional[list[str]], tyro.conf.arg(metavar="NODE", help="stages' names, beginnings of ids, or folders")
+        Positional[list[str]],
+        tyro.conf.arg(
+            metavar="NODE",
+            help="stages' names, beginnings of ids, or folders; with --tasks .gguf files and NODE@URL; or: init FILE",
+        ),
     ],
     /,
     measure: Annotated[
         UseAppendAction[list[str]],
-        tyro.conf.arg(metavar="NAME", help=f"take {_NAMES} (default: what a journey takes)"),
+        tyro.conf.arg(metavar="NAME", help=f"take {_NAMES} or a benchmark (default: what a journey takes)"),
     ] = [],  # noqa: B006  (tyro reads the default, nobody changes it)
     text: Annotated[
         UseAppendAction[list[str]],
@@ -33,10 +37,11 @@ def eval(
             help="on this text: files (all of them, unless it was trained on them), a text node, or a built-in source",
         ),
     ] = [],  # noqa: B006
-    options: OmitArgPrefixes[Options] = Options(),  # noqa: B008
+    asking: OmitArgPrefixes[Options] = Options(),  # noqa: B008
     workspace: Workspace = None,
     out: Annotated[
-        Path, tyro.conf.arg(metavar="DIR", help="where the measurements of a folder outside a journey are kept")
+        Path,
+        tyro.conf.arg(metavar="DIR", help="where pages, items and answers go, and measurements that are no journey's"),
     ] = Path("measured"),
 ) -> Result:
     """Show what was measured at nodes on the test split, each number with its 95 % interval, and measure what was not.
@@ -61,13 +66,11 @@ def eval(
     console = make_console()
     if nodes[0] == "init":
         return _init(nodes[1:])
-    ways = {"--tasks": options.tasks, "--suite": options.suite, "--questions": options.questions}
-    asked = [way for way, given in ways.items() if given]
-    if len(asked) > 1 or (asked and (measure or text)):
-        raise JourneyError(f"{asked[0]} stands alone: leave out {' and '.join(asked[1:]) or '--measure and --text'}")
-    if asked:
-        ask = {"--tasks": _benchmarks, "--suite": _suite, "--questions": _questions}[asked[0]]
-        return ask(nodes, options, home(workspace, must=False), out, console)
+    if way := asking.way():
+        if measure or text:
+            raise JourneyError(f"--{way} stands alone: leave out --measure and --text")
+        ask = {"tasks": _benchmarks, "suite": _suite, "questions": _questions}[way]
+        return ask(nodes, asking, home(workspace, must=False), out, console)
     with console.listening():
         place = home(workspace, must=False)
         found = {name: evaluate(name, measure, text, place, out, console) for name in nodes}
@@ -103,8 +106,8 @@ def _benchmarks(nodes: list[str], options: Options, place: Path, out: Path, cons
     from journey.evaluating import benchmarks, lines
 
     if options.power is not None:
-        found = benchmarks.measured(nodes, options, place, out)
-        counts = dict(benchmarks.needed(options.power, found, options.baseline or nodes[0]))
+        found = benchmarks.standing(nodes, options, place, out)
+        counts = dict(benchmarks.needed(options.power, found, options.baseline_of(nodes)))
         print(f"items to see a difference of {options.power:g} points 80 times in 100:")
         for said, n in counts.items():
             print(f"  {'none are enough' if n is None else f'{n:,}':>15}  {said}")

@@ -207,14 +207,14 @@ def test_any_task_of_lm_eval_goes_by_its_name(asked_pair, theirs, monkeypatch):
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *args, **kwargs: dict.fromkeys(("train", "validation", "test"), data)
     )
-    assert Options(tasks="sciq,piqa").names() == ["lm_eval:sciq", "piqa"]
+    assert Options(tasks="sciq,piqa").measures() == ["lm_eval:sciq", "piqa"]
     assert load("lm_eval:sciq").name == "lm_eval:sciq"
     asked = [asking.load("sciq", None, items=12) for _ in range(2)]
     ours, other = asking.ask(Ours(*asked_pair), asked[0]), asking.ask(theirs, asked[1])
     same(ours, other)
     assert len(ours) == 12 and ours[0].gold == 3
     with pytest.raises(JourneyError, match='no benchmark "scik", did you mean "sciq"'):
-        Options(tasks="scik").names()
+        Options(tasks="scik").measures()
 
 
 def test_a_task_that_runs_code_is_refused(bench_folder, asked_pair):

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from journey import chat
 from journey.errors import JourneyError
-from journey.evaluate.benchmark.lm import AT_ONCE, Done, Progress, Scorer, Writing
+from journey.evaluate.benchmark.lm import AT_ONCE, Done, Progress, Scorer, Tokenized, Writing
 from journey.evaluate.endpoint import Endpoint
 from journey.evaluate.kept import Kept
 from journey.evaluate.likelihood import Continuation, Likelihood
@@ -24,7 +23,7 @@ class InLlamaCpp(Scorer):
     the weights it was made of. It is asked one option at a time, and only how likely texts are."""
 
     def __init__(self, llama: LlamaCpp, *, kept: Kept | None = None, progress: Progress = lambda *_: None) -> None:
-        super().__init__(llama.n_ctx, None, kept or Kept(None), progress)
+        super().__init__(llama.n_ctx, None, kept, progress)
         self.llama = llama
 
     @property
@@ -39,20 +38,18 @@ class InLlamaCpp(Scorer):
 
     def score(self, asked: Sequence[Continuation], done: Done) -> None:
         for i, each in enumerate(asked):
-            whole = [*each.context, *each.ids]
-            ids = whole[-(self.n_ctx + 1) :]
-            n = min(len(each.ids), len(ids) - 1)
+            ids, n, cut = each.within(self.n_ctx)
             logits = torch.from_numpy(self.llama.logits(ids[:-1], first=len(ids) - 1 - n))  # (n, V)
             wanted = torch.tensor(ids[-n:])
             logprob = -F.cross_entropy(logits, wanted, reduction="none").double().sum().item()
             greedy = bool((logits.argmax(-1) == wanted).all())
-            done([i], [Likelihood(logprob, len(each.ids), greedy, len(whole) - len(ids))])
+            done([i], [Likelihood(logprob, greedy, cut)])
 
     def write(self, prompts: list[list[int]], numbers: list[int], how: Writing) -> list[str]:
         raise JourneyError(ONLY_LIKELIHOOD)
 
 
-class AtUrl(Scorer):
+class AtUrl(Tokenized):
     """A node that another engine serves behind an OpenAI-compatible URL, asked by its tokens: the completions API with
     `echo` and `logprobs`, which vLLM has. The node is here too, for its tokenizer."""
 
@@ -66,33 +63,20 @@ class AtUrl(Scorer):
         kept: Kept | None = None,
         progress: Progress = lambda *_: None,
     ) -> None:
-        super().__init__(n_ctx - 1, None, kept or Kept(None), progress)  # the API wants to write one token at least
+        super().__init__(n_ctx - 2, None, kept, progress)  # a row is n_ctx + 1 tokens, and the API writes one more
         self.endpoint, self.model, self.tokenizer = Endpoint(url, "/completions", "the server"), model, tokenizer
-
-    @property
-    def prefix_token_id(self) -> int:
-        return self.tokenizer.bos
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
-
-    def converse(self, messages: Sequence[dict[str, Any]], answer: bool) -> list[int]:
-        ids, _ = chat.render(messages, self.tokenizer, add_generation_prompt=answer)
-        return ids if answer else ids[:-1]
 
     def score(self, asked: Sequence[Continuation], done: Done) -> None:
         for start in range(0, len(asked), AT_ONCE):
             batch = asked[start : start + AT_ONCE]
-            whole = [[*each.context, *each.ids] for each in batch]
-            rows = [ids[-self.n_ctx :] for ids in whole]
-            told = self._ask(rows, max_tokens=1, logprobs=1, echo=True, temperature=0)
+            fitting = [each.within(self.n_ctx) for each in batch]
+            told = self._ask([row for row, _, _ in fitting], max_tokens=1, logprobs=1, echo=True, temperature=0)
             found = []
-            for each, ids, row, choice in zip(batch, whole, rows, told, strict=True):
-                n = min(len(each.ids), len(row) - 1)
+            for (row, n, cut), choice in zip(fitting, told, strict=True):
                 own = slice(len(row) - n, len(row))
                 logprobs, best = self._logprobs(choice, len(row))
                 greedy = all(p >= top for p, top in zip(logprobs[own], best[own], strict=True))
-                found.append(Likelihood(sum(logprobs[own]), len(each.ids), greedy, len(ids) - len(row)))
+                found.append(Likelihood(sum(logprobs[own]), greedy, cut))
             done(list(range(start, start + len(batch))), found)
 
     def write(self, prompts: list[list[int]], numbers: list[int], how: Writing) -> list[str]:

@@ -73,9 +73,9 @@ class Scorer(TemplateLM):
 
     tokenizer_name = "journey"
 
-    def __init__(self, n_ctx: int, mark: int | None, kept: Kept, progress: Progress) -> None:
+    def __init__(self, n_ctx: int, mark: int | None, kept: Kept | None, progress: Progress) -> None:
         super().__init__()
-        self.n_ctx, self.mark, self.kept, self.progress = n_ctx, mark, kept, progress
+        self.n_ctx, self.mark, self.kept, self.progress = n_ctx, mark, kept or Kept(None), progress
         self.tokens: dict[Pair, int] = {}
         self.cut: set[str] = set()
         self.stderr: TextIO = sys.stderr
@@ -129,10 +129,10 @@ class Scorer(TemplateLM):
         found: dict[int, Likelihood] = {}
         keys = [digest(["likelihood", [*context], [*ids]]) for _, context, ids in requests]
         for i, (_, _, ids) in enumerate(requests):
-            if kept := self.kept.get(keys[i]):
-                found[i] = Likelihood(**{field: kept[field] for field in Likelihood.__dataclass_fields__})
+            if keys[i] in self.kept:
+                found[i] = Likelihood(**self.kept[keys[i]])
             elif not ids:
-                found[i] = Likelihood(0.0, 0, True, 0)  # an empty continuation is certain
+                found[i] = Likelihood(0.0, True, 0)  # an empty continuation is certain
         todo = [i for i in range(len(requests)) if i not in found]
 
         def done(places: list[int], new: list[Likelihood]) -> None:
@@ -143,8 +143,8 @@ class Scorer(TemplateLM):
 
         with contextlib.redirect_stderr(self.stderr):  # the harness's own bars are silenced, ours is not
             self.score([Continuation(context, ids) for _, context, ids in (requests[i] for i in todo)], done)
-        for i, (pair, _, _) in enumerate(requests):
-            self.tokens[pair] = found[i].tokens
+        for i, (pair, _, ids) in enumerate(requests):
+            self.tokens[pair] = len(ids)
             if found[i].cut:
                 self.cut.add(pair[0])
         return [(found[i].logprob, found[i].greedy) for i in range(len(requests))]
@@ -176,7 +176,7 @@ class Scorer(TemplateLM):
             same = digest(["written", ids, asdict(how)])
             keys.append(f"{same}-{times[same]}")  # the first answer to it, the second, …
             times[same] += 1
-        todo = [i for i in range(len(asked)) if not self.kept.get(keys[i])]
+        todo = [i for i in range(len(asked)) if keys[i] not in self.kept]
         todo.sort(key=lambda i: (str(asked[i][1]), len(asked[i][0])))
         with contextlib.redirect_stderr(self.stderr):
             while todo:
@@ -187,7 +187,7 @@ class Scorer(TemplateLM):
                 texts = [how.shortened(text) for text in written]
                 self.kept.add({keys[i]: {"text": text} for i, text in zip(batch, texts, strict=True)})
                 self.progress(len(asked) - len(todo), len(asked), "answers")
-        return [(self.kept.get(key) or {})["text"] for key in keys]
+        return [self.kept[key]["text"] for key in keys]
 
 
 class Reworded(LM):
@@ -223,7 +223,24 @@ def check_chat(tokenizer: Tokenizer, name: str) -> None:
         raise JourneyError(f"{name} has no {missing[0]}: leave out chat, or name a model that was made for it")
 
 
-class Ours(Scorer):
+class Tokenized(Scorer):
+    """What engines share that are asked by the ids of one of our tokenizers."""
+
+    tokenizer: Tokenizer
+
+    @property
+    def prefix_token_id(self) -> int:
+        return self.tokenizer.bos
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def converse(self, messages: Sequence[dict[str, Any]], answer: bool) -> list[int]:
+        ids, _ = chat.render(messages, self.tokenizer, add_generation_prompt=answer)
+        return ids if answer else ids[:-1]
+
+
+class Ours(Tokenized):
     """A model of ours: contexts that options share are computed once."""
 
     def __init__(
@@ -235,23 +252,8 @@ class Ours(Scorer):
         kept: Kept | None = None,
         progress: Progress = lambda *_: None,
     ) -> None:
-        super().__init__(model.config.n_ctx, tokenizer.bos if mark else None, kept or Kept(None), progress)
+        super().__init__(model.config.n_ctx, tokenizer.bos if mark else None, kept, progress)
         self.model, self.tokenizer = model, tokenizer
-
-    @property
-    def prefix_token_id(self) -> int:
-        return self.tokenizer.bos
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        special = {*self.tokenizer.special.values()}  # what a model says by them is not in its words
-        return self.tokenizer.decode([token for token in ids if token not in special])
-
-    def converse(self, messages: Sequence[dict[str, Any]], answer: bool) -> list[int]:
-        ids, _ = chat.render(messages, self.tokenizer, add_generation_prompt=answer)
-        return ids if answer else ids[:-1]
 
     def score(self, asked: Sequence[Continuation], done: Done) -> None:
         likelihoods(self.model, asked, done)
@@ -264,6 +266,6 @@ class Ours(Scorer):
             stop=self.tokenizer.stop,
             sampling=how.sampling,
             numbers=numbers,
-            until=how.ends(self.decode),
+            until=how.ends(self.tokenizer.words),
         )
-        return [self.decode(each.ids) for each in found]
+        return [self.tokenizer.words(each.ids) for each in found]

@@ -245,7 +245,8 @@ def filled(text: str, filling: Mapping[str, str]) -> str:
 
 
 def filled_rule(rule: Rule, filling: Mapping[str, str]) -> Rule:
-    """A check's own texts with the same {words} replaced."""
+    """The texts of exact, contains, not_contains and judge with the same {words} replaced; braces of a regular
+    expression are its own."""
     if isinstance(rule, Exact):
         return Exact(filled(rule.text, filling), rule.ignore_case)
     if isinstance(rule, Contains | NotContains):

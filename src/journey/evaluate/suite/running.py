@@ -28,8 +28,8 @@ class Prompt:
     want the chat format. `options` are continuations to be scored."""
 
     text: str
-    messages: tuple[Mapping[str, str], ...] = ()
-    max_new_tokens: int = 64
+    messages: tuple[Mapping[str, str], ...]
+    max_new_tokens: int
     options: tuple[str, ...] = ()
 
 
@@ -105,7 +105,8 @@ def run(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """A row for each of `plan`, {"id", "variant", "tags", "prompt", "output", "checks", "passed", "tokens", "ended",
-    "cut", "seconds"}, of an item with choices also {"options", "logprobs", "picked", "gold"}.
+    "cut", "seconds", "asked" (a digest of prompt and checks)}, of an item with choices also {"options", "logprobs",
+    "picked", "gold"}.
 
     A check is {"check", "where", "passed", "reason"}. `passed` is None where a check could not be decided and no other
     failed, and for an item without checks. What the file `kept` answers is not asked again; checks are made anew,
@@ -132,7 +133,7 @@ def run(
 
 
 def converse(
-    subject: Subject, questions: Sequence[Question], kept: Path | None = None, max_new_tokens: int = 512
+    subject: Subject, questions: Sequence[Question], kept: Path | None, max_new_tokens: int
 ) -> list[tuple[str, ...]]:
     """The answers to the turns of each question, each turn asked with the turns and answers before it."""
     store, said = Kept(kept), [tuple[str, ...]() for _ in questions]
@@ -226,13 +227,13 @@ def _answers(subject: Subject, how: str, prompts: Sequence[Prompt], store: Kept)
     for start in range(0, len(prompts), AT_ONCE):
         batch = prompts[start : start + AT_ONCE]
         keys = [digest([subject.id, how, asdict(prompt)]) for prompt in batch]
-        new = {key: prompt for key, prompt in zip(keys, batch, strict=True) if store.get(key) is None}
+        new = {key: prompt for key, prompt in zip(keys, batch, strict=True) if key not in store}
         if new:
             began = time.perf_counter()
             answers: Sequence[Any] = getattr(subject, how)(list(new.values()))
             seconds = (time.perf_counter() - began) / len(new)
             store.add({key: asdict(answer) | {"seconds": seconds} for key, answer in zip(new, answers, strict=True)})
-        yield [row for key in keys if (row := store.get(key))]
+        yield [store[key] for key in keys]
 
 
 def _row(

@@ -28,9 +28,7 @@ class Model:
             asked = [self._ids(prompts[i], self.model.config.n_ctx - n) for i in places]
             written = generate(self.model, [ids for ids, _ in asked], max_new_tokens=n, stop=self.tokenizer.stop)
             for i, (_, cut), each in zip(places, asked, written, strict=True):
-                special = {*self.tokenizer.special.values()}
-                text = self.tokenizer.decode([token for token in each.ids if token not in special])
-                found[i] = Written(text, len(each.ids), each.ended, cut)
+                found[i] = Written(self.tokenizer.words(each.ids), len(each.ids), each.ended, cut)
         return [found[i] for i in range(len(prompts))]
 
     def logprobs(self, prompts: Sequence[Prompt]) -> list[Scored]:
