@@ -19,14 +19,13 @@ import yaml
 
 from journey.checkpoint import Node
 from journey.console import Console
-from journey.errors import JourneyError, nearest
+from journey.errors import JourneyError, Stopped, nearest
 from journey.fields import Amount, chosen, fit
 from journey.files import digest, read_json, write_json
 from journey.measure import Bench, Drawn, Measure
 from journey.measures import ANY, MEASURES, every, load, load_all
 from journey.scores import Effect, Taken, changes, comparisons, estimates
 from journey.stages import kind_of
-from journey.stages.run import Stopped
 
 if TYPE_CHECKING:
     from journey.model.gpt import GPT
@@ -145,7 +144,7 @@ def take(
             raise Stopped
         start = time.monotonic()
         bench.reads = measures[name].reads
-        bench.progress = functools.partial(console.progress, f"{node.name} {name}", numbers={})
+        bench.progress = functools.partial(progress, console, f"{node.name} {name}")
         found_now = measures[name].body(bench, measuring.configs[name])
         seconds = round(time.monotonic() - start, 3)
         about = {"key": keys[name], "measure": name, "version": measures[name].version, "node": node.id, "split": split}
@@ -154,6 +153,13 @@ def take(
         console.progress(node.name, done, len(todo), "measurements", {})
     applied = {name: stands[name] for name in measures if stands[name]}
     return Measured(applied, tuple(todo), time.monotonic() - began)
+
+
+def progress(console: Console, name: str, done: int, total: int, unit: str = "answers") -> None:
+    """Progress within a measurement. Raises `Stopped` after Ctrl-C: what was answered so far is kept."""
+    console.progress(name, done, total, unit, {})
+    if console.stopping:
+        raise Stopped
 
 
 def through(
@@ -208,7 +214,9 @@ def evaluated_with(text: str) -> dict[str, tuple[Any, int]]:
         raise JourneyError("evaluate_with: give measures and settings, as in {hellaswag: {items: 200, every: 500}}")
     found = {}
     for name, settings in given.items():
-        (measure,) = taken_through(str(name), "evaluate_with")
+        if len(measures := taken_through(str(name), "evaluate_with")) != 1:
+            raise JourneyError(f"evaluate_with: {str(name)!r} is no measure's name")
+        measure = measures[0]
         settings = dict(settings) if isinstance(settings, dict) else {} if settings in (None, True) else None
         if settings is None:
             raise JourneyError(f"evaluate_with: {name} wants a mapping, as in {{items: 200, every: 500}}")
@@ -220,7 +228,12 @@ def evaluated_with(text: str) -> dict[str, tuple[Any, int]]:
         except ValueError as error:
             raise JourneyError(f"evaluate_with: {name}: {error}") from None
         every = values.pop("every", 0)
-        found[name] = (measure.config(**values), every)
+        if values.get("engine", "journey") != "journey" or values.get("chat") or values.get("helm"):
+            raise JourneyError(f"evaluate_with: {name} is asked plainly, by ours: leave out engine, chat and helm")
+        try:
+            found[name] = (measure.config(**values), every)
+        except JourneyError as error:
+            raise JourneyError(f"evaluate_with: {error}") from None
     return found
 
 

@@ -133,8 +133,8 @@ def first_of(prompt):
 def test_the_better_answer_wins_in_either_place():
     with serving(lambda number, prompt: f"BETTER: {first_of(prompt)}") as server:
         judge = Judge(server.url, "m")
-        assert judge.prefer("q", "good answer", "bad answer").side == "A"
-        assert judge.prefer("q", "bad answer", "good answer").side == "B"
+        assert judge.prefer("q", "good answer", "bad answer", "It is good.").side == "A"
+        assert judge.prefer("q", "bad answer", "good answer", "It is good.").side == "B"
     assert len(server.asked) == 2  # the two orders of the one are those of the other
 
 
@@ -149,7 +149,7 @@ def test_an_empty_answer_is_shown_as_one_and_half_a_character_is_sent():
 
 def test_a_judge_that_always_takes_the_first_finds_ties_and_is_found_out():
     with serving(lambda number, prompt: "BETTER: 1") as server:
-        found = Judge(server.url, "m").prefer("q", "good answer", "bad answer")
+        found = Judge(server.url, "m").prefer("q", "good answer", "bad answer", "It is good.")
     assert (found.side, found.disagrees) == ("tie", True)
 
 

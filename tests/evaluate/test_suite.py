@@ -515,7 +515,7 @@ def test_prompts_that_were_cut_are_counted_and_said(suite):
 def test_a_second_turn_is_asked_with_the_first_answer():
     model = Model(lambda p: f"answer to {p.messages[-1]['content']}")
     asked = [Question("1", "x", ("One?", "Two?")), Question("2", "x", ("Three?",))]
-    assert converse(model, asked) == [("answer to One?", "answer to Two?"), ("answer to Three?",)]
+    assert converse(model, asked, None, 64) == [("answer to One?", "answer to Two?"), ("answer to Three?",)]
     last = model.asked[-1]
     assert [message["content"] for message in last.messages] == ["One?", "answer to One?", "Two?"]
     assert last.text == "Question: One?\nAnswer:answer to One?\n\nQuestion: Two?\nAnswer:"

@@ -39,8 +39,10 @@ def test_nodes_stand_side_by_side_and_every_item_in_a_file(run, copy, tmp_path):
     assert (tmp_path / "measured" / "evaluation.html").exists()
     whole = json.loads((tmp_path / "measured" / "evaluation.json").read_text())
     assert len(whole["items"]["hellaswag"]["base"]["scored"]) == 20
-    found = measuring.read(copy.node("base"), copy.workspace)["lambada_openai"]
-    assert {score.key for score in found.scores} == {"lambada_openai.acc", "lambada_openai.perplexity"}
+    assert "lambada_openai" not in measuring.read(copy.node("base"), copy.workspace)  # what no recipe asks for
+    (path,) = (tmp_path / "measured").glob(f"*/measurements/{copy.node('base').id}/lambada_openai.json")
+    keys = {score["key"] for score in json.loads(path.read_text())["scores"]}
+    assert keys == {"lambada_openai.acc", "lambada_openai.perplexity"}
     assert not list(copy.workspace.rglob("*-answers.jsonl"))  # what a killed run would go on from
 
 
@@ -49,6 +51,8 @@ def test_what_stands_is_not_asked_again_and_other_rows_are(run, data):
     again = run("base", "--tasks", "arc_easy", "--items", "10")
     assert "base: measuring" in first.err and "base: measuring" not in again.err
     assert again.json["metrics"] == first.json["metrics"]
+    assert "base: measuring" in run("base", "--tasks", "arc_easy", "--items", "12").err
+    assert "base: measuring" not in run("base", "--tasks", "arc_easy", "--items", "10").err
     path = data / "arc_easy.jsonl"
     lines = path.read_text()
     try:
@@ -89,6 +93,9 @@ def test_prompts_longer_than_the_context_are_counted_and_said(run):
     ("arguments", "said"),
     [
         (("base", "--tasks", "helaswag"), 'no benchmark "helaswag", did you mean "hellaswag"?'),
+        (("base", "--tasks", " , "), "--tasks names nothing"),
+        (("base", "--items", "5"), "--items goes with --tasks"),
+        (("base", "--suite", "s.yaml", "--shots", "5"), "--shots goes with --tasks"),
         (("base", "--tasks", "piqa,piqa"), "--tasks names piqa twice"),
         (("base", "base", "--tasks", "piqa"), "base is named twice"),
         (("base", "--tasks", "piqa", "--baseline", "chat"), "--baseline chat is not among the nodes: base"),
@@ -135,10 +142,12 @@ def test_helm_s_views_of_a_benchmark(run, tmp_path):
     items = json.loads((tmp_path / "measured" / "evaluation.json").read_text())["items"]["piqa"]["base"]["scored"]
     for row in items:
         assert row["worst"] == min(row[kind] for kind in ("acc_norm", "typos", "upper", "lower", "spacing"))
+        assert row["upper.changed"] and not row["polite.changed"]  # no prompt of PIQA ends in a question mark
+    assert "asked with polite" not in output.err
     assert any(row["upper"] != row["acc_norm"] for row in items)  # the prompts really were others
     assert "Reworded, and how sure" in (tmp_path / "measured" / "evaluation.html").read_text()
     refused = run("chat", "--tasks", "piqa", "--helm", "--chat").json["error"]
-    assert "leave out helm" in refused
+    assert "leave out --helm, --mark" in refused
 
 
 def test_a_task_of_lm_eval_is_a_measure_by_its_name_too(copy, data, journey, monkeypatch):

@@ -404,6 +404,9 @@ def test_a_benchmark_is_taken_every_so_many_steps_and_at_the_end(life, tmp_path,
         ("{piqa: 5}", "evaluate_with: piqa wants a mapping"),
         ("{quantized: {}}", "quantized cannot be taken of a model that is in training"),
         ("piqa", "evaluate_with: give measures and settings"),
+        ("{'piqa,hellaswag': {}}", "evaluate_with: 'piqa,hellaswag' is no measure's name"),
+        ("{piqa: {engine: lm-eval}}", "leave out engine, chat and helm"),
+        ("{humaneval: {samples: 3}}", "several samples at temperature 0"),
     ],
 )
 def test_what_evaluate_with_cannot_mean_is_told_with_its_line(tmp_path, given, said):

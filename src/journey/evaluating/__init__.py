@@ -12,6 +12,10 @@ from journey.console import Console
 from journey.data.corpus import WHOLE, Corpus
 from journey.data.sources import SOURCES
 from journey.errors import JourneyError
+from journey.evaluate.contamination import overlap
+from journey.evaluate.trained_on import trained_on
+from journey.fields import chosen
+from journey.files import digest
 from journey.measures import load
 from journey.scores import Taken
 from journey.stages import a, kind_of
@@ -32,7 +36,8 @@ def evaluate(
 ) -> tuple[Node, dict[str, Taken]]:
     """A node and what was measured at it, by measure: all that stands, or what is asked for, taken where it does not
     stand yet. A node of `journey` is measured on its texts and as its recipe says; with texts named, settings
-    (`configs`, by measure) that are not the recipe's, or a node from elsewhere, what was found is kept in `out`.
+    (`configs`, by measure) that are not the recipe's, or a node from elsewhere, what was found is kept in `out`, by the
+    settings.
     Files that neither the node nor what it was made from was trained on are read whole; of any other text the test
     split, and of none more documents than the settings say.
 
@@ -46,13 +51,13 @@ def evaluate(
     for measure in map(load, measures):
         if measure.of != kind_of(node):
             raise JourneyError(f"{measure.name} is taken of {a(measure.of)}, {name} is {a(kind_of(node))}")
-    settings, seed = measuring.Measuring(), 0
+    settings, seed = measuring.Measuring(), plan["seed"] if plan else 0  # the same items of any node
     if plan and entry:
-        settings, seed = measuring.Measuring.read(plan["measure"]), plan["seed"]
+        settings = measuring.Measuring.read(plan["measure"])
     recipe = settings.configs
     settings = settings.only(measures or [*settings.configs, "perplexity"]) if measures or texts else settings
     settings = dataclasses.replace(settings, configs={**settings.configs, **configs})
-    elsewhere = any(name in recipe and recipe[name] != config for name, config in configs.items())
+    own = any(recipe.get(measure) != config for measure, config in configs.items())  # not as the recipe has it
     wanted = measuring.wanted(node, settings).values()
     if not wanted:
         raise JourneyError(f"{name} is {a(kind_of(node))}: no measure is taken of such a node")
@@ -78,7 +83,11 @@ def evaluate(
         node,
         next((parent for parent in before if parent.is_model), None) if entry else runner.model_before(node),
         by_name,
-        journey if entry and not texts and not elsewhere else out,
+        out / digest([chosen(config) for config in configs.values()])[:8]
+        if own
+        else journey
+        if entry and not texts
+        else out,
         settings,
         seed=seed,
         console=console,
@@ -93,11 +102,23 @@ def _made_here(text: Node, out: Path) -> bool:
 
 
 def _read_by(node: Node, texts: Sequence[Node]) -> bool:
-    """Whether a node, or one that it was made from, was trained on one of these texts, however it was split."""
-    named = {given.get("id") for other in runner.ancestors(node) for given in other.lineage.get("data", {}).values()}
-    beside = [other for other in made_nodes(node.path.parent) if other.id in named and kind_of(other) == "text"]
-    known = {Corpus(other.path).fingerprint for other in beside}
-    return any(Corpus(text.path).fingerprint in known for text in texts)
+    """Whether a node, or one that it was made from, was trained on one of these texts, however it was split; or on one
+    that shares a tenth of its documents."""
+    made = made_nodes(node.path.parent)
+    fingerprints = {Corpus(other.path).fingerprint for other in made if kind_of(other) == "text" and _gave(other, node)}
+    if any(Corpus(text.path).fingerprint in fingerprints for text in texts):
+        return True
+    read = trained_on(node, made)
+    if not read.texts:
+        return False
+    documents = [document.text for text in texts for document in Corpus(text.path).documents(WHOLE)]
+    return bool((overlap(documents, read.read()) > 0.5).mean() > 0.1)
+
+
+def _gave(text: Node, node: Node) -> bool:
+    """Whether a text is among what a node and its ancestors read, as it is or as tokens made of it."""
+    lines = [given for other in runner.ancestors(node) for given in other.lineage.get("data", {}).values()]
+    return any(text.id in (given.get("id"), given.get("text", {}).get("id")) for given in lines)
 
 
 def _text(name: str, journey: Path, out: Path, seed: int, console: Console) -> Node:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from journey import measuring, runner
+from journey.checkpoint import open_tokenizer
 from journey.console import Console
 from journey.errors import JourneyError
 from journey.evaluate import significance
@@ -16,6 +17,7 @@ from journey.files import read_json, write_json, write_text
 from journey.measures import load
 from journey.report.format import number
 from journey.scores import Taken
+from journey.stages import a, kind_of
 
 CHANCE = 0.25  # of a right answer, where nothing is known yet: four options
 
@@ -31,8 +33,7 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     tasks = options.measures()
     baseline = options.baseline_of(nodes)
     for name in nodes:
-        if not elsewhere.is_named(name):
-            runner.find_node(name, workspace)  # a typo is told before hours of work
+        _check(name, tasks, options, workspace)
     configs = {task: _config(task, options) for task in tasks}
     for line in promise(options, len(tasks) * (len(nodes) - 1)):
         console.say(line)
@@ -40,7 +41,10 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     found = {
         label: elsewhere.ask(name, tasks, configs, workspace, out, console)
         if elsewhere.is_named(name)
-        else evaluate(name, tasks, [], workspace, out, console, configs)[1]
+        else {
+            task: evaluate(name, [task], [], workspace, out, console, {task: config})[1][task]
+            for task, config in configs.items()
+        }
         for name, label in names.items()
     }
     made = board(found, tasks, names[baseline])
@@ -48,6 +52,21 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     write_text(out / "evaluation.html", page(made, found))
     write_json(out / "evaluation.json", every_item(made, found))
     return made, found
+
+
+def _check(name: str, tasks: Sequence[str], options: Options, workspace: Path) -> None:
+    """What can be told of a model before hours of work: that it is there, can be asked, and knows the chat format."""
+    if elsewhere.is_named(name):
+        elsewhere.check(name, workspace)
+        return
+    node = runner.find_node(name, workspace)
+    for task in tasks:
+        if load(task).of != kind_of(node):
+            raise JourneyError(f"{task} is taken of {a(load(task).of)}, {name} is {a(kind_of(node))}")
+    if options.chat:
+        from journey.evaluate.benchmark.lm import check_chat
+
+        check_chat(open_tokenizer(node.path), name)
 
 
 def _config(task: str, options: Options) -> Any:
@@ -79,14 +98,15 @@ def _seen(share: float | None) -> str:
 
 
 def standing(nodes: Sequence[str], options: Options, workspace: Path, out: Path) -> Found:
-    """What stands already of these nodes on these tasks; nothing is asked."""
+    """What stands already of these nodes on these tasks, by whatever settings; nothing is asked."""
     found: dict[str, dict[str, Taken]] = {}
     for name in nodes:
         node = runner.find_node(name, workspace)
         for task in options.measures():
-            places = [measuring.place(node, folder, task) for folder in (workspace, out)]
-            for path in filter(Path.exists, places):
-                found.setdefault(name, {})[task] = Taken.read(read_json(path))
+            folders = [workspace, *sorted(path.parents[1] for path in out.glob("*/measurements/*") if path.is_dir())]
+            for path in (measuring.place(node, folder, task) for folder in folders):
+                if path.exists():
+                    found.setdefault(name, {})[task] = Taken.read(read_json(path))
     return found
 
 

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from journey import runner
+from journey import measuring, runner
 from journey.console import Console
 from journey.errors import JourneyError
-from journey.files import digest
+from journey.fields import chosen
+from journey.files import check_file, digest, read_json, sha256_file, write_json
+from journey.measures import load
 from journey.measures.benchmarks import asked_of
 from journey.model import huggingface
 from journey.scores import Taken
@@ -42,13 +44,36 @@ def ask(
     found = {}
     seed = runner.read_plan(workspace)["seed"] if (workspace / runner.PLAN).exists() else 0  # the nodes' own items
     console.begin(name, "measuring")
-    (out / "elsewhere").mkdir(parents=True, exist_ok=True)
     for task in tasks:
-        kept = Kept(out / "elsewhere" / f"{digest([name, task])[:16]}.jsonl")
-        with _opened(name, workspace, kept, partial(console.progress, f"{name} {task}", numbers={})) as (lm, engine):
-            found[task] = asked_of(task, lm, engine, configs[task], seed)
-        kept.forget()
+        rows = load(task).data
+        assert rows is not None  # of every benchmark
+        key = digest([_identity(name, workspace), task, chosen(configs[task]), rows(configs[task]), seed])
+        place = out / "elsewhere" / f"{key[:16]}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            kept = Kept(place.with_suffix(".jsonl"))
+            progress = partial(measuring.progress, console, f"{labels([name])[name]} {task}")
+            with _opened(name, workspace, kept, progress) as (lm, engine):
+                write_json(place, asked_of(task, lm, engine, configs[task], seed).json())
+            kept.forget()
+        found[task] = Taken.read(read_json(place))
     return found
+
+
+def check(name: str, workspace: Path) -> None:
+    """JourneyError for a file or a node that is not there."""
+    if name.endswith(".gguf"):
+        check_file(Path(name))
+    else:
+        runner.find_node(name.partition("@")[0], workspace)
+
+
+def _identity(name: str, workspace: Path) -> list[str]:
+    """What answers: the file by its content, or the node and the URL. What runs behind a URL nobody can tell."""
+    if name.endswith(".gguf"):
+        return [sha256_file(Path(name))]
+    node, _, url = name.partition("@")
+    return [runner.find_node(node, workspace).id, url]
 
 
 @contextlib.contextmanager

@@ -128,7 +128,13 @@ def metrics(board: Board) -> dict[str, Metric]:
     found |= {f"{node}.mean_above_chance": e.metric() for node, e in board.centred.items()}
     for (node, task), d in board.differences.items():
         c = d.comparison
-        more: Metric = {"gained": c.gained, "lost": c.lost, "p": c.p, "p_holm": d.holm, "detectable": c.detectable}
+        more: Metric = {
+            "gained": c.gained,
+            "lost": c.lost,
+            "p": c.p,
+            "p_holm": d.holm,
+            "detectable": c.detectable and 100 * c.detectable,
+        }
         found[f"{node}.{board.scores[task].key} vs {board.baseline}"] = c.difference.metric() | more
     return found
 

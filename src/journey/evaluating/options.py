@@ -1,5 +1,6 @@
 """What `journey eval` may be told of benchmarks and suites."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,12 @@ class Options:
     def measures(self) -> list[str]:
         """The measures of the tasks. Errors: JourneyError for a name twice, and for one that lm-eval does not have."""
         names = [name.strip() for name in self.tasks.split(",") if name.strip()]
+        if not names:
+            raise JourneyError("--tasks names nothing: give some, as in hellaswag,arc_easy")
+        if self.chat and (self.helm or self.mark):
+            raise JourneyError(
+                "--chat asks conversations, which are neither reworded nor marked: leave out --helm, --mark"
+            )
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise JourneyError(f"--tasks names {twice} twice")
         return [name if name in BENCHMARKS else _of_lm_eval(name) for name in names]
@@ -99,7 +106,8 @@ class Options:
 def _of_lm_eval(name: str) -> str:
     from journey.evaluate.benchmark.asking import known_tasks
 
-    if nearest(name, BENCHMARKS) or name not in (every := known_tasks()):
+    every: list[str] = [] if difflib.get_close_matches(name, BENCHMARKS, 1, 0.9) else known_tasks()  # ten seconds
+    if name not in every:
         hint = nearest(name, BENCHMARKS) or nearest(name, every)
         raise JourneyError(
             f'no benchmark "{name}"{hint} (there are: {", ".join(BENCHMARKS)}, and the tasks of lm-eval)'

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from journey import runner
+from journey import measuring, runner
 from journey.console import Console
 from journey.errors import JourneyError
 from journey.evaluate import judge as judging
@@ -82,13 +82,13 @@ def _judge(made: Read, judge: Judge, console: Console) -> None:
                 with suppress(Refused):  # this one stays unread
                     made.grades[name][i][turn] = judge.grade(asked, said[turn], CRITERION, reference)
                 done += 1
-                console.progress("judge", done, total, "verdicts", {})
+                measuring.progress(console, "judge", done, total, "verdicts")
         for name in made.pairs:
             a, b = made.answers[name][i], made.answers[made.baseline][i]
             with suppress(Refused):
                 made.pairs[name][i] = judge.prefer(question.turns[0], a[0], b[0], CRITERION)
             done += 1
-            console.progress("judge", done, total, "verdicts", {})
+            measuring.progress(console, "judge", done, total, "verdicts")
 
 
 def grade(made: Read, name: str, category: str = "") -> Estimate | None:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from journey import runner
+from journey import measuring, runner
 from journey.checkpoint import Node
 from journey.console import Console
 from journey.errors import JourneyError
@@ -55,7 +55,7 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     for name, node in found.items():
         console.begin(name, f"asked {suite.name}")
         in_chat[name] = options.chat or taught(node)
-        progress = partial(console.progress, name, unit="answers", numbers={})
+        progress = partial(measuring.progress, console, name)
         subject = subject_of(node, name, in_chat[name])
         rows[name] = running.run(suite, subject, folder / f"{node.id[:12]}.jsonl", judge, progress)
         console.end(name, f"{suite.name}: {_passed(rows[name])}")

@@ -80,49 +80,56 @@ def named(name: str) -> Measure:
 def _take(task: str, bench: Bench, config: Benchmark) -> Taken:
     """Ask, and count."""
     from journey.evaluate.benchmark import asking
-    from journey.evaluate.benchmark.tasks import folder_of
     from journey.evaluate.kept import Kept
     from journey.evaluate.trained_on import items_read
 
-    asked = asking.load(task, folder_of(config.data), items=config.items, shots=config.shots, seed=bench.seed)
-    kept = Kept(bench.scratch / f"{task}-answers.jsonl" if bench.node.is_model else None)
+    asked = _load(task, config, bench.seed)
+    kept = Kept(bench.scratch / f"{task.replace('/', '%2F')}-answers.jsonl" if bench.node.is_model else None)
     lm = _lm(bench, config, kept)
     answered = asking.ask(lm, asked, config.chat)
+    n_cut = len(getattr(lm, "cut", ()))  # before the prompts are reworded
     read, columns = items_read(bench.node, [each.text for each in answered])
     if config.helm:
         columns |= _reworded(task, lm, config, bench.seed, answered)
     engine = "lm-eval with transformers" if config.engine == "lm-eval" else "journey"
-    found = _counted(task, asked, answered, lm, config, engine, columns)
+    found = _counted(task, asked, answered, lm, config, engine, columns, n_cut)
     kept.forget()
     return replace(found, facts={**found.facts, "read": read})
 
 
-def _reworded(
-    task: str, lm: Any, config: Benchmark, seed: int, answered: "Sequence[Answered]"
-) -> dict[str, list[float]]:
-    """What is quoted of each item, asked again under each change of its wording, and the least of them all."""
+def _reworded(task: str, lm: Any, config: Benchmark, seed: int, answered: "Sequence[Answered]") -> dict[str, list[Any]]:
+    """What is quoted of each item, asked again under each change of its wording, whether that changed its prompt, and
+    the least of them all."""
     from journey.evaluate.benchmark import asking
     from journey.evaluate.benchmark.lm import Reworded
-    from journey.evaluate.benchmark.tasks import folder_of
 
     if config.chat:
         raise JourneyError(f"{task}: with chat the prompts are conversations, which are not reworded: leave out helm")
     metric = _quoted(task, answered)
-    found = {}
-    for kind in KINDS:
-        asked = asking.load(task, folder_of(config.data), items=config.items, shots=config.shots, seed=seed)
-        found[kind] = [each.metrics[metric] for each in asking.ask(Reworded(lm, kind), asked)]
     clean = [each.metrics[metric] for each in answered]
-    return found | {"worst": [min(each) for each in zip(clean, *found.values(), strict=True)]}
+    columns: dict[str, list[Any]] = {}
+    for kind in KINDS:
+        reworded = Reworded(lm, kind)
+        found = asking.ask(reworded, _load(task, config, seed))
+        columns[kind] = [each.metrics[metric] for each in found]
+        columns[f"{kind}.changed"] = [each.prompt in reworded.changed for each in found]
+    return columns | {"worst": [min(each) for each in zip(clean, *(columns[kind] for kind in KINDS), strict=True)]}
+
+
+def _load(task: str, config: Benchmark, seed: int) -> "Asked":
+    from journey.evaluate.benchmark import asking
+    from journey.evaluate.benchmark.tasks import folder_of
+
+    return asking.load(task, folder_of(config.data), items=config.items, shots=config.shots, seed=seed)
 
 
 def asked_of(task: str, lm: Any, engine: str, config: Benchmark, seed: int) -> Taken:
     """The same of a model that is no node: `lm` as the harness calls it, and what it is, in words."""
     from journey.evaluate.benchmark import asking
-    from journey.evaluate.benchmark.tasks import folder_of
 
-    asked = asking.load(task, folder_of(config.data), items=config.items, shots=config.shots, seed=seed)
-    found = _counted(task, asked, asking.ask(lm, asked, config.chat), lm, config, engine, {})
+    asked = _load(task, config, seed)
+    answered = asking.ask(lm, asked, config.chat)
+    found = _counted(task, asked, answered, lm, config, engine, {}, len(lm.cut))
     return replace(found, facts={**found.facts, "read": {"unknown": [f"what {engine} was trained on"]}})
 
 
@@ -134,12 +141,12 @@ def _counted(
     config: Benchmark,
     engine: str,
     columns: Mapping[str, Sequence[Any]],
+    n_cut: int,
 ) -> Taken:
     """Items and scores of what was answered; `columns` are further ones, an entry an item."""
     tokens = getattr(lm, "tokens", {})
     rows = [_row(each, [tokens.get((each.prompt, option)) for option in each.options]) for each in answered]
     rows = [row | dict(zip(columns, values, strict=True)) for row, *values in zip(rows, *columns.values(), strict=True)]
-    n_cut = len(getattr(lm, "cut", ()))
     said = _convention(asked, config, len(answered), n_cut, engine)
     facts: dict[str, Any] = {
         "convention": said,
@@ -150,7 +157,7 @@ def _counted(
     if config.helm and all(each.options and each.metrics.get("acc") in (0, 1) for each in answered):
         right = [bool(each.metrics["acc"]) for each in answered]  # of the likeliest option, which confidence is of
         facts["calibration"] = calibration([confidence(each.logprobs) for each in answered], right)
-    return Taken({"items": Items.of(rows)}, _scores(task, rows, answered, said), facts)
+    return Taken({"items": Items.of(rows)}, _scores(task, asked, rows, answered, said), facts)
 
 
 def _lm(bench: Bench, config: Benchmark, kept: Any) -> Any:
@@ -170,7 +177,8 @@ def _quoted(task: str, answered: "Sequence[Answered]") -> str:
     """The metric that is quoted of a task."""
     from journey.evaluate.benchmark.tasks import BENCHMARKS
 
-    return BENCHMARKS[task].metric if task in BENCHMARKS else next(iter(answered[0].metrics))
+    metrics = [metric for metric in answered[0].metrics if metric != "perplexity"]  # which is no percent
+    return BENCHMARKS[task].metric if task in BENCHMARKS else next(iter(metrics), "perplexity")
 
 
 def _row(each: "Answered", tokens: Sequence[int | None]) -> dict[str, Value]:
@@ -181,7 +189,7 @@ def _row(each: "Answered", tokens: Sequence[int | None]) -> dict[str, Value]:
         row |= {"perplexity.0": nats, "perplexity.1": 1.0, "perplexity": nats}
     if each.options:
         row |= {"chance": each.chance, "gold": each.gold, "picked": _best(each.logprobs)}
-        if "acc_norm" in each.metrics and None not in tokens:
+        if "acc_norm" in each.metrics and each.gold is not None and None not in tokens:
             by_tokens = [p / max(1, n or 1) for p, n in zip(each.logprobs, tokens, strict=True)]
             row |= {"acc_tokens": float(_best(by_tokens) == each.gold)}
     return row
@@ -199,42 +207,39 @@ def _shown(each: "Answered") -> dict[str, Any]:
     return shown | {"target": each.target, "written": each.written}
 
 
-def _scores(task: str, rows: Sequence[Mapping[str, Value]], answered: Sequence["Answered"], said: str) -> list[Score]:
+def _scores(
+    task: str, asked: "Asked", rows: Sequence[Mapping[str, Value]], answered: Sequence["Answered"], said: str
+) -> list[Score]:
     """A score for each metric; the one that is quoted is in the matrix of changes, and compared with guessing."""
     from journey.evaluate.benchmark.tasks import BENCHMARKS
 
     known = BENCHMARKS.get(task)
-    title = known.title if known else task
-    metrics = [*answered[0].metrics, *(["acc_tokens"] if "acc_tokens" in rows[0] else [])]
-    quoted = _quoted(task, answered)
+    title, quoted = known.title if known else task, _quoted(task, answered)
     made = []
-    for metric in metrics:
-        counted = f"{READS[metric]}; {said}" if metric in READS else said
+    for metric in [*answered[0].metrics, *(["acc_tokens"] if "acc_tokens" in rows[0] else [])]:
         if metric == "perplexity":
+            counted = f"e to the mean -ln p of what follows; {said}"
+            name = f"{title}, perplexity"
             made.append(
-                Score(
-                    f"{task}.{metric}",
-                    f"{title}, perplexity",
-                    metric,
-                    formula="perplexity",
-                    better="lower",
-                    convention=f"e to the mean -ln p of the last word; {said}",
-                )
+                Score(f"{task}.{metric}", name, metric, formula="perplexity", better="lower", convention=counted)
             )
             continue
-        whole, grouped = all(row[metric] in (0, 1) for row in rows), len({row["part"] for row in rows}) > 1
+        counted = f"{READS[metric]}; {said}" if known and metric in READS else said
+        share = all(0 <= float(row[metric] or 0) <= 1 for row in rows)
+        grouped = len({row["part"] for row in rows}) > 1
+        wilson = all(row[metric] in (0, 1) for row in rows) and not grouped
         made.append(
             Score(
                 key=f"{task}.{metric}",
                 label=title if metric == quoted else f"{title}, {metric}",
                 num=metric,
-                share=whole and not grouped,
-                unit="%",
-                better="higher",
+                share=wilson,
+                unit="%" if share else "",
+                better="higher" if asked.higher_is_better(metric) else "lower",
                 parent=True,
                 against=(CHANCE,) if metric == quoted and "chance" in rows[0] else (),
                 question=f"Is it better at {title} ({metric}) than {{parent}}?",
-                convention=f"{counted}; {WILSON}" if whole and not grouped else counted,
+                convention=f"{counted}; {WILSON}" if wilson else counted,
                 compared=counted,
                 item="subjects" if grouped else "items",
                 cluster="part" if grouped else "",
@@ -242,38 +247,31 @@ def _scores(task: str, rows: Sequence[Mapping[str, Value]], answered: Sequence["
             )
         )
     main = next(score for score in made if score.key == f"{task}.{quoted}")
-    if "worst" in rows[0]:
-        unchanged = Against(
-            "unchanged", "as they stand", "Does a change of the wording cost it right answers?", num=quoted
-        )
-        changed = {kind: f"{kind}" for kind in KINDS} | {"worst": "under every change"}
-        made += [
-            replace(
-                main,
-                key=f"{main.key}.{kind}",
-                label=f"{main.label}, {said}",
-                num=kind,
-                against=(unchanged,),
-                parent=False,
-                full=None,
-            )
-            for kind, said in changed.items()
-        ]
-    if any(row.get("overlapping") for row in rows):
-        apart = {"clean": "not in training", "overlapping": "in training"}
-        made += [
-            replace(
-                main,
-                key=f"{main.key}.{column}",
-                label=f"{main.label}, items {said}",
-                where=column,
-                against=(),
-                parent=False,
-                full=None,
-            )
-            for column, said in apart.items()
-        ]
-    return made
+    return [*made, *_of_rewordings(main, rows), *_by_training(main, rows)]
+
+
+def _of_rewordings(main: Score, rows: Sequence[Mapping[str, Value]]) -> list[Score]:
+    """The number under each change of the wording, of the items that it changes, beside the same items unchanged."""
+    if "worst" not in rows[0]:
+        return []
+    asks = "Does a change of the wording cost it right answers?"
+    alone = replace(main, against=(Against("unchanged", "unchanged", asks, num=main.num),), parent=False, full=None)
+    made = [
+        replace(alone, key=f"{main.key}.{k}", label=f"{main.label}, {k}", num=k, where=f"{k}.changed") for k in KINDS
+    ]
+    return [*made, replace(alone, key=f"{main.key}.worst", label=f"{main.label}, under every change", num="worst")]
+
+
+def _by_training(main: Score, rows: Sequence[Mapping[str, Value]]) -> list[Score]:
+    """The number on items that stand in training, and on those that do not."""
+    if not any(row.get("overlapping") for row in rows):
+        return []
+    apart = {"clean": "not in training", "overlapping": "in training"}
+    alone = replace(main, against=(), parent=False, full=None)
+    return [
+        replace(alone, key=f"{main.key}.{column}", label=f"{main.label}, items {told}", where=column)
+        for column, told in apart.items()
+    ]
 
 
 def _convention(asked: "Asked", config: Benchmark, n: int, n_cut: int, engine: str) -> str:

@@ -42,6 +42,10 @@ class HumanEval:
     data: str = ""
     """A folder with the benchmark's file; none: JOURNEY_DATA/bench where that has it, else the Hub."""
 
+    def __post_init__(self) -> None:
+        if self.samples > 1 and not self.temperature:
+            raise JourneyError("humaneval: several samples at temperature 0 are the same one: give temperature, as 0.2")
+
 
 @measure(
     of="model",
@@ -63,8 +67,6 @@ def humaneval(bench: Bench, config: HumanEval) -> Taken:
     from journey.evaluate.kept import Kept
     from journey.evaluate.trained_on import items_read
 
-    if config.samples > 1 and not config.temperature:
-        raise JourneyError("humaneval: several samples at temperature 0 are the same one: give temperature, as 0.2")
     walls = sandbox.isolation()
     if config.chat:
         check_chat(bench.tokenizer, bench.node.name)

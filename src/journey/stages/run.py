@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from journey.checkpoint import LINEAGE, Node, open_node, remember
 from journey.console import Console
-from journey.errors import JourneyError
+from journey.errors import JourneyError, Stopped  # which stages raise, too
 from journey.fields import check_config, chosen, differing
 from journey.files import publish, read_json, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
@@ -29,10 +29,6 @@ BELOW = " below "  # in `shows`: "same_ids.texts below 100" stands on the first 
 _SAVE_CLOCK_EVERY = 5.0  # seconds
 _SETTINGS, _CLOCK = "settings.json", "clock.json"  # of what was begun
 COMPUTED = "computed.json"  # how a training that was begun is computed here
-
-
-class Stopped(Exception):
-    """The user asked to stop (Ctrl-C). What was done is saved; the same command goes on from there."""
 
 
 @dataclasses.dataclass

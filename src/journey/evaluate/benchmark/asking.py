@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from journey.data.drawing import draw
-from journey.errors import JourneyError, nearest
+from journey.errors import JourneyError, Stopped, nearest
 from journey.evaluate.benchmark.tasks import BENCHMARKS, SHOTS_FROM, Benchmark, find, rows
 
 SHOT_SEED = 1234  # the harness's: it draws the same worked examples everywhere
@@ -46,6 +46,11 @@ class Asked:
     source: str  # where the rows and the worked examples come from
     text: Sequence[str]  # the columns that are an item's own words; none: its prompt
     numbers: dict[str, list[int]]  # name -> each item's number in its file
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Whether more of a metric is better, as the task file has it."""
+        told = next(iter(self.tasks.values())).higher_is_better()
+        return next((better for name, better in told.items() if metric.startswith(name)), True)
 
 
 def load(name: str, folder: Path | None, *, items: int = 0, shots: int | None = None, seed: int = 0) -> Asked:
@@ -170,10 +175,10 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Whatever a library raises as one line of ours."""
+    """Whatever a library raises as one line of ours; a stop goes through."""
     try:
         yield
-    except JourneyError:
+    except (JourneyError, Stopped):
         raise
     except Exception as error:
         raise JourneyError(
@@ -201,11 +206,15 @@ def ask(lm: Any, asked: Asked, chat: bool = False) -> list[Answered]:
             apply_chat_template=chat,
             fewshot_as_multiturn=chat,
         )
-    return [
+    found = [
         answered
         for name, task in asked.tasks.items()
         for answered in _answered(name, task, result["samples"][name], asked.numbers[name], asked.text)
     ]
+    shared = [metric for metric in found[0].metrics if all(metric in each.metrics for each in found)]
+    if not shared:
+        raise JourneyError(f"{', '.join(asked.tasks)}: no metric is of all of these parts, so name them one by one")
+    return [replace(each, metrics={metric: each.metrics[metric] for metric in shared}) for each in found]
 
 
 def _answered(
@@ -223,7 +232,7 @@ def _answered(
         found.setdefault(i, {}).update(
             {k + ending: float(v) for k, v in values.items() if isinstance(v, int | float | np.number | np.bool_)}
         )
-    if not all(found.values()):
+    if not found or not all(found.values()):
         raise JourneyError(
             f"{name} has no number an item ({', '.join(first[0]['metrics'])}): it is not one of ours yet"
         )
@@ -234,7 +243,7 @@ def _answered(
         gold = _whole(sample["target"]) if choices and not task.multiple_input else None
         if gold is not None and not 0 <= gold < len(arguments):
             raise JourneyError(f"{name}, item {number}: its right answer is {gold}, of {len(arguments)} options")
-        own = [sample["doc"][column] for column in text] or [arguments[0][0]]
+        own = [sample["doc"][column] for column in text] or [arguments[0][0].rpartition("\n\n")[2]]
         if gold is not None:
             own.append(arguments[gold][1])
         made.append(

@@ -197,6 +197,7 @@ class Reworded(LM):
     def __init__(self, lm: Any, kind: str) -> None:
         super().__init__()
         self.lm, self.kind = lm, kind
+        self.changed: set[str] = set()  # prompts that the rule changes
 
     @property
     def tokenizer_name(self) -> str:
@@ -214,6 +215,8 @@ class Reworded(LM):
     def _changed(self, request: Instance) -> Instance:
         before, blank, asked = request.args[0].rpartition("\n\n")
         said = before + blank + perturbed(asked, self.kind, asked)
+        if said != request.args[0]:
+            self.changed.add(request.args[0])
         return Instance(request.request_type, request.doc, (said, *request.args[1:]), request.idx)
 
 

@@ -152,7 +152,6 @@ BENCHMARKS = {
             "acc",
             "lambada",
             split="test",
-            stem="lambada",
             text=("text",),
             forms=(_as_is("text"), lambda row: {"text": f"{row['context']} {row['continuation']}"}),
             columns="text or context, continuation",
@@ -225,7 +224,7 @@ BENCHMARKS = {
 }
 
 SHOTS_FROM = ("train", "dev", "validation")  # splits that worked examples are taken from, the first that there is
-_SPLIT = re.compile(r"(?:^|[-_.])(train|dev|validation|valid|val|test)(?=[-_.]|$)")
+_SPLIT = re.compile(r"(?:[-_.](train|dev|validation|valid|val|test))?(?:[-_.]?(?:\d+|of|00\w*))*")
 _SAME = {"valid": "validation", "val": "validation"}
 
 
@@ -235,15 +234,18 @@ def find(benchmark: Benchmark, folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         name = path.name.lower()
-        if not name.startswith(stem) or not name.endswith(ENDINGS) or name[len(stem)] not in "-_.":
+        ending = next((ending for ending in ENDINGS if name.endswith(ending)), "")
+        rest = _SPLIT.fullmatch(name[len(stem) : -len(ending)]) if name.startswith(stem) and ending else None
+        if rest is None:  # of another benchmark: humaneval_plus, arc_easy_de
             continue
-        named = _SPLIT.search(name[len(stem) :])
-        split = _SAME.get(named[1], named[1]) if named else benchmark.split
-        if split in ("validation", "test") and benchmark.split in ("validation", "test"):
-            split = benchmark.split  # where the official test set has no answers, some call the validation set test
+        split = _SAME.get(rest[1], rest[1]) or benchmark.split
         if split in found:
             raise JourneyError(f"{found[split]} and {path} are both the {split} split of {stem}: leave one")
         found[split] = path
+    # Where the official test set has no answers some call the validation set test, and the other way round.
+    other = {"validation": "test", "test": "validation"}.get(benchmark.split, "")
+    if benchmark.split not in found and other in found:
+        found[benchmark.split] = found.pop(other)
     return found
 
 
@@ -252,7 +254,8 @@ def rows(benchmark: Benchmark, path: Path) -> Iterator[tuple[str | None, dict[st
     for where, record in records(path):
         if not isinstance(record, dict):
             raise JourneyError(f"{path}, {where}: no row with columns, which {benchmark.name} wants")
-        yield record.get("split"), _formed(benchmark, record, f"{path}, {where}")
+        named = record.get("split")
+        yield _SAME.get(str(named), named), _formed(benchmark, record, f"{path}, {where}")
 
 
 def _formed(benchmark: Benchmark, record: dict[str, Any], where: str) -> dict[str, Any]:
