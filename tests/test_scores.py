@@ -203,3 +203,19 @@ def test_numbers_are_told_in_decimals_that_tell_them_apart():
 def test_columns_of_unlike_length_are_refused():
     with pytest.raises(ValueError, match="zip"):
         Items(["a", "b"], {"x": [1]}).rows()
+
+
+def test_items_in_clusters_are_drawn_a_cluster_at_a_time():
+    parts = [f"subject {i // 20}" for i in range(100)]
+    score = Score("mmlu", "MMLU", "right", unit="%", better="higher", parent=True, cluster="part")
+    before, after = ([{"right": float(i // 20 < n), "part": part} for i, part in enumerate(parts)] for n in (1, 3))
+    found = taken(*after, scores=[score])
+    e, plain = estimate(found, score), estimate(found, replace(score, cluster=""))
+    exact = statistics.mean([row["right"] for row in after], clusters=parts)
+    assert (e.low, e.high) == pytest.approx((100 * exact.low, 100 * exact.high))
+    assert e.value == plain.value and e.high - e.low > 2 * (plain.high - plain.low)
+    (effect,) = changes(taken(*before, scores=[score]), found, "base", "chat")
+    (alone,) = changes(taken(*before, scores=[replace(score, cluster="")]), found, "base", "chat")
+    assert effect.size.high - effect.size.low >= alone.size.high - alone.size.low
+    one = replace(score, cluster="part")
+    assert estimate(Taken({"items": items(*after[:20])}, [one]), one).n == 20  # one cluster alone: by items

@@ -101,3 +101,17 @@ def test_a_stream_left_in_the_middle_leaves_gradients_on(model, prompts):
     tokens = stream(model, prompts[0], max_new_tokens=5, stop=set())
     next(tokens)
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+def test_a_row_that_holds_what_it_was_to_write_is_not_gone_on_with(model, prompts):
+    free = generate(model, prompts, max_new_tokens=20, stop=set())
+    ends = {tuple(c.ids[:n]) for n, c in zip((3, 20, 1, 5, 5, 9, 2), free, strict=True)}
+    halted = generate(model, prompts, max_new_tokens=20, stop=set(), until=lambda ids: tuple(ids) in ends)
+    assert [len(c.ids) for c in halted] == [3, 20, 1, 5, 5, 9, 2]
+    assert all(c.ids == f.ids[: len(c.ids)] and not c.ended for c, f in zip(halted, free, strict=True))
+
+
+def test_a_prompt_s_number_says_which_random_numbers_it_draws(model, prompts):
+    whole = generate(model, prompts, max_new_tokens=12, stop=set(), sampling=WARM)
+    some = generate(model, prompts[4:], max_new_tokens=12, stop=set(), sampling=WARM, numbers=[4, 5, 6])
+    assert some == whole[4:] != generate(model, prompts[4:], max_new_tokens=12, stop=set(), sampling=WARM)

@@ -64,7 +64,11 @@ class AtUrl(Tokenized):
         progress: Progress = lambda *_: None,
     ) -> None:
         super().__init__(n_ctx - 2, None, kept, progress)  # a row is n_ctx + 1 tokens, and the API writes one more
-        self.endpoint, self.model, self.tokenizer = Endpoint(url, "/completions", "the server"), model, tokenizer
+        self.endpoint, self.model, self.tokenizer = (
+            Endpoint(url, "/completions", "the server", "JOURNEY_SERVER_KEY"),
+            model,
+            tokenizer,
+        )
 
     def score(self, asked: Sequence[Continuation], done: Done) -> None:
         for start in range(0, len(asked), AT_ONCE):
@@ -80,9 +84,16 @@ class AtUrl(Tokenized):
             done(list(range(start, start + len(batch))), found)
 
     def write(self, prompts: list[list[int]], numbers: list[int], how: Writing) -> list[str]:
-        drawn = {"temperature": how.sampling.temperature, "top_p": how.sampling.top_p, "seed": numbers[0]}
-        stop = {"stop": list(how.until)} if how.until else {}
-        return [str(choice.get("text", "")) for choice in self._ask(prompts, max_tokens=how.n, **drawn, **stop)]
+        said: dict[str, Any] = {
+            "max_tokens": how.n,
+            "temperature": how.sampling.temperature,
+            "top_p": how.sampling.top_p,
+        }
+        said |= {"stop": list(how.until)} if how.until else {}
+        if not how.sampling.temperature:
+            return [str(choice.get("text", "")) for choice in self._ask(prompts, **said)]
+        alone = zip(prompts, numbers, strict=True)  # a seed is of a whole request
+        return [str(self._ask([prompt], **said, seed=number)[0].get("text", "")) for prompt, number in alone]
 
     def _ask(self, rows: Sequence[Sequence[int]], **how: Any) -> list[dict[str, Any]]:
         """The choice of each row, in order. Errors: JourneyError for an answer of another form."""
