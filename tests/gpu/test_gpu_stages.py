@@ -78,3 +78,19 @@ def test_a_life_goes_through_sft_and_dpo_and_ends_as_gguf(begun, journey):
     output = journey("quantize", str(begun.node("preferred").path), "--types", "f16", "--out", out, "--json")
     assert output.code == 0, output.err
     assert next(out.glob("*.gguf")).read_bytes()[:4] == b"GGUF"
+
+
+def test_texts_that_begin_alike_are_as_likely_there_as_here():
+    from journey.evaluate.likelihood import Continuation, likelihoods
+    from journey.machine import device
+    from journey.model.config import GPTConfig
+    from journey.model.gpt import GPT
+
+    torch.manual_seed(0)
+    model = GPT(GPTConfig.make("qwen3", 97, 64, 2, 64)).eval()
+    generator = torch.Generator().manual_seed(2)
+    some = [torch.randint(97, (n,), generator=generator).tolist() for n in range(4, 40)]
+    asked = [Continuation(context, option) for context in some for option in ([3, 5], [3, 9, 1], context[:4])]
+    here = [each.logprob for each in likelihoods(model, asked)]
+    there = [each.logprob for each in likelihoods(model.to(device()), asked)]  # many rows at once
+    assert there == pytest.approx(here, abs=1e-2)
