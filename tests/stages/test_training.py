@@ -394,6 +394,14 @@ def test_a_benchmark_is_taken_every_so_many_steps_and_at_the_end(life, tmp_path,
     assert made.lineage["weights_sha256"] == scored.lineage["weights_sha256"]  # it changes nothing of the training
 
 
+def test_a_benchmark_that_is_not_there_is_told_before_the_first_step(life, tmp_path):
+    asked = json.dumps({"piqa": {"items": 10, "data": str(tmp_path / "nowhere")}})
+    config = dataclasses.replace(SMALL, evaluate_with=asked)
+    with pytest.raises(JourneyError, match="nowhere: no such folder"):
+        make(life, tmp_path / "base", config, take=measuring.through, timed=measuring.evaluated_with)
+    assert not list(tmp_path.rglob("log.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

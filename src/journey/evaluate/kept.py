@@ -6,28 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from journey.errors import JourneyError
-from journey.files import check_file, parse_json
+from journey.files import check_file
 
 
 class Kept:
     """What was answered, by the key of what was asked. Without a file it is forgotten with the object."""
 
     def __init__(self, path: Path | None) -> None:
-        """Reads what is there. A last line without its end was being written when the power went: it is cut off.
+        """Reads what is there. A line that is no JSON was being written when the power went, or by another process: it
+        is left out, and what it answered is asked again.
 
-        Errors: JourneyError naming the line, for any other that is not of ours.
+        Errors: JourneyError naming the line, for what is JSON and not of ours.
         """
         self._path = path
         self._rows: dict[str, dict[str, Any]] = {}
+        self._torn = b""  # what ends half a line, before the next is written
         if path is None or not path.exists():
             return
         check_file(path)
         data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(path, whole)
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            row = parse_json(line, f"{path}:{number}")
+        self._torn = b"" if data.endswith(b"\n") else b"\n"
+        for number, line in enumerate(data.splitlines(), 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
             if not isinstance(row, dict) or not isinstance(row.get("key"), str):
                 raise JourneyError(f"{path}:{number}: no kept answer: delete the file, and all is asked again")
             self._rows[row.pop("key")] = row
@@ -48,7 +51,10 @@ class Kept:
         """Keep these rows, by their keys; they are on disk when this returns."""
         if self._path is not None:
             with open(self._path, "ab") as file:
-                file.write("".join(json.dumps({"key": key} | row) + "\n" for key, row in rows.items()).encode())
+                file.write(
+                    self._torn + "".join(json.dumps({"key": key} | row) + "\n" for key, row in rows.items()).encode()
+                )
                 file.flush()
                 os.fsync(file.fileno())
+            self._torn = b""
         self._rows |= rows

@@ -149,7 +149,7 @@ def fit(
         ),
         state=run.scratch / "training",
         evaluate=evaluator(tokenizer, rows, dev, config, run),
-        measure=measurer(tokenizer, config, run, steps),
+        measure=measurer(model, tokenizer, config, run, steps),
         progress=run.progress,
         stopping=lambda: run.stopping,
         say=lambda line: run.say(f"{run.name}: {line}"),
@@ -258,15 +258,20 @@ def evaluator(
     return evaluate
 
 
-def measurer(tokenizer: "Tokenizer", config: Training, run: Run, steps: int) -> Callable[["GPT", int], dict[str, Any]]:
+def measurer(
+    model: "GPT", tokenizer: "Tokenizer", config: Training, run: Run, steps: int
+) -> Callable[["GPT", int], dict[str, Any]]:
     """What `evaluate_with` asks for: a function of the model and of how many steps are done, which gives numbers when
-    it is time for some."""
+    it is time for some. Benchmarks are tried on two items at once, so that a file that is missing is told now."""
     if not config.evaluate_with:
         return lambda model, step: {}
     if run.take is None or run.timed is None:
         raise JourneyError("measures are taken by whoever runs the stage: give Run(take=…, timed=…) of measuring")
     usual = config.evaluate_every or -(-steps // config.evaluations)
     asked = run.timed(config.evaluate_with)
+    tried = {name: dataclasses.replace(how, items=2) for name, (how, _) in asked.items() if hasattr(how, "items")}
+    if tried:
+        run.take(",".join(tried), model.eval(), tokenizer, {}, run.seed, 2, tried)
 
     def measure(model: "GPT", step: int) -> dict[str, Any]:
         due = {name: how for name, (how, every) in asked.items() if step % (every or usual) == 0 or step == steps}
