@@ -25,7 +25,7 @@ class Kept:
             return
         check_file(path)
         data = path.read_bytes()
-        self._torn = b"" if data.endswith(b"\n") else b"\n"
+        self._torn = b"\n" if data and not data.endswith(b"\n") else b""
         for number, line in enumerate(data.splitlines(), 1):
             try:
                 row = json.loads(line)
