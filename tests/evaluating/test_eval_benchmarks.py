@@ -164,3 +164,20 @@ def test_a_task_of_lm_eval_is_a_measure_by_its_name_too(copy, data, journey, mon
     assert "some/task.acc" in journey("diff", "base", "coder", *at).out
     assert "some/task (lm-eval)" in (copy.workspace / "report.html").read_text()
     assert "measured" not in journey("run", recipe, *at).err  # nothing is left to do
+
+
+def test_a_probability_that_rounding_puts_above_one_is_a_percentage_still(run, monkeypatch):
+    from dataclasses import replace
+
+    from journey.evaluate.benchmark import asking
+
+    ask = asking.ask
+
+    def above(*arguments):
+        return [replace(each, metrics={"acc": 1.0000001}) for each in ask(*arguments)]
+
+    monkeypatch.setattr(asking, "ask", above)
+    metrics = run("base", "--tasks", "truthfulqa_mc2", "--items", "9").json["metrics"]
+    assert metrics["base.truthfulqa_mc2.acc"]["value"] == pytest.approx(100)
+    assert metrics["base.truthfulqa_mc2.acc"]["unit"] == "%"
+    assert metrics["base.mean_above_chance"]["value"] == pytest.approx(100)

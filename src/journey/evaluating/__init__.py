@@ -79,15 +79,14 @@ def evaluate(
             f"{name}: {reading[0]} needs text: name some, as in --text my-texts/ or --text installed-docs"
         )
     before = [runner.find_node(parent, journey) for parent in entry["parents"]] if entry else []
+    place = journey if entry and not texts else out
+    if own:  # what a person asks of several benchmarks is the same of each, so it is one folder
+        place = out / digest(sorted({digest(chosen(config)) for config in configs.values()}))[:8]
     found = measuring.take(
         node,
         next((parent for parent in before if parent.is_model), None) if entry else runner.model_before(node),
         by_name,
-        out / digest([chosen(config) for config in configs.values()])[:8]
-        if own
-        else journey
-        if entry and not texts
-        else out,
+        place,
         settings,
         seed=seed,
         console=console,

@@ -1,6 +1,6 @@
 """`journey eval --tasks`: nodes on benchmarks, compared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +38,27 @@ def run(nodes: Sequence[str], options: Options, workspace: Path, out: Path, cons
     for line in promise(options, len(tasks) * (len(nodes) - 1)):
         console.say(line)
     names = elsewhere.labels(nodes)
-    found = {
-        label: elsewhere.ask(name, tasks, configs, workspace, out, console)
-        if elsewhere.is_named(name)
-        else {
-            task: evaluate(name, [task], [], workspace, out, console, {task: config})[1][task]
-            for task, config in configs.items()
-        }
-        for name, label in names.items()
-    }
+    found = {label: _ask(name, configs, workspace, out, console) for name, label in names.items()}
     made = board(found, tasks, names[baseline])
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation.html", page(made, found))
     write_json(out / "evaluation.json", every_item(made, found))
     return made, found
+
+
+def _ask(name: str, configs: Mapping[str, Any], workspace: Path, out: Path, console: Console) -> dict[str, Taken]:
+    """What each benchmark found: those that the journey's recipe has with these settings, then the others."""
+    if elsewhere.is_named(name):
+        return elsewhere.ask(name, list(configs), configs, workspace, out, console)
+    plan = runner.read_plan(workspace) if (workspace / runner.PLAN).exists() else None
+    planned = measuring.Measuring.read(plan["measure"]).configs if plan else {}
+    groups = [{t: c for t, c in configs.items() if (planned.get(t) == c) is own} for own in (True, False)]
+    return {
+        task: taken
+        for group in groups
+        if group
+        for task, taken in evaluate(name, list(group), [], workspace, out, console, group)[1].items()
+    }
 
 
 def _check(name: str, tasks: Sequence[str], options: Options, workspace: Path) -> None:

@@ -94,7 +94,7 @@ def _centred(numbers: Mapping[tuple[str, str], Estimate], found: Mapping[str, Ta
     parts = []
     for task, taken in found.items():
         items = taken.of(quoted(taken))
-        if "chance" in items.columns and (node, task) in numbers:
+        if "chance" in items.columns and (node, task) in numbers and quoted(taken).unit == "%":
             chance, e = float(items.numbers("chance").mean()), numbers[node, task]
             parts.append((100 * (e.value / 100 - chance) / (1 - chance), (e.high - e.low) / (2 * Z95 * (1 - chance))))
     if not parts:

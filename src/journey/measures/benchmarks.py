@@ -16,6 +16,7 @@ from journey.scores import Against, Items, Score, Taken, Value
 if TYPE_CHECKING:
     from journey.evaluate.benchmark.asking import Answered, Asked
 
+ROUNDED = 1e-6  # a sum of probabilities may be so much above 1
 CHANCE = Against("chance", "by guessing", "Is it right more often than by guessing?", num="chance")
 READS = {  # metrics of the harness -> how each is counted
     "acc": "the option of the highest log-probability",
@@ -225,7 +226,7 @@ def _scores(
             )
             continue
         counted = f"{READS[metric]}; {said}" if known and metric in READS else said
-        share = all(0 <= float(row[metric] or 0) <= 1 for row in rows)
+        share = all(-ROUNDED <= float(row[metric] or 0) <= 1 + ROUNDED for row in rows)
         grouped = len({row["part"] for row in rows}) > 1
         wilson = all(row[metric] in (0, 1) for row in rows) and not grouped
         made.append(
