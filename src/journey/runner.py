@@ -78,7 +78,8 @@ def plan(
     `until` makes nothing that this stage does not need; `from_` makes that stage and all that follow from it anew.
     `memo` keeps what data stands for, for the next of many alike recipes: for a text, all its files are read.
     """
-    last = {entry["name"]: entry for entry in read_plan(workspace)["stages"]} if (workspace / PLAN).exists() else {}
+    plan = standing_plan(workspace)
+    last = {entry["name"]: entry for entry in plan["stages"]} if plan else {}
     memo = {} if memo is None else memo
     wanted = _needed(recipe, until) if until else {step.name for step in recipe.steps}
     anew = {recipe.step(from_).name} if from_ else set()
@@ -273,6 +274,11 @@ def read_plan(workspace: Path) -> dict[str, Any]:
     if not _is_plan(plan):
         raise JourneyError(f"{workspace / PLAN} is damaged: delete it, and `journey run RECIPE` writes it anew")
     return plan
+
+
+def standing_plan(workspace: Path) -> dict[str, Any] | None:
+    """The same, or None where no journey is."""
+    return read_plan(workspace) if (workspace / PLAN).exists() else None
 
 
 def _is_plan(plan: Any) -> bool:

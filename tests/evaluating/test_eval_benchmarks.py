@@ -6,15 +6,6 @@ import pytest
 
 from journey import measuring
 from journey.evaluate.significance import items_needed
-from tests.evaluate.benchmark.conftest import official
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bench")
-    for name, rows in official().items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 @pytest.fixture

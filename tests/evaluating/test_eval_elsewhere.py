@@ -8,15 +8,6 @@ import pytest
 import torch
 
 from journey.pair import open_pair
-from tests.evaluate.benchmark.conftest import official
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bench")
-    for name, rows in official().items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 @pytest.fixture

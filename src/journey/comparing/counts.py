@@ -13,6 +13,7 @@ from journey.data.samples import Sample
 from journey.errors import JourneyError
 from journey.evaluate import statistics
 from journey.evaluate.statistics import Estimate
+from journey.scores import scaled
 from journey.tokenizer.foreign import Vocabulary
 
 ENGLISH = "en"
@@ -194,8 +195,9 @@ def _measure(
         measures["byte_fallback"] = _ratio(c.fallback, c.tokens, "byte_fallback", 100)
         if vocabulary.unknown is not None:
             measures["unknown"] = _ratio(c.unknown, c.tokens, "unknown", 100)
-        share = statistics.proportion(c.whole) if len(c.whole) > 1 else _exact(float(c.whole[0]), "", "", 1)
-        measures["whole"] = _percent(share, "whole")
+        said = MEASURES["whole"]
+        share = statistics.proportion(c.whole, "", said) if len(c.whole) > 1 else _exact(c.whole[0], "", said, 1)
+        measures["whole"] = scaled(share, 100, "%")
         found[sample.name] = measures
     return found
 
@@ -234,10 +236,6 @@ def _ratio(num: Sequence[int], den: Sequence[int], name: str, times: int = 1) ->
     if len(num) > 1:
         return statistics.ratio(top, den, unit, MEASURES[name])
     return Estimate(float(top[0] / den[0]), float("nan"), float("nan"), 1, unit, MEASURES[name])
-
-
-def _percent(share: Estimate, name: str) -> Estimate:
-    return Estimate(100 * share.value, 100 * share.low, 100 * share.high, share.n, "%", MEASURES[name])
 
 
 def _exact(value: float, unit: str, convention: str, n: int) -> Estimate:

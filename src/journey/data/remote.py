@@ -3,7 +3,7 @@
 import email.utils
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from journey.console import Console
@@ -55,17 +55,24 @@ def patiently(ask: Callable[[], Answer], what: str, tries: int = TRIES) -> Answe
 
 
 def _wait_asked(headers: Any) -> float | None:
-    """How many seconds an answer asks to wait: by Retry-After, a number or a date, or by the Hub's own rate limit."""
+    """How many seconds an answer asks to wait: by Retry-After, or by the Hub's own rate limit."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
+    if (after := retry_after(headers)) is not None:
+        return after
+    limit = parse_ratelimit_headers(headers)
+    return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that any server's answer asks to wait by its Retry-After, a number or a date; None where it does not."""
     after = headers.get("Retry-After", "").strip()
     if after.isdecimal() and after.isascii():
         return float(after)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())
     except (ValueError, TypeError):  # empty, or no date
-        limit = parse_ratelimit_headers(headers)
-        return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else None
+        return None
 
 
 class _BrokeOff(Exception):

@@ -1,12 +1,12 @@
 """An OpenAI-compatible server, asked with patience: one that is busy or away is asked again."""
 
-import email.utils
 import json
 import os
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from journey.data.remote import retry_after
 from journey.errors import JourneyError
 from journey.evaluate.suite.lines import one_line
 
@@ -74,7 +74,7 @@ class Endpoint:
                     raise Unanswered(
                         f"{self.who} at {self.shown} {said}: {self._advice(answer.status_code, answer.text)}"
                     )
-                wait = _wait_asked(answer.headers.get("Retry-After", "")) or wait
+                wait = retry_after(answer.headers) or wait
             if wait > MOST_WAIT:
                 raise Unanswered(f"{self.who} at {self.shown} {said} and asks to wait {wait:,.0f} s: run it again then")
             if number < self.tries:
@@ -89,13 +89,3 @@ class Endpoint:
         if status == 404:
             return "there is no such address, or no such model"
         return one_line(text, 100) or "it says no more"
-
-
-def _wait_asked(after: str) -> float | None:
-    """Seconds that a Retry-After asks for, as a number or a date."""
-    if after.strip().isdecimal() and after.isascii():
-        return float(after)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())
-    except (ValueError, TypeError):  # empty, or no date
-        return None

@@ -44,7 +44,7 @@ def evaluate(
     Errors: JourneyError for a measure that is not of such a node, and where texts are needed and none are named.
     """
     node = runner.find_node(name, journey)
-    plan = runner.read_plan(journey) if (journey / runner.PLAN).exists() else None
+    plan = runner.standing_plan(journey)
     entry = next((entry for entry in plan["stages"] if entry["id"] == node.id), None) if plan else None
     if entry and not measures and not texts and (stands := measuring.read(node, journey)):
         return node, stands

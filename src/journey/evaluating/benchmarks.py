@@ -50,7 +50,7 @@ def _ask(name: str, configs: Mapping[str, Any], workspace: Path, out: Path, cons
     """What each benchmark found: those that the journey's recipe has with these settings, then the others."""
     if elsewhere.is_named(name):
         return elsewhere.ask(name, list(configs), configs, workspace, out, console)
-    plan = runner.read_plan(workspace) if (workspace / runner.PLAN).exists() else None
+    plan = runner.standing_plan(workspace)
     planned = measuring.Measuring.read(plan["measure"]).configs if plan else {}
     groups = [{t: c for t, c in configs.items() if (planned.get(t) == c) is own} for own in (True, False)]
     return {

@@ -8,7 +8,7 @@ from typing import cast
 from journey.evaluate import significance
 from journey.evaluate.significance import Comparison
 from journey.evaluate.statistics import Z95, Estimate
-from journey.scores import Score, Taken, estimate
+from journey.scores import Score, Taken, estimate, scaled
 
 Found = Mapping[str, Mapping[str, Taken]]  # node -> task -> what was found
 LEVEL = 0.05
@@ -82,10 +82,9 @@ def _compared(after: Taken, before: Taken, score: Score) -> Comparison | None:
         return None
     clusters = ours.columns[score.cluster] if score.cluster else ()
     found = significance.compare(
-        ours.numbers(score.num), theirs.numbers(score.num), clusters if len(set(clusters)) > 1 else None, unit="points"
+        ours.numbers(score.num), theirs.numbers(score.num), clusters if len(set(clusters)) > 1 else None
     )
-    e = found.difference
-    return replace(found, difference=replace(e, value=100 * e.value, low=100 * e.low, high=100 * e.high))
+    return replace(found, difference=scaled(found.difference, 100, "points"))
 
 
 def _centred(numbers: Mapping[tuple[str, str], Estimate], found: Mapping[str, Taken], node: str) -> Estimate | None:

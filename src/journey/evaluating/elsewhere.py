@@ -42,7 +42,8 @@ def ask(
     if other := next((task for task in tasks if configs[task].engine != "journey" or configs[task].mark), None):
         raise JourneyError(f"{name} is its own engine: leave out --engine and --mark ({other})")
     found = {}
-    seed = runner.read_plan(workspace)["seed"] if (workspace / runner.PLAN).exists() else 0  # the nodes' own items
+    plan = runner.standing_plan(workspace)
+    seed = plan["seed"] if plan else 0  # the nodes' own items
     console.begin(name, "measuring")
     for task in tasks:
         rows = load(task).data

@@ -7,7 +7,7 @@ from journey.evaluate.statistics import Estimate
 from journey.evaluate.suite.variants import KINDS
 from journey.evaluating.board import Board, Found
 from journey.metrics import Metric
-from journey.report.format import MISSING, columns, join, number, numbers
+from journey.report.format import MISSING, columns, join, number, without_unit
 from journey.scores import estimates
 
 
@@ -16,12 +16,15 @@ def lines(board: Board, found: Found) -> Iterator[str]:
     rows = [
         [
             f"{row_name(board, task)}, {how_many(board, task)}",
-            *(f"{_said(board.numbers.get((node, task)))} {_mark(board, node, task)}".rstrip() for node in board.nodes),
+            *(
+                f"{without_unit(board.numbers.get((node, task)))} {_mark(board, node, task)}".rstrip()
+                for node in board.nodes
+            ),
         ]
         for task in board.tasks
     ]
     if board.centred:
-        rows.append(["mean above chance", *(_said(board.centred.get(node)) for node in board.nodes)])
+        rows.append(["mean above chance", *(without_unit(board.centred.get(node)) for node in board.nodes)])
     yield from columns("Percent, with 95 % intervals", board.nodes, rows)
     if views := list(helm(board, found)):
         yield from columns(
@@ -58,17 +61,13 @@ def cells(board: Board, node: str, task: str) -> list[str]:
     c = d.comparison
     visible = number(100 * c.detectable, decimals=1) if c.detectable is not None else MISSING
     return [
-        f"{_said(c.difference, sign=True)} {d.mark}".rstrip(),
+        f"{without_unit(c.difference, sign=True)} {d.mark}".rstrip(),
         f"{c.gained:,}",
         f"{c.lost:,}",
         f"{c.p:.3f}",
         f"{d.holm:.3f}",
         visible,
     ]
-
-
-def _said(e: Estimate | None, sign: bool = False) -> str:
-    return " ".join(numbers(e, sign=sign)).rstrip() if e else MISSING
 
 
 def _mark(board: Board, node: str, task: str) -> str:
@@ -86,7 +85,7 @@ def helm(board: Board, found: Found) -> Iterator[list[str]]:
         for kind in (*KINDS, "worst"):
             if any(f"{key}.{kind}" in of for of in known.values()):
                 name = "right under every change" if kind == "worst" else f"asked with {kind}"
-                yield [f"{task}: {name}", *(_said(known[node].get(f"{key}.{kind}")) for node in board.nodes)]
+                yield [f"{task}: {name}", *(without_unit(known[node].get(f"{key}.{kind}")) for node in board.nodes)]
         told = [cast(Mapping[str, Any], found[node][task].facts.get("calibration") or {}) for node in board.nodes]
         if any(told):
             shown = [f"{each['ece']:.3f}" if each.get("ece") is not None else MISSING for each in told]
@@ -114,7 +113,7 @@ def contaminated(board: Board, found: Found) -> Iterator[str]:
     unknown: dict[str, list[str]] = {}
     for task, node, read, apart in trained_on(board, found):
         if read.get("overlapping"):
-            alone = f": without them {_said(apart['clean'])}" if "clean" in apart else ""
+            alone = f": without them {without_unit(apart['clean'])}" if "clean" in apart else ""
             yield f"{task}: {read['overlapping']:,} items share 13 words in a row with {node}'s training texts{alone}"
         for what in read.get("unknown", ()):
             unknown.setdefault(what, []).append(node)

@@ -19,7 +19,7 @@ from journey.evaluating.options import Options
 from journey.evaluating.suite import subject_of, taught
 from journey.files import digest, write_json
 from journey.metrics import Metric, metric
-from journey.report.format import MISSING, columns, numbers
+from journey.report.format import MISSING, columns, without_unit
 
 CRITERION = "It answers what was asked: helpful, right, to the point and well put."
 MAX_NEW_TOKENS = 256
@@ -105,8 +105,10 @@ def lines(made: Read) -> Iterator[str]:
     """Grades by category, preferences against the baseline, and what is missing."""
     nodes = list(made.answers)
     categories = dict.fromkeys(question.category for question in made.questions if question.category)
-    rows = [["all", *(_said(grade(made, node)) for node in nodes)]]
-    rows += [[f"  {category}", *(_said(grade(made, node, category)) for node in nodes)] for category in categories]
+    rows = [["all", *(without_unit(grade(made, node)) for node in nodes)]]
+    rows += [
+        [f"  {category}", *(without_unit(grade(made, node, category)) for node in nodes)] for category in categories
+    ]
     yield from columns(f"Grades of 1 to 10, {len(made.questions)} questions", nodes, rows)
     for node, pairs in made.pairs.items():
         read = judging.preferences([pair for pair in pairs if pair is not None])
@@ -145,7 +147,3 @@ def as_json(made: Read) -> Mapping[str, Any]:
         "failed": made.failed,
         "convention": judging.CONVENTION,
     }
-
-
-def _said(e: Estimate | None) -> str:
-    return " ".join(numbers(e)) if e else MISSING

@@ -10,7 +10,8 @@ from journey.evaluate.suite import views
 from journey.evaluate.suite.lines import one_line
 from journey.evaluating.suite import Answered, Rows
 from journey.metrics import Metric
-from journey.report.format import MISSING, columns, number, numbers
+from journey.report.format import MISSING, columns, number, without_unit
+from journey.scores import scaled
 
 SHOWN = 12  # failures of a node that a terminal shows
 
@@ -63,8 +64,7 @@ def accuracy(rows: Rows) -> Estimate | None:
     if found["n"] < 2:
         return None
     hits = [True] * found["passed"] + [False] * (found["n"] - found["passed"])
-    e = statistics.proportion(hits, "%", views.CONVENTIONS["accuracy"])
-    return Estimate(100 * e.value, 100 * e.low, 100 * e.high, e.n, "%", e.convention)
+    return scaled(statistics.proportion(hits, convention=views.CONVENTIONS["accuracy"]), 100, "%")
 
 
 def flipped(flips: Mapping[str, Sequence[str]]) -> str:
@@ -102,7 +102,7 @@ def _tagged(rows: Rows, tag: str) -> Rows:
 
 
 def _share(e: Estimate | None) -> str:
-    return " ".join(numbers(e)) + f" (n = {e.n})" if e else MISSING
+    return f"{without_unit(e)} (n = {e.n})" if e else MISSING
 
 
 def _ece(found: Mapping[str, Any]) -> str:

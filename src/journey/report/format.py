@@ -58,6 +58,11 @@ def numbers(e: Estimate, *, sign: bool = False) -> tuple[str, str]:
     return value, f"[{ends[0]}, {ends[1]}]" if ends else ""
 
 
+def without_unit(e: Estimate | None, *, sign: bool = False) -> str:
+    """An estimate as words, where its unit stands already: its value, and its interval if it has one."""
+    return " ".join(filter(None, numbers(e, sign=sign))) if e else MISSING
+
+
 def estimate(e: Estimate | None, *, sign: bool = False) -> str:
     """An estimate as words: its value, its unit, and its interval if it has one."""
     if e is None:

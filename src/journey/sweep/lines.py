@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from journey.report.drawing import short
-from journey.report.format import MISSING, columns, numbers, typed
+from journey.report.format import columns, typed, without_unit
 from journey.sweep import law
 from journey.sweep.content import Metric, Point, Sweep
 from journey.sweep.overall import Overall, headline
@@ -36,7 +36,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 def _cells(sweep: Sweep, point: Point, metric: Metric) -> list[str]:
     found = [(point.estimate(metric), False), (point.estimate(metric, "against_best"), True)]
     return [
-        *(" ".join(numbers(e, sign=sign)).strip() if e else MISSING for e, sign in found),
+        *(without_unit(e, sign=sign) for e, sign in found),
         sweep.verdict(point, metric),
     ]
 
