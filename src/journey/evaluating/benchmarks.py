@@ -9,8 +9,9 @@ from journey.checkpoint import open_tokenizer
 from journey.console import Console
 from journey.errors import JourneyError
 from journey.evaluate import significance
-from journey.evaluating import elsewhere, evaluate
+from journey.evaluating import elsewhere
 from journey.evaluating.board import Board, Found, board, quoted, visible
+from journey.evaluating.nodes import evaluate
 from journey.evaluating.options import SETTINGS, Options
 from journey.fields import defaults
 from journey.files import read_json, write_json, write_text

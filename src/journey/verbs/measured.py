@@ -58,7 +58,7 @@ def eval(
     journey eval base coder --text file.txt --measure perplexity
     journey eval path/to/gpt2 --measure bits_per_byte --measure repeats --text installed-docs
     """
-    from journey.evaluating import evaluate
+    from journey.evaluating.nodes import evaluate
     from journey.scores import estimates
 
     if not nodes:
