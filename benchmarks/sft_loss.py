@@ -50,7 +50,7 @@ def main() -> None:
         rows = [Row(row, [-100] * (LENGTH - ANSWER) + row[-ANSWER:]) for row in ids]
         run = Run(folder / "chat")
         run._begin("0" * 64)
-        trainer = make_trainer(AnswerTrainer, folder, rows, rows, SFT(), run)
+        trainer = make_trainer(AnswerTrainer, folder, rows, rows, SFT(batch_size=8, lr=2e-3), run)
         model = trainer.model
         batch = trainer._prepare_inputs(trainer.data_collator([row._asdict() for row in rows]))
         count = torch.tensor(BATCH * ANSWER)

@@ -15,10 +15,10 @@ from journey.report.format import big, bytes_, duration, estimate, flops, number
 from journey.stages.cost import Cost
 from journey.stages.pretrain import Pretrain
 from journey.stages.tokenizer import TokenizerConfig
+from journey.train import rates
 
 ASPECT = 64  # width over depth, as nanochat has it
 _SHALLOWEST, _NARROWEST = 2, 32  # one layer alone cannot copy what once followed a token (Olsson et al. 2022)
-_AT_ONCE = 8192  # tokens worked through at a time, for the memory of activations
 _FEWEST = 100  # steps: below, there is hardly a schedule
 _SHAPE = ("data", "family", "n_layer", "n_embd", "n_ctx")
 # The text of every machine, and about how many tokens it has: what is planned for more wants another.
@@ -133,8 +133,7 @@ def make(
         f"{power(per_token, digits=2)} FLOPs with this shape, so that C buys {big(D)}, "
         f"{number(D / shape.n_params, decimals=1)} a parameter"
     )
-    wanted = 0.58 * D**0.571
-    rows = max(1, 2 ** round(math.log2(wanted / n_ctx)))
+    wanted, rows = rates.tokens_a_step(D), rates.rows_a_step(D, n_ctx)[0]
     steps = int(D // (rows * n_ctx))
     if steps < _FEWEST:
         raise JourneyError(
@@ -148,7 +147,7 @@ def make(
     lr, muon_lr, rule = _rates(optimizer, body, D)
     said.append(rule)
     text = data or (_AT_HAND if D <= _ITS_TOKENS else _ELSEWHERE)
-    accumulate = min(rows, 2 ** max(0, math.ceil(math.log2(rows * n_ctx / _AT_ONCE))))
+    accumulate = rates.parts(rows, n_ctx)
     config = Pretrain(
         data=text,
         family=family,  # type: ignore[arg-type]  # GPTConfig.make knew it

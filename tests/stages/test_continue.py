@@ -16,7 +16,7 @@ from journey.stages.run import Run
 from journey.tokenizer import bpe
 from journey.tokenizer.formats import BOS, Tokenizer
 
-SMALL = Continue(tokens=1_024, evaluations=1)
+SMALL = Continue(tokens=1_024, evaluations=1, optimizer="muon")
 
 
 def run(life, folder):

@@ -65,7 +65,8 @@ def rows_of(tokenizer, pairs=PAIRS):
 
 
 def trainer_for(parents, tokenizer, folder, family="qwen3", rows=None, **settings):
-    rows, config, run = rows or rows_of(tokenizer)[:24], DPO(**settings), new_run(folder)
+    rows, run = rows or rows_of(tokenizer)[:24], new_run(folder)
+    config, _ = DPO(**settings).fitting(10_000)
     kind, own = PreferenceTrainer, {"beta": config.beta, "max_length": None}
     return make_trainer(kind, parents[family], rows, rows[:5], config, run, **own)
 
@@ -347,7 +348,7 @@ def test_a_file_of_preferences(parents, tmp_path):
     path = str(tmp_path / "likes.jsonl")
     facts = stage.dpo.body(Node(parents["qwen3"]), DPO(data=path, max_pairs=20), run)
     assert facts["metrics"]["pairs"]["value"] == 20
-    assert run.console.lines == [
+    assert run.console.lines[:2] == [
         f"{path}: 1 of 61 rows left out (equal answers: 1)",
         f"  left out: {path}, line 61: the two answers are equal",
     ]

@@ -1,6 +1,10 @@
 """SFT against transformers and TRL themselves, and one test for each way in which it goes wrong without a word."""
 
+import itertools
 import json
+import math
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,15 +15,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from journey import chat
 from journey.checkpoint import Node
-from journey.data.conversations import fit, question_messages
+from journey.data.conversations import fit, load, question_messages
+from journey.data.corpus import Corpus
 from journey.data.questions import Question
 from journey.errors import JourneyError
+from journey.infer.engine import stream as stream_of
+from journey.model import huggingface
 from journey.stages import sft as stage
+from journey.stages.rows import stream
 from journey.stages.run import Run, Stopped
-from journey.stages.sft import SFT, AnswerTrainer, Row, encode, summed_nats
+from journey.stages.sft import SFT, AnswerTrainer, Row, encode, summed_nats, trainer_of
 from journey.tokenizer.formats import Tokenizer
 from journey.train import saver
-from journey.train.trl import make_trainer, order
+from journey.train.replay import Replay, shares
+from journey.train.trl import order
 
 from ..conftest import Silent, new_run
 from .conftest import FAMILIES, FakeText, Killed, history
@@ -47,8 +56,9 @@ def rows_of(tokenizer, conversations=CONVERSATIONS, limit=N_CTX):
 
 
 def trainer_for(parents, tokenizer, folder, family="qwen3", rows=None, **settings):
-    rows, config, run = rows or rows_of(tokenizer), SFT(**settings), new_run(folder)
-    return make_trainer(AnswerTrainer, parents[family], rows, rows[:5], config, run, accumulate=config.accumulate)
+    rows, run = rows or rows_of(tokenizer), new_run(folder)
+    config, _ = SFT(**settings).fitting(10_000, len(rows), N_CTX)
+    return trainer_of(parents[family], rows, rows[:5], config, tokenizer, N_CTX, run)
 
 
 def by_hand(model, rows):
@@ -185,7 +195,7 @@ def test_a_file_with_rows_that_cannot_be_used(parents, tmp_path):
     run.corpora = {}
     facts = stage.sft.body(Node(parents["qwen3"]), SFT(data=path), run)
     assert facts["metrics"]["conversations"]["value"] == 60 - 3 - 3
-    assert run.console.lines == [
+    assert run.console.lines[:3] == [
         f"{path}: 1 of 61 rows left out (empty answer: 1)",
         f'  left out: {path}, line 61: "output" is empty',
         f"{path}: 1 answers are read and not trained on: their weight is 0",
@@ -289,6 +299,167 @@ def test_dev_loss_weighs_every_token_alike(parents, tokenizer, tmp_path):
     assert trainer.model.training
 
 
+# Packing
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_packed_row_does_not_depend_on_its_neighbours(parents, tokenizer, tmp_path, family):
+    rows = rows_of(tokenizer)[:9]
+    trainer = trainer_for(parents, tokenizer, tmp_path, family, packing=True)
+    batch = trainer.data_collator([row._asdict() for row in rows])
+    assert len(batch["input_ids"]) < len(rows)  # several in a row
+    assert summed_nats(trainer.model, batch).item() == pytest.approx(by_hand(trainer.model, rows).item(), rel=1e-5)
+
+    logits = trainer.model(batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    for b, places in enumerate(batch["position_ids"]):
+        starts = [*(places == 0).nonzero().flatten().tolist(), len(places)]
+        for start, end in itertools.pairwise(starts):
+            alone = trainer.model(batch["input_ids"][b : b + 1, start:end]).logits[0]
+            torch.testing.assert_close(logits[b, start:end], alone, rtol=1e-4, atol=1e-5)
+            others = batch["input_ids"].clone()
+            others[b, :start] = 9
+            others[b, end:] = 9
+            again = trainer.model(others, position_ids=batch["position_ids"], use_cache=False).logits[b, start:end]
+            torch.testing.assert_close(again, logits[b, start:end])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_packing_changes_no_training(parents, tmp_path, accumulate):
+    lines = []
+    for packing in (True, False):
+        run, _ = train(parents, tmp_path / str(packing), packing=packing, accumulate=accumulate)
+        lines.append(history(run))
+    for packed, padded in zip(*lines, strict=True):
+        assert packed == pytest.approx(padded, rel=2e-4)
+
+
+# Replay
+
+
+@pytest.fixture(scope="module")
+def prose(life):
+    return life.node("prose")
+
+
+def replaying(parents, prose, folder, run=None, when=lambda step: None, **settings):
+    """The stage's body on questions, with a text replayed."""
+    run = run or new_run(folder, when=when)
+    run.given = {"replay_data": prose}
+    run.corpora = {"data": FakeText(QUESTIONS), "replay_data": Corpus(prose.path)}
+    config = SFT(batch_size=8, replay_data="prose", **settings)
+    return run, stage.sft.body(Node(parents["qwen3"]), config, run)
+
+
+def replay_of(tokenizer, prose, folder, share=0.25, rows=3, T=40):
+    texts = Run(folder / "texts", given={"replay_data": prose})
+    texts._begin("1" * 64)
+    return Replay(stream("replay_data", tokenizer, T, texts), rows, tokenizer.bos, share)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_replayed_documents_see_themselves_alone(parents, tokenizer, prose, tmp_path, family):
+    trainer = trainer_for(parents, tokenizer, tmp_path, family)
+    replay = replay_of(tokenizer, prose, tmp_path, rows=2, T=80)
+    nats = 0.0
+    for i in (6, 7):  # the rows of step 3
+        row = torch.from_numpy(replay.stream.row(i).astype("int64"))
+        marks = [0, *(n for n in (row == tokenizer.bos).nonzero().flatten().tolist() if n), len(row)]
+        for start, end in itertools.pairwise(marks):
+            logits = trainer.model(row[None, start:end]).logits[0]
+            targets = row[start + 1 : end + 1]  # the next document's mark too
+            nats += F.cross_entropy(logits[: len(targets)], targets, reduction="sum").item()
+    found = replay.nats(trainer.model, 3, 1, "cpu")
+    assert found.item() == pytest.approx(nats / 160, rel=1e-5)
+
+
+def test_the_loss_is_the_mean_of_both_by_their_weights(parents, tokenizer, prose, tmp_path):
+    rows = rows_of(tokenizer)
+    trainer = trainer_for(parents, tokenizer, tmp_path, rows=rows, batch_size=6)
+    trainer.replay = replay_of(tokenizer, prose, tmp_path)
+    text = trainer.replay.nats(trainer.model, 0, 1, "cpu").item()
+    trainer.replay.done = (-1, 0)
+    first = [rows[i] for i in order([len(ids) for ids, _ in rows], 6, 1, seed=0)[:6]]
+    answers = by_hand(trainer.model, first).item() / sum(row.trained for row in first)
+    trainer.train()
+    line = trainer._line(trainer.state.log_history[0])
+    assert line["loss"] == pytest.approx(answers, rel=1e-4) and line["replay_loss"] == pytest.approx(text, rel=1e-4)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_parts_of_a_step_replay_what_the_whole_would(parents, tokenizer, prose, tmp_path, parts):
+    trainer = trainer_for(parents, tokenizer, tmp_path)
+    replay = replay_of(tokenizer, prose, tmp_path)
+    whole = [replay.nats(trainer.model, step, 1, "cpu").item() for step in (0, 1)]
+    in_parts = [sum(replay.nats(trainer.model, step, parts, "cpu").item() for _ in range(parts)) for step in (2, 0, 1)]
+    assert in_parts[1:] == pytest.approx(whole, rel=1e-5) and whole[0] != pytest.approx(whole[1], rel=1e-3)
+
+
+@given(per_step=st.floats(1, 1e5), replay=st.floats(0.01, 0.95), limit=st.integers(4, 2048))
+def test_replay_is_the_share_that_was_asked_for(per_step, replay, limit):
+    rows, T = shares(per_step, replay, limit)
+    assert 1 <= T <= limit and rows >= 1
+    wanted = per_step * replay / (1 - replay)
+    assert abs(rows * T - wanted) <= rows / 2 + 1
+
+
+def test_a_killed_run_with_replay_goes_on_exactly(parents, prose, tmp_path, monkeypatch):
+    whole, facts = replaying(parents, prose, tmp_path / "whole", accumulate=2)
+    assert facts["tokens"] == history(whole)[-1]["tokens"] > facts["metrics"]["replayed_tokens"]["value"] > 0
+    assert {"loss", "replay_loss"} <= set(history(whole)[1])
+    assert facts["metrics"]["replayed_tokens"]["value"] / facts["tokens"] == pytest.approx(0.25, abs=0.02)
+    monkeypatch.setattr(saver, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(saver, "_SAVE_SHARE", 0)
+
+    def kill(step):
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        replaying(parents, prose, tmp_path / "killed", when=kill, accumulate=2)
+    again, _ = replaying(parents, prose, tmp_path / "killed", accumulate=2)
+    assert history(again) == history(whole)
+    assert (again.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+
+
+# What has to be learned
+
+
+def test_several_turns_after_a_system_message_are_all_trained_on(tokenizer):
+    turns = [{"role": "system", "content": "Be short."}, *asked("a", "one"), *asked("b", "two"), *asked("c", "three")]
+    (row,) = rows_of(tokenizer, [turns])
+    trained = [tokenizer.decode([label]) if label != -100 else "\n" for label in row.labels]
+    assert "".join(trained).split() == ["one<|end|>", "two<|end|>", "three<|end|>"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_marks_are_learned_the_stop_token_among_them(parents, tokenizer, tmp_path, family):
+    """New tokens' embeddings move, and a model that has learned its answers by heart ends them by itself."""
+    run, _ = train(parents, tmp_path, family, epochs=30, lr=1e-2, schedule="constant")
+    old, new = (AutoModelForCausalLM.from_pretrained(path).get_input_embeddings().weight
+                for path in (parents[family], run.folder))  # fmt: skip
+    for name in ("<|user|>", "<|assistant|>", "<|end|>"):
+        assert (new - old)[tokenizer.special[name]].norm() > 0.01
+    model, prompt = (
+        huggingface.load(run.folder).eval(),
+        chat.encode_prompt(asked("What does f3 do?", "")[:1], tokenizer),
+    )
+    written = [*stream_of(model, prompt, max_new_tokens=24, stop=tokenizer.stop)]
+    assert written[-1] == tokenizer.eos
+
+
+@pytest.mark.skipif("JOURNEY_DATA" not in os.environ, reason="JOURNEY_DATA names no folder of real data")
+def test_dolly_in_128_tokens_starves_no_step_and_makes_no_nan(parents, tokenizer, tmp_path):
+    """Long contexts, short model: whatever is left ends with its stop token and has something to learn."""
+    run = Run("unused", console=Silent())
+    conversations, _ = load(Path(os.environ["JOURNEY_DATA"]) / "instruct/dolly-15k.jsonl.gz")
+    rows = encode(conversations[:3000], tokenizer, 96, run)
+    assert 0 < len(rows) < 3000 and any("left out" in line for line in run.console.lines)
+    assert all(row.trained and row.labels[-1] == tokenizer.eos and row.tokens <= 96 for row in rows)
+    trainer = trainer_for(parents, tokenizer, tmp_path, rows=rows[:64], packing=True)
+    lines = trainer.fit()
+    assert all(math.isfinite(line["loss"]) and line["loss"] > 0 for line in lines)
+
+
 # Going on
 
 
@@ -347,7 +518,7 @@ def test_history_and_progress(uninterrupted, tokenizer):
     assert set(lines[0]) == {"step", "tokens", "dev_loss"} and "dev_loss" in lines[-1]
     assert all(set(line) - {"dev_loss"} == {"step", "tokens", "loss", "lr", "grad_norm"} for line in lines[1:])
     assert lines[-1]["dev_loss"] < lines[0]["dev_loss"] and lines[-1]["loss"] < lines[1]["loss"]
-    assert max(line["lr"] for line in lines[1:]) == SFT().lr and lines[-1]["lr"] < SFT().lr / 5
+    assert max(line["lr"] for line in lines[1:]) == 2e-3 and lines[-1]["lr"] < 4e-4
     conversations = [question_messages(q, with_passage) for q in QUESTIONS for with_passage in (True, False)]
     assert facts["tokens"] == lines[-1]["tokens"] == 2 * sum(len(ids) for ids, _ in rows_of(tokenizer, conversations))
     done, total, _, numbers = run.console.shown[-1]

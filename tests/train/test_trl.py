@@ -100,7 +100,9 @@ def parent(tmp_path_factory):
 
 def test_scoring_says_nothing(parent, tmp_path):
     rows = [Judged([1, 2, 3], [4, 5])] * 20
-    trainer = make_trainer(RewardTrainer, parent, rows, rows, SFT(), Run(tmp_path / "run"), max_length=None)
+    trainer = make_trainer(
+        RewardTrainer, parent, rows, rows, SFT(batch_size=8, lr=2e-3), Run(tmp_path / "run"), max_length=None
+    )
     assert logging.get_verbosity() == logging.WARNING
     found = trainer.over_dev(lambda inputs: logging.get_verbosity())
     assert [verbosity for _, verbosity in found] == [logging.ERROR] * 2 and trainer.model.training

@@ -23,6 +23,7 @@ from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, stage
 from journey.stages.story import Story, Told, curves, facts
+from journey.train import rates
 from journey.train.history import HISTORY
 from journey.train.schedule import ScheduleName
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
@@ -64,8 +65,8 @@ class DPO:
     """How often each pair is seen."""
     batch_size: Count = 16
     """Pairs a step."""
-    lr: NonNegative = 1e-4
-    """Peak learning rate of AdamW; for models of 100 M parameters and more rather 1e-6 to 1e-5."""
+    lr: NonNegative | None = None
+    """Peak learning rate of AdamW (none: by the model's size and batch_size)."""
     schedule: ScheduleName = "linear"
     """The learning rate after its rise: down to the end in a line or by a cosine; level for half of the steps and then
     down (wsd); by the inverse square root of the step; or level."""
@@ -84,6 +85,19 @@ class DPO:
     strict: bool = False
     """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
+    def fitting(self, n_params: int) -> tuple["DPO", list[str]]:
+        """With the rate chosen for a model of this size, if none is set; and the line that says so."""
+        if self.lr is not None:
+            return self, []
+        lr, why = rates.dpo(n_params, self.batch_size)
+        return dataclasses.replace(self, lr=lr), [why]
+
+    def following(self, n_params: int | None, before: Sequence[Any]) -> list[str]:
+        """What `fitting` will say."""
+        if n_params is None:
+            return [] if self.lr is not None else ["lr by its parent's size"]
+        return self.fitting(n_params)[1]
+
     def cost(self, before: Sequence[Any]) -> Cost:
         """Of a pocket life's pairs."""
         return training([self, *before])
@@ -101,7 +115,7 @@ class DPO:
     example="journey dpo --parent chat --data pairs --out preferred",
     shows=("preference_accuracy vs chance", "policy_kl"),
     goal="a chat model",
-    version=3,
+    version=4,
 )
 def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     """Train the parent to prefer the chosen answers and save it as a Hugging Face folder."""
@@ -113,6 +127,9 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     shape = load_config(parent.path)
     limit = longest(config.max_length, shape.n_ctx)
     parts, left_out = _read(config, run)
+    config, chosen = config.fitting(shape.n_params)
+    for line in chosen:
+        run.say(f"{run.name}: {line}")
     train, dev = (encode_pairs(parts[name], tokenizer, limit, run, name) for name in ("train", "dev"))
     tokens = config.epochs * sum(row.tokens for row in train)
     answers = config.epochs * sum(len(chosen) + len(rejected) for _, chosen, rejected in train)
@@ -143,6 +160,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     return {
         "tokens": tokens,
         "flops": flops,
+        "chosen": {"lr": config.lr, "why": chosen},
         "metrics": {
             "pairs": metric(len(train)),
             "steps": metric(len(history)),
@@ -219,7 +237,7 @@ class PreferenceTrainer(Shell):
             check_start(loss.item(), float(self.margins.mean()))
         return loss
 
-    def step_numbers(self) -> dict[str, float]:
+    def step_numbers(self, loss: float) -> dict[str, float]:
         """Mean margin and accuracy of the step's pairs."""
         from journey.evaluate.preferences import preferred
 

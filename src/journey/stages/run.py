@@ -237,7 +237,7 @@ class Stage:
             "tokens": facts.get("tokens"),
             "flops": facts.get("flops"),
             "metrics": facts.get("metrics", {}),
-            **{key: facts[key] for key in ("origin", "computed") if key in facts},
+            **{key: facts[key] for key in ("origin", "computed", "chosen") if key in facts},
             **surroundings(),
         }
         if (run.folder / "config.json").exists():

@@ -6,19 +6,24 @@ as they are: it would cut the stop token off a long answer and drop a row withou
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
-from journey.fields import Count, NonNegative, Share, check_multiple
+from journey.fields import Count, NonNegative, Share, Within, check_multiple
 from journey.files import write_json
 from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
+from journey.stages.rows import stream
 from journey.stages.run import Run, Stopped, stage
+from journey.train import rates
 from journey.train.history import HISTORY
+from journey.train.packing import Packed
+from journey.train.replay import Replay, shares
 from journey.train.schedule import ScheduleName
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
@@ -39,6 +44,11 @@ class Row(NamedTuple):
         """Of the whole conversation."""
         return len(self.input_ids)
 
+    @property
+    def trained(self) -> int:
+        """How many of them are trained on."""
+        return sum(label != -100 for label in self.labels)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SFT:
@@ -49,16 +59,20 @@ class SFT:
         Input(("text",), files="conversations"),
         "documentation whose questions are trained on, or a .jsonl, .json (or packed) or .parquet of conversations",
     )
-    max_examples: Count | None = 5000
-    """Train on no more conversations than this, chosen at random."""
+    max_examples: Count | None = None
+    """Train on no more conversations than this, chosen at random (none: on all)."""
     epochs: Count = 1
     """How often each conversation is seen."""
-    batch_size: Count = 8
-    """Conversations a step."""
-    accumulate: Count = 1
-    """Work a step's conversations through in this many equal parts (same result, less memory)."""
-    lr: NonNegative = 2e-3
-    """Peak learning rate of AdamW."""
+    batch_size: Count | None = None
+    """Conversations a step (none: by how many there are, 8 to 128)."""
+    accumulate: Count | None = None
+    """Work a step's conversations through in this many equal parts: same result, less memory (none: as it takes for
+    8,192 tokens at a time)."""
+    packing: bool = False
+    """Lay a step's conversations end to end in rows as long as max_length, instead of padding them; each still sees
+    itself alone, and the result is the same."""
+    lr: NonNegative | None = None
+    """Peak learning rate of AdamW (none: by the model's size and batch_size)."""
     schedule: ScheduleName = "linear"
     """The learning rate after its rise: down to the end in a line or by a cosine; level for half of the steps and then
     down (wsd); by the inverse square root of the step; or level."""
@@ -76,11 +90,44 @@ class SFT:
     """How often the dev split is scored through training."""
     dev_examples: Count = 128
     """On how many of its conversations at most."""
+    replay_data: str = names(
+        "", Input(("text", "tokens")), "a text that the parent knows, or its tokens: some of it is trained on beside"
+    )
+    replay: Annotated[float, Within(least=0, below=1)] = 0.25
+    """Share of the tokens read that come from replay_data, so that less of it is forgotten."""
     strict: bool = False
     """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def __post_init__(self) -> None:
-        check_multiple(self, "batch_size", "accumulate")
+        if self.batch_size and self.accumulate:
+            check_multiple(self, "batch_size", "accumulate")
+
+    def fitting(self, n_params: int, n: int, longest: int) -> tuple["SFT", list[str]]:
+        """With what is not set chosen for a model of this size and `n` conversations of at most `longest` tokens; and
+        the lines that say so."""
+        by_number, why_so_many = rates.conversations_a_step(n)
+        batch_size = self.batch_size or by_number
+        by_size, why_so_fast = rates.sft(n_params, batch_size)
+        said = [] if self.batch_size else [why_so_many]
+        said += [why_so_fast] if self.lr is None else []
+        lr = by_size if self.lr is None else self.lr
+        accumulate = self.accumulate or rates.parts(batch_size, longest)
+        return dataclasses.replace(self, batch_size=batch_size, accumulate=accumulate, lr=lr), said
+
+    def following(self, n_params: int | None, before: Sequence[Any]) -> list[str]:
+        """What `fitting` will say, as far as it is known before the data are read."""
+        if self.lr is not None:
+            return []
+        if n_params is None:
+            return ["lr by its parent's size and the number of conversations"]
+        if n := self.batch_size:
+            return [rates.sft(n_params, n)[1]]
+        least, most = (rates.sft(n_params, n) for n in (rates.conversations_a_step(0)[0], self._most()))
+        return [most[1] if least[0] == most[0] else f"lr {least[0]:g} to {most[1].removeprefix('lr ')}, or fewer"]
+
+    def _most(self) -> int:
+        """Conversations a step, of as many as there can be."""
+        return rates.conversations_a_step(10**9 if self.max_examples is None else self.max_examples)[0]
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """Of a pocket life's conversations."""
@@ -97,7 +144,7 @@ class SFT:
     example="journey sft --parent base --data questions.jsonl --out chat",
     shows=("ends_by_itself", "answer_loss.right"),
     goal="a chat model",
-    version=3,
+    version=4,
 )
 def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     """Train the parent on the answers of conversations and save it as a Hugging Face folder."""
@@ -109,12 +156,11 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     limit = longest(config.max_length, shape.n_ctx)
     parts, left_out, unweighed = _read(config, run)
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in parts)
-    tokens = config.epochs * sum(row.tokens for row in train)
-    answers = config.epochs * sum(sum(label != -100 for label in labels) for _, labels in train)
-    flops = answer_flops(shape, tokens, config.epochs * len(train), answers)
-    trainer = make_trainer(
-        AnswerTrainer, parent.path, train, dev, config, run, flops=flops, accumulate=config.accumulate
-    )
+    row = limit if config.packing else max(row.tokens for row in train)
+    config, chosen = config.fitting(shape.n_params, len(train), row)
+    for line in chosen:
+        run.say(f"{run.name}: {line}")
+    trainer = trainer_of(parent.path, train, dev, config, tokenizer, limit, run)
     before = trainer.dev_numbers()
     history = trainer.fit()
     if history is None:
@@ -126,12 +172,15 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
         write_json(run.folder / "sft.json", {"left_out": left_out, "answers_of_weight_0": unweighed})
 
     convention = f"nats per answer token, <|end|> included; {len(dev)} conversations of the dev split"
+    replayed = len(history) * trainer.replay.tokens if trainer.replay else 0
     return {
-        "tokens": tokens,
-        "flops": flops,
+        "tokens": trainer.seen[-1],
+        "flops": trainer.flops,
+        "chosen": {"batch_size": config.batch_size, "accumulate": config.accumulate, "lr": config.lr, "why": chosen},
         "metrics": {
             "conversations": metric(len(train)),
-            "answer_tokens": metric(answers),
+            "answer_tokens": metric(config.epochs * sum(row.trained for row in train)),
+            **({"replayed_tokens": metric(replayed)} if replayed else {}),
             "steps": metric(len(history)),
             "dev_loss_before": metric(before["dev_loss"], "nats/token", convention),
             "dev_loss": metric(history[-1]["dev_loss"], "nats/token", convention),
@@ -163,6 +212,41 @@ def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict
         parts = split(conversations, run.seed)
         train, dev = parts["train"], parts["dev"][: config.dev_examples]
     return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)], left_out, unweighed
+
+
+def trainer_of(
+    parent: Path, train: Sequence[Row], dev: Sequence[Row], config: SFT, tokenizer: "Tokenizer", limit: int, run: Run
+) -> Any:
+    """The trainer of rows of at most `limit` tokens, by settings that are all chosen."""
+    from journey.model.huggingface import load_config
+
+    assert config.batch_size and config.accumulate
+    replay, shape = None, load_config(parent)
+    tokens = sum(row.tokens for row in train)
+    steps = -(-config.epochs * len(train) // config.batch_size)
+    answers = config.epochs * sum(row.trained for row in train)
+    flops = answer_flops(shape, config.epochs * tokens, config.epochs * len(train), answers)
+    if config.replay_data and config.replay:
+        a_step = config.batch_size * tokens / len(train)
+        n, T = shares(a_step, config.replay, limit - 1)
+        replay = Replay(stream("replay_data", tokenizer, T, run), n, tokenizer.bos, config.replay)
+        flops += steps * replay.tokens * shape.flops_per_token(T)
+        run.say(f"{run.name}: replay: {n} x {T} tokens of text a step, beside {a_step:,.0f} of conversations")
+    trainer = make_trainer(
+        AnswerTrainer,
+        parent,
+        train,
+        dev,
+        config,
+        run,
+        flops=flops,
+        accumulate=config.accumulate,
+        beside=replay.tokens if replay else 0,
+    )
+    trainer.replay = replay
+    if config.packing:
+        trainer.data_collator = Packed(limit, tokenizer.pad)
+    return trainer
 
 
 def _shuffled(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
@@ -203,23 +287,40 @@ def encode(
 
 
 class AnswerTrainer(Shell):
-    """SFT, on the answers' tokens alone."""
+    """SFT, on the answers' tokens alone, and on the tokens of a text that is replayed beside them."""
 
     method = "SFT"
+    line = ("step", "tokens", "loss", "replay_loss", "lr", "grad_norm", "dev_loss")
     dev: Sequence[Row]
+    replay: Replay | None = None
+    replayed: float = 0.0  # nats per token of the step's text
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Divided by the answer tokens of the whole step, so that accumulation is one big batch."""
-        return summed_nats(model, inputs) / num_items_in_batch
+        """Nats per answer token, divided by those of the whole step, so that accumulation is one big batch."""
+        answers = summed_nats(model, inputs) / num_items_in_batch
+        if self.replay is None:
+            return answers
+        parts = self.args.gradient_accumulation_steps
+        text = self.replay.nats(model, self.state.global_step, parts, answers.device)
+        self.replayed += text.item()
+        return (1 - self.replay.weight) * answers + self.replay.weight * text
+
+    def step_numbers(self, loss: float) -> dict[str, float]:
+        """The answers' loss and that of the text, of which the trainer's own is the mean by their weights."""
+        if self.replay is None:
+            return {}
+        text, self.replayed = self.replayed, 0.0
+        return {"loss": (loss - self.replay.weight * text) / (1 - self.replay.weight), "replay_loss": text}
 
     def dev_numbers(self) -> dict[str, float]:
         """Nats per answer token. (The Trainer's own is a mean of batch means: short answers would weigh more.)"""
         nats = sum(nats for _, nats in self.over_dev(lambda inputs: summed_nats(self.model, inputs).item()))
-        return {"dev_loss": nats / sum(label != -100 for _, labels in self.dev for label in labels[1:])}
+        return {"dev_loss": nats / sum(row.trained for row in self.dev)}
 
 
 def summed_nats(model: Any, inputs: dict[str, Any]) -> Any:
     """Cross-entropy of all trained tokens of a batch."""
-    return answer_nats(model, inputs["input_ids"], inputs["labels"][:, 1:] != -100, "sum")
+    trained = inputs["labels"][:, 1:] != -100
+    return answer_nats(model, inputs["input_ids"], trained, "sum", inputs.get("position_ids"))

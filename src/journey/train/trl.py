@@ -43,14 +43,14 @@ class Row(Protocol):
 
 
 class Settings(Protocol):
-    """The settings that every such stage has."""
+    """The settings that every such stage has, all chosen by the time that a trainer is made."""
 
     @property
     def epochs(self) -> int: ...
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int | None: ...
     @property
-    def lr(self) -> float: ...
+    def lr(self) -> float | None: ...
     @property
     def schedule(self) -> ScheduleName: ...
     @property
@@ -112,6 +112,7 @@ class Shell(Trainer):
     dev: Sequence[Row]
     settings: Settings
     seen: list[int]  # tokens after each step
+    flops: float | None  # of the whole training
     evaluate_every: int  # steps
 
     @staticmethod
@@ -122,8 +123,8 @@ class Shell(Trainer):
 
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
 
-    def step_numbers(self) -> dict[str, float]:
-        """What there is to say of the step just made, beside its loss."""
+    def step_numbers(self, loss: float) -> dict[str, float]:
+        """What there is to say of the step just made, beside its loss or in its place."""
         return {}
 
     def dev_numbers(self) -> dict[str, float]:
@@ -169,7 +170,7 @@ class Shell(Trainer):
             return
         step = self.state.global_step
         logs |= {"tokens": self.seen[step - 1], "lr": logs["learning_rate"]}
-        logs |= self.step_numbers()
+        logs |= self.step_numbers(logs["loss"])
         if step % self.evaluate_every == 0 or step == len(self.seen):
             logs |= self.dev_numbers()
         for name, value in logs.items():
@@ -225,10 +226,12 @@ def make_trainer(
     run: Run,
     flops: float | None = None,
     accumulate: int = 1,
+    beside: int = 0,
     **own: Any,
 ) -> Any:
     """TRL's trainer of the model in a folder, in fp32, with its state kept in run.scratch; `flops` is the whole
-    training's arithmetic where it is known, `own` are its own settings.
+    training's arithmetic where it is known, `beside` counts tokens that each step reads beside its rows, `own` are its
+    own settings.
 
     The rows come in the order that `order` writes out, all epochs as one, each step in `accumulate` equal parts.
     """
@@ -236,6 +239,7 @@ def make_trainer(
     from datasets import Dataset
     from transformers import AutoTokenizer, PrinterCallback
 
+    assert config.batch_size and config.lr is not None
     lengths = [row.tokens for row in train]
     places = order(lengths, config.batch_size, config.epochs, run.seed)
     starts = range(0, len(places), config.batch_size)
@@ -270,7 +274,8 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.run, trainer.saver, trainer.dev, trainer.settings = run, saver, dev, config
-    trainer.seen = np.add.reduceat(np.asarray(lengths)[places], starts).cumsum().tolist()
+    trainer.seen = (np.add.reduceat(np.asarray(lengths)[places], starts) + beside).cumsum().tolist()
+    trainer.flops = flops
     trainer.evaluate_every = max(1, len(starts) // config.evaluations)
     tokens = trainer.seen[-1]
     trainer.written = Log(
@@ -330,17 +335,18 @@ def longest(max_length: int | None, n_ctx: int) -> int:
     return max_length or n_ctx
 
 
-def answer_nats(model: Any, ids: Any, answer: Any, reduction: str) -> Any:
+def answer_nats(model: Any, ids: Any, answer: Any, reduction: str, positions: Any = None) -> Any:
     """Cross-entropy in nats of a batch's (B, T) answers, padded on the right: of each token, or their sum.
 
-    `answer` (B, T-1) is true where the next token is one of an answer.
+    `answer` (B, T-1) is true where the next token is one of an answer. `positions` (B, T) begin at 0 with each document
+    of a packed row: transformers keeps those apart as long as no attention mask is passed and nothing is cached.
     TRL projects every position on the vocabulary when there is no GPU; here only those that predict an answer are (of
     a conversation one in five), which trains 2.3 times as fast (benchmarks/sft_loss.py). No attention mask is passed:
     attention is causal and the padding comes last, so nothing sees it.
     """
     import torch.nn.functional as F
 
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # (B, T, C)
+    hidden = model.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # (B, T, C)
     logits = model.get_output_embeddings()(hidden[:, :-1][answer])  # (answer tokens, V)
     return F.cross_entropy(logits.float(), ids[:, 1:][answer], reduction=reduction)
 

@@ -14,6 +14,9 @@ from journey.checkpoint import made_nodes, verdict
 from journey.console import clock, make_console, seconds_of
 from journey.machine import device, gpus
 from journey.stages.cost import parameters
+from journey.stages.import_ import Import
+from journey.stages.pretrain import Pretrain
+from journey.stages.tokenizer import TokenizerConfig
 from journey.stages.training import SMALL, Training, chosen_precision
 from journey.train.trackers import tracking
 from journey.verbs.common import Result, TimeLimit, Track, Workspace, home
@@ -98,7 +101,7 @@ def _print_plan(planned: list[runner.Planned], place: Path, cost: runner.Cost) -
             state = f"{state:<22}  {item.reason}"
         print(f"  {item.step.name:<14} {item.step.stage:<10} {item.id[:10]}  {state}", file=sys.stderr)
     print(f"in all about {clock(cost.seconds)} and {cost.bytes / 1e6:,.0f} MB", file=sys.stderr)
-    for line in _precisions(waiting):
+    for line in (*_precisions(waiting), *_rates(planned)):
         print(line, file=sys.stderr)
 
 
@@ -110,6 +113,28 @@ def _precisions(waiting: list[runner.Planned]) -> Iterator[str]:
         if n is not None and (gpus() or n >= SMALL):  # torch, which takes seconds to import, is asked only then
             precision, why = chosen_precision(config, device(), n)
             yield f"{item.step.name} in {precision}: {why}"
+
+
+def _rates(planned: list[runner.Planned]) -> Iterator[str]:
+    """The settings of each training that follow from its parent's size, as far as they are known before."""
+    for item in planned:
+        if item.waits and hasattr(item.step.config, "following"):
+            for line in item.step.config.following(_parameters(item, planned), item.before):
+                yield f"{item.step.name}: {line}"
+
+
+def _parameters(item: runner.Planned, planned: list[runner.Planned]) -> int | None:
+    """How many the model has that a training goes on from; None where a checkpoint from elsewhere has yet to say."""
+    from journey.model.huggingface import load_config
+
+    (name,) = item.step.parents
+    made = [Path(name), *(other.path for other in planned if other.step.name == name and other.done)]
+    made += [Path(config.path) for config in item.before if isinstance(config, Import)]
+    if folder := next((folder for folder in made if (folder / "config.json").is_file()), None):
+        return load_config(folder).n_params
+    shape = next((config for config in item.before if isinstance(config, Pretrain)), None)
+    vocab_size = next((config.vocab_size for config in item.before if isinstance(config, TokenizerConfig)), None)
+    return shape.shape(vocab_size).n_params if shape and vocab_size else None
 
 
 def verify(
