@@ -570,6 +570,18 @@ def test_conversations_from_a_file(parents, tokenizer, tmp_path):
     assert "; 2 conversations of the dev split" in facts["metrics"]["dev_loss"]["convention"]
 
 
+def test_the_longest_answers_are_chosen(parents, tmp_path):
+    """By what is trained on: a long answer of weight 0 is none."""
+    rows = [{"messages": asked(f"What is {i}?", f"{i} " * (1 + i % 7))} for i in range(60)]
+    rows[3]["messages"] = [{"role": "assistant", "content": "x" * 200, "weight": 0}, *rows[3]["messages"]]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = SFT(data=str(tmp_path / "chats.jsonl"), max_examples=6, choose="longest")
+    run = new_run(tmp_path)
+    run.corpora = {}
+    (_, chosen), _ = stage._read(config, run)[0]
+    assert len(chosen) == 6 and all(len(messages[1]["content"].split()) == 7 for messages in chosen)
+
+
 # Bad input
 
 

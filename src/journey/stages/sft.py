@@ -7,7 +7,7 @@ as they are: it would cut the stop token off a long answer and drop a row withou
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -60,7 +60,9 @@ class SFT:
         "documentation whose questions are trained on, or a .jsonl, .json (or packed) or .parquet of conversations",
     )
     max_examples: Count | None = None
-    """Train on no more conversations than this, chosen at random (none: on all)."""
+    """Train on no more conversations than this (none: on all)."""
+    choose: Literal["random", "longest"] = "random"
+    """Which: drawn at random, or those with the most to learn in them, the longest answers."""
     epochs: Count = 1
     """How often each conversation is seen."""
     batch_size: Count | None = None
@@ -211,7 +213,17 @@ def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict
             run.say(f"{config.data}: {unweighed:,} answers are read and not trained on: their weight is 0")
         parts = split(conversations, run.seed)
         train, dev = parts["train"], parts["dev"][: config.dev_examples]
-    return [("training", _shuffled(train, rng)[: config.max_examples]), ("dev", dev)], left_out, unweighed
+    train = _shuffled(train, rng)
+    if config.choose == "longest":
+        train.sort(key=answered, reverse=True)
+    return [("training", train[: config.max_examples]), ("dev", dev)], left_out, unweighed
+
+
+def answered(messages: Messages) -> int:
+    """Characters of a conversation that are trained on. A thousand examples chosen by it alone did better than a
+    thousand that were chosen by people or by a judge (Zhao et al. 2024, arXiv 2402.04833)."""
+    answers = (message for message in messages if message["role"] == "assistant" and message.get("weight") != 0)
+    return sum(len(message["content"]) for message in answers)
 
 
 def trainer_of(
