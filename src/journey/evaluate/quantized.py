@@ -22,7 +22,7 @@ from journey.evaluate import perplexity
 from journey.files import read_json
 from journey.infer import engine, gguf, llamacpp
 from journey.infer.llamacpp import LlamaCpp
-from journey.model import families
+from journey.model import adapter, families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.pair import open_pair
@@ -77,7 +77,7 @@ def measure(
     return {
         "reference": {
             "items": perplexity.score(model, tokenizer, chosen),
-            "bytes": sum(path.stat().st_size for path in model_folder.glob("*.safetensors")),
+            "bytes": sum(path.stat().st_size for path in adapter.chain(model_folder)[-1].glob("*.safetensors")),
             "tokens_per_second": speeds[""],
         },
         "types": types,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.files import write_json
-from journey.model import families
+from journey.model import adapter, families, lora
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.model.opening import read_config
@@ -55,7 +55,7 @@ def load(folder: Path) -> GPT:
     Raises JourneyError for a model that we would compute differently, and for weights that are missing, cut off or
     of another shape than config.json says.
     """
-    config, saved = named(load_config(folder), load_tensors(folder), str(folder))
+    config, saved = read(folder)
     saved = fit(config, saved, str(folder))
     model = _empty(config)
     ours = families.get(config.family).from_huggingface(config, saved, dict(model.named_parameters()))
@@ -69,6 +69,33 @@ def load(folder: Path) -> GPT:
     if config.tied:  # assigning has made two parameters of one
         model.head.weight = model.embed.weight
     return model
+
+
+def read(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
+    """Shape and tensors of a Hugging Face folder, by their full names; of an adapter, its base's with it merged in."""
+    whole, *adapters = reversed(adapter.chain(folder))
+    config, saved = named(load_config(whole), load_tensors(whole), str(whole))
+    for each in adapters:
+        config, saved = lora.merge(each, config, saved)
+    return config, saved
+
+
+def in_transformers(folder: Path) -> Any:
+    """The model of a folder as transformers computes it, in fp32; an adapter is merged in, as `read` has it.
+
+    transformers opens an adapter's folder too, but looks for its base at one path alone, whatever weights are there now,
+    and (5.23) begins DoRA's magnitudes anew without an error.
+    """
+    import transformers
+
+    as_ours: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+    if not adapter.is_adapter(folder):
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, **as_ours)
+    merged = load(folder)
+    config = transformers.AutoConfig.from_pretrained(adapter.holding(folder, "config.json"), name_or_path=str(folder))
+    config.tie_word_embeddings = merged.config.tied
+    kind = getattr(transformers, families.get(merged.config.family).architecture)
+    return kind.from_pretrained(None, config=config, state_dict=tensors(merged), **as_ours)
 
 
 def _empty(config: GPTConfig) -> GPT:
@@ -132,6 +159,7 @@ def architectures() -> str:
 
 def load_config(folder: Path) -> GPTConfig:
     """The shape that a folder's config.json describes; what we do not compute is refused by name."""
+    folder = adapter.holding(folder, "config.json")
     path, saved = folder / "config.json", read_config(folder)
     family = families.find(model_type := saved.get("model_type"))
     listed = saved.get("architectures") or [family and family.architecture]  # old files name none

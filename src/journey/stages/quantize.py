@@ -11,6 +11,7 @@ from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.files import read_json, write_json
 from journey.metrics import metric
+from journey.model import adapter
 from journey.pair import open_pair
 from journey.stages.cost import ELSEWHERE, Cost, parameters
 from journey.stages.run import Run, stage
@@ -101,7 +102,7 @@ def tell(told: Told) -> Story:
     types = read_json(told.node.path / gguf.FACTS)["types"]
     if told.parent is None or len(types) < 1:
         return Story([facts(told)])
-    whole = sum(path.stat().st_size for path in told.parent.path.glob("*.safetensors"))
+    whole = sum(path.stat().st_size for path in adapter.chain(told.parent.path)[-1].glob("*.safetensors"))
     shares = {kind: 100 * fact["bytes"] / whole for kind, fact in types.items()}
     smallest = min(shares, key=lambda kind: shares[kind])
     others = "".join(f"; {kind} {share:.0f}\u00a0%" for kind, share in shares.items() if kind != smallest)
