@@ -53,7 +53,7 @@ def measure(
     n_ctx = model.config.n_ctx
     chosen = _choose(documents, limit)
     compared = [ids[:n_ctx] for ids, _ in perplexity.encode(tokenizer, chosen[:_COMPARED], perplexity.MAX_BYTES)]
-    facts = read_json(folder / gguf.FACTS)["types"]
+    facts = types_of(folder)
     types: dict[str, dict[str, Any]] = {}
     ours = {"": lambda: engine.stream(model, compared[0][:1], max_new_tokens=n_ctx, stop=set())}
     with ExitStack() as stack:
@@ -88,6 +88,11 @@ def measure(
         "runtime": llamacpp.version(),
         "convention": convention(model.config),
     }
+
+
+def types_of(folder: Path) -> dict[str, Any]:
+    """The files of a quantize node that are whole models, by type: {"file", "bytes", "bits_per_weight"}."""
+    return dict(read_json(folder / gguf.FACTS)["types"])
 
 
 def convention(config: GPTConfig) -> str:
