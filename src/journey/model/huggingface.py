@@ -1,6 +1,7 @@
 """The folder on disk: a standard Hugging Face checkpoint, written and read without transformers."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,23 @@ def read(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     return config, saved
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' bars and remarks: what a user is to see comes from us."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@quiet()
 def in_transformers(folder: Path) -> Any:
     """The model of a folder as transformers computes it, in fp32; an adapter is merged in, as `read` has it.
 
