@@ -12,10 +12,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from journey import measuring
 from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.evaluate import harness
 from journey.model import adapter, huggingface, lora
+from journey.scores import estimates
 from journey.stages import kind_of
 from journey.stages.merge import Merge, merge
 from journey.stages.run import Run
@@ -44,7 +46,9 @@ def train(parent, config: SFT, run):
     """In the place of sft's body: an adapter as a training leaves it."""
     torch.manual_seed(run.seed)
     targets = lora.targets(huggingface.load_config(parent.path), "all-linear")
-    made = get_peft_model(huggingface.in_transformers(parent.path), LoraConfig(target_modules=targets, task_type="CAUSAL_LM"))
+    made = get_peft_model(
+        huggingface.in_transformers(parent.path), LoraConfig(target_modules=targets, task_type="CAUSAL_LM")
+    )
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.requires_grad:
@@ -93,7 +97,7 @@ def test_the_node_is_what_peft_writes_and_what_others_open(lived):
     assert len(AutoTokenizer.from_pretrained(node.path)) == 400
 
 
-def test_merged_is_a_whole_model_of_the_same_predictions(lived, journey):
+def test_merged_is_a_whole_model_of_the_same_predictions(lived):
     node, merged = lived.node("chat"), lived.node("merged")
     assert merged.parents == [node.id] and not adapter.is_adapter(merged.path)
     with torch.inference_mode():
@@ -103,12 +107,11 @@ def test_merged_is_a_whole_model_of_the_same_predictions(lived, journey):
     assert checked["value"] <= 1e-5 and "by PEFT" in checked["convention"]
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (merged.path / name).read_bytes() == (node.path / name).read_bytes()
-    again = journey("eval", "chat", "merged", "--workspace", lived.workspace, "--json")
-    assert again.code == 0, again.err
-    adapted, whole = (lived.workspace / "measurements" / each.id for each in (node, merged))
-    scores = [json.loads((place / "bits_per_byte.json").read_text())["items"] for place in (adapted, whole)]
-    for name, items in scores[0].items():
-        torch.testing.assert_close(torch.tensor(items["columns"]["bits"]), torch.tensor(scores[1][name]["columns"]["bits"]))
+    taken = [measuring.read(each, lived.workspace)["bits_per_byte"] for each in (node, merged)]
+    adapted, whole = map(estimates, taken)
+    assert adapted and adapted.keys() == whole.keys()
+    for key, found in adapted.items():
+        assert found.value == pytest.approx(whole[key].value, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_what_llama_cpp_cannot_say_is_refused(more, said, bases, tmp_path):
 
 def test_an_adapter_of_another_model_is_told(bases, tmp_path):
     path = write(bases["llama"], adapted(bases["llama"], tmp_path / "adapter"), tmp_path / "lora.gguf")
-    with pytest.raises(JourneyError, match="cannot put .*lora.gguf on this model .*is it of another base"):
+    with pytest.raises(JourneyError, match=r"cannot put .*lora\.gguf on this model .*is it of another base"):
         LlamaCpp(bases["qwen3"] / "f32.gguf", lora=path)
     with pytest.raises(JourneyError, match="is no GGUF file"):
         LlamaCpp(bases["llama"] / "f32.gguf", lora=bases["llama"] / "model.safetensors")

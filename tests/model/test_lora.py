@@ -148,7 +148,7 @@ def test_an_adapter_on_an_adapter_is_merged_into_it(bases, tmp_path):
     assert adapter.chain(second) == [second, first.resolve(), base]
     assert (ours(second) - expected).abs().max() <= 1e-5
     adapter.record_base(first, second, "0" * 64, "second")
-    with pytest.raises(JourneyError, match="are others|on more than 8 others"):
+    with pytest.raises(JourneyError, match=r"are others|on more than 8 others"):
         huggingface.load(second)
 
 
@@ -197,14 +197,20 @@ def test_what_we_do_not_merge_is_refused_by_name(values, said, made):
 )
 def test_a_damaged_file_is_refused(change, said, made):
     tensors = load_file(made / adapter.WEIGHTS)
-    save_file({n: t for name, tensor in tensors.items() for n, t in change(name, tensor).items()}, made / adapter.WEIGHTS)
+    save_file(
+        {n: t for name, tensor in tensors.items() for n, t in change(name, tensor).items()}, made / adapter.WEIGHTS
+    )
     with pytest.raises(JourneyError, match=said):
         huggingface.load(made)
 
 
 def test_rows_of_tokens_that_are_not_there_are_refused(bases, tmp_path):
     folder = adapted(bases["llama", True], tmp_path / "a", ["self_attn.q_proj"], trainable_token_indices=[3, 4])
-    for ids, said in (([3, 97], "trained token 97, its base has 97"), ([3], "has 2 trained rows"), (["3", 4], "2 train")):
+    for ids, said in (
+        ([3, 97], "trained token 97, its base has 97"),
+        ([3], "has 2 trained rows"),
+        (["3", 4], "2 train"),
+    ):
         _say(folder, trainable_token_indices=ids)
         with pytest.raises(JourneyError, match=said):
             huggingface.load(folder)
@@ -253,7 +259,7 @@ def test_other_weights_at_the_same_place_are_refused(bases, tmp_path):
     weights = load_file(tmp_path / "base" / "model.safetensors")
     weights["model.norm.weight"][3] += 1e-3
     save_file(weights, tmp_path / "base" / "model.safetensors")
-    with pytest.raises(JourneyError, match="but the weights in .* are others"):
+    with pytest.raises(JourneyError, match=r"but the weights in .* are others"):
         huggingface.load(folder)
 
 
@@ -268,5 +274,5 @@ def test_other_tools_open_what_record_base_leaves(bases, tmp_path, monkeypatch):
         assert (model(IDS).logits - unmerged(base, folder)).abs().max() <= 1e-5
     # With a config.json beside it transformers takes it for a whole model whose weights are gone: nodes have none.
     shutil.copyfile(base / "config.json", folder / "config.json")
-    with pytest.raises(OSError, match="no file named model.safetensors"):
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         AutoModelForCausalLM.from_pretrained(folder)

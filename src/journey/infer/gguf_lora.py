@@ -31,7 +31,9 @@ def check(adapter: Adapter, config: GPTConfig) -> None:
         more = f"an update of {outside[0]}"
     else:
         return
-    raise JourneyError(f"llama.cpp's LoRA files cannot hold {more}: leave out lora, and its merged files have all of it")
+    raise JourneyError(
+        f"llama.cpp's LoRA files cannot hold {more}: leave out lora, and its merged files have all of it"
+    )
 
 
 def write(adapter: Adapter, config: GPTConfig, path: Path, *, name: str, base: str) -> None:

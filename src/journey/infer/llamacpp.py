@@ -192,8 +192,8 @@ class LlamaCpp:
     """A GGUF file, open in llama.cpp with one sequence of at most n_ctx tokens (none: as many as it was trained for).
 
     `exact` keeps keys and values in f32 and computes attention without the flash kernel; otherwise llama.cpp's own
-    defaults, f16 and that kernel. `lora` is the file of an adapter to compute with, as `--lora` of its server. It uses as
-    many threads as torch. Closing it frees its memory.
+    defaults, f16 and that kernel. `lora` is the file of an adapter to compute with, as its server's
+    `--lora`. It uses as many threads as torch. Closing it frees its memory.
     """
 
     def __init__(self, path: Path, n_ctx: int = 0, *, exact: bool = False, lora: Path | None = None) -> None:
@@ -273,7 +273,9 @@ class LlamaCpp:
         _check_magic(lora)
         _errors.clear()
         adapter = self._lib.llama_adapter_lora_init(self._model, str(lora).encode())  # which the model frees
-        if not adapter or self._lib.llama_set_adapters_lora(self._context, (c_void_p * 1)(adapter), 1, (c_float * 1)(1)):
+        if not adapter or self._lib.llama_set_adapters_lora(
+            self._context, (c_void_p * 1)(adapter), 1, (c_float * 1)(1)
+        ):
             self.close()
             raise JourneyError(f"llama.cpp cannot put {lora} on this model ({_cause()}): is it of another base?")
 

@@ -4,8 +4,8 @@
     base.json                                          ours: the base's id, name and the hash of its weights
 
 It has no config.json: beside one transformers (5.23) takes the folder for a whole model whose weights are gone. The
-shape is the base's. PEFT keeps only a path. With `base.json` a base that was moved is found again, and one with other weights is refused;
-an adapter made by PEFT alone has no such file, and its path is believed.
+shape is the base's. PEFT keeps only a path. With `base.json` a base that was moved is found again, and one with other
+weights is refused; an adapter made by PEFT alone has no such file, and its path is believed.
 """
 
 import functools

@@ -101,8 +101,8 @@ def quiet() -> Iterator[None]:
 def in_transformers(folder: Path) -> Any:
     """The model of a folder as transformers computes it, in fp32; an adapter is merged in, as `read` has it.
 
-    transformers opens an adapter's folder too, but looks for its base at one path alone, whatever weights are there now,
-    and (5.23) begins DoRA's magnitudes anew without an error.
+    transformers opens an adapter's folder too, but takes whatever weights are at its base's path now, and (5.23) begins
+    DoRA's magnitudes anew without an error.
     """
     import transformers
 

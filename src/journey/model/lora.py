@@ -159,7 +159,9 @@ def _check(said: Mapping[str, Any], where: str) -> None:
     if (kind := said.get("peft_type")) != "LORA":
         raise JourneyError(f"{where}: peft_type is {kind!s:.60}, and we merge LORA alone: merge it by PEFT")
     if (bias := said.get("bias", "none")) != "none":
-        raise JourneyError(f"{where}: bias is {bias!r:.60}: biases trained beside LoRA are not merged: merge it by PEFT")
+        raise JourneyError(
+            f"{where}: bias is {bias!r:.60}: biases trained beside LoRA are not merged: merge it by PEFT"
+        )
     if (begun := said.get("init_lora_weights", True)) not in _BEGINNINGS:
         raise JourneyError(
             f"{where}: init_lora_weights is {begun!r:.60}, which changed the base too: save it by PEFT with "
@@ -168,7 +170,7 @@ def _check(said: Mapping[str, Any], where: str) -> None:
     for key, value in said.items():
         if value and key not in _READ | _OF_TRAINING:
             raise JourneyError(f"{where}: {key:.60} is {value!r:.60}, which we do not merge: merge it by PEFT")
-    kinds = {"alpha_pattern": dict, "modules_to_save": list, "trainable_token_indices": (list, dict)}
+    kinds: dict[str, Any] = {"alpha_pattern": dict, "modules_to_save": list, "trainable_token_indices": (list, dict)}
     for key, kind in kinds.items():
         if said.get(key) and not isinstance(said[key], kind):
             raise JourneyError(f"{where}: {key} is {said[key]!r:.60}: it is damaged")

@@ -54,7 +54,9 @@ def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
     from journey.model import huggingface
 
     if not adapter.is_adapter(parent.path):
-        raise JourneyError(f"{parent.path} is a whole model: merge takes an adapter, and there is nothing to merge here")
+        raise JourneyError(
+            f"{parent.path} is a whole model: merge takes an adapter, and there is nothing to merge here"
+        )
     model = huggingface.load(parent.path).eval()
     difference, size = differences(parent.path, model, open_tokenizer(parent.path).n_ids)
     allowed = TOLERANCE * max(1.0, size / 10)
