@@ -10,6 +10,7 @@ import shutil
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from journey import measuring
@@ -179,10 +180,19 @@ def test_an_adapter_from_elsewhere_is_opened_merged_and_has_an_id_of_its_base_to
     assert output.code == 0, output.err
     assert (tmp_path / "merged" / "chat_template.jinja").exists()
     first = Node(folder).id
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    shutil.copytree(base, tmp_path / "base")
     said = json.loads((folder / "adapter_config.json").read_text())
-    said["base_model_name_or_path"] = str(lived.node("merged").path)
-    (folder / "adapter_config.json").write_text(json.dumps(said))
-    assert Node(folder).id != first
+    for changes in ({"base_model_name_or_path": str(tmp_path / "base")}, {"lora_alpha": 9}):
+        (tmp_path / "elsewhere" / "adapter_config.json").write_text(json.dumps(said | changes))
+        assert (Node(tmp_path / "elsewhere").id == first) == ("lora_alpha" not in changes), "a place is no content"
+    (tmp_path / "elsewhere" / "adapter_config.json").write_text(
+        json.dumps(said | {"base_model_name_or_path": str(tmp_path / "base")})
+    )
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    weights["model.norm.weight"][3] += 1e-3
+    save_file(weights, tmp_path / "base" / "model.safetensors")
+    assert Node(tmp_path / "elsewhere").id != first, "of the base's weights too"
 
 
 def test_a_whole_model_is_not_merged(lived, tmp_path):

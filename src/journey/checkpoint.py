@@ -21,7 +21,7 @@ _LONGEST = 64 << 20  # bytes of a lineage.json
 _FREE = ("README.md",)  # a model card is for its owner to write on
 _SHAPE = {"id": str, "name": str, "stage": str, "parents": list, "files": dict, "metrics": dict}
 # What decides the behaviour of a folder that came from elsewhere and so has no lineage of ours.
-_IDENTITY = ("config.json", "tokenizer.json", "*.safetensors", "model.safetensors.index.json", adapter.CONFIG)
+_IDENTITY = ("config.json", "tokenizer.json", "*.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Node:
             return _lineage(self.path / LINEAGE)
         files = {path.name: sha256_file(path) for name in _IDENTITY for path in self.path.glob(name)}
         if adapter.is_adapter(self.path):
-            files["base"] = adapter.weights_sha256(adapter.base(self.path))
+            files["adapter"] = digest([adapter.weights_sha256(place) for place in adapter.chain(self.path)])
         return {"id": digest(files), "name": self.path.name, "stage": "import", "parents": [], "metrics": {}}
 
     @property
