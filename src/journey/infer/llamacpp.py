@@ -127,6 +127,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llama_context_default_params": (_ContextParams, []),
     "llama_model_load_from_file": (c_void_p, [c_char_p, _ModelParams]),
     "llama_init_from_model": (c_void_p, [c_void_p, _ContextParams]),
+    "llama_adapter_lora_init": (c_void_p, [c_void_p, c_char_p]),
+    "llama_set_adapters_lora": (c_int32, [c_void_p, POINTER(c_void_p), c_size_t, POINTER(c_float)]),
     "llama_free": (None, [c_void_p]),
     "llama_model_free": (None, [c_void_p]),
     "llama_n_threads": (c_int32, [c_void_p]),
@@ -190,11 +192,13 @@ class LlamaCpp:
     """A GGUF file, open in llama.cpp with one sequence of at most n_ctx tokens (none: as many as it was trained for).
 
     `exact` keeps keys and values in f32 and computes attention without the flash kernel; otherwise llama.cpp's own
-    defaults, f16 and that kernel. It uses as many threads as torch. Closing it frees its memory.
+    defaults, f16 and that kernel. `lora` is the file of an adapter to compute with, as its server's
+    `--lora`. It uses as many threads as torch. Closing it frees its memory.
     """
 
-    def __init__(self, path: Path, n_ctx: int = 0, *, exact: bool = False) -> None:
-        """JourneyError for a file that is missing, damaged, or too large for the memory."""
+    def __init__(self, path: Path, n_ctx: int = 0, *, exact: bool = False, lora: Path | None = None) -> None:
+        """JourneyError for a file that is missing, damaged, or too large for the memory, and for an adapter of another
+        model."""
         self._lib = lib = library()
         model = _load(lib, path, check_tensors=True)
         longest = lib.llama_model_n_ctx_train(model)
@@ -215,6 +219,8 @@ class LlamaCpp:
         self._free = weakref.finalize(self, _free, lib, model, context)
         if lib.llama_n_threads(context) != settings.n_threads:
             raise JourneyError(f"{version()} does not take its settings: install the version in constraints.txt")
+        if lora is not None:
+            self._adapt(lora)
         self._vocab = c_void_p(lib.llama_model_get_vocab(model))
         self.vocab_size: int = lib.llama_vocab_n_tokens(self._vocab)
 
@@ -262,6 +268,16 @@ class LlamaCpp:
             token = int(logits[-1].argmax())
             yield token
             logits = self._decode([token], 0)
+
+    def _adapt(self, lora: Path) -> None:
+        _check_magic(lora)
+        _errors.clear()
+        adapter = self._lib.llama_adapter_lora_init(self._model, str(lora).encode())  # which the model frees
+        if not adapter or self._lib.llama_set_adapters_lora(
+            self._context, (c_void_p * 1)(adapter), 1, (c_float * 1)(1)
+        ):
+            self.close()
+            raise JourneyError(f"llama.cpp cannot put {lora} on this model ({_cause()}): is it of another base?")
 
     def _begin(self, ids: Sequence[int]) -> None:
         if not self._free.alive:

@@ -44,6 +44,8 @@ def quantized(bench: Bench, config: Quantized) -> Taken:
 
     if bench.parent is None:
         raise JourneyError(f"{bench.node.path}: the model that these files were made of does not stand beside them")
+    if not scorer.types_of(bench.node.path):  # an adapter alone, which is no model
+        return Taken()
     found = scorer.measure(bench.node.path, bench.parent.path, bench.documents, bench.questions, config.documents)
     reference, convention, items, scores = found["reference"], found["convention"], {}, []
     before = [item["nats"] / log(2) for item in reference["items"]]
@@ -102,7 +104,7 @@ def quantized(bench: Bench, config: Quantized) -> Taken:
 @quantized.chapter
 def draw(seen: Seen) -> list[Block]:
     """Every set of GGUF files against the weights it was made of."""
-    return [block for subject, taken in seen.items() for block in _files(subject.name, taken)]
+    return [block for subject, taken in seen.items() if taken.facts for block in _files(subject.name, taken)]
 
 
 def _files(name: str, taken: Taken) -> list[Block]:

@@ -1,6 +1,7 @@
 """The folder on disk: a standard Hugging Face checkpoint, written and read without transformers."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.files import write_json
-from journey.model import families
+from journey.model import adapter, families, lora
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.model.opening import read_config
@@ -55,7 +56,7 @@ def load(folder: Path) -> GPT:
     Raises JourneyError for a model that we would compute differently, and for weights that are missing, cut off or
     of another shape than config.json says.
     """
-    config, saved = named(load_config(folder), load_tensors(folder), str(folder))
+    config, saved = read(folder)
     saved = fit(config, saved, str(folder))
     model = _empty(config)
     ours = families.get(config.family).from_huggingface(config, saved, dict(model.named_parameters()))
@@ -69,6 +70,50 @@ def load(folder: Path) -> GPT:
     if config.tied:  # assigning has made two parameters of one
         model.head.weight = model.embed.weight
     return model
+
+
+def read(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
+    """Shape and tensors of a Hugging Face folder, by their full names; of an adapter, its base's with it merged in."""
+    whole, *adapters = reversed(adapter.chain(folder))
+    config, saved = named(load_config(whole), load_tensors(whole), str(whole))
+    for each in adapters:
+        config, saved = lora.merge(each, config, saved)
+    return config, saved
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' bars and remarks: what a user is to see comes from us."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@quiet()
+def in_transformers(folder: Path) -> Any:
+    """The model of a folder as transformers computes it, in fp32; an adapter is merged in, as `read` has it.
+
+    transformers opens an adapter's folder too, but takes whatever weights are at its base's path now, and (5.23) begins
+    DoRA's magnitudes anew without an error.
+    """
+    import transformers
+
+    as_ours: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+    if not adapter.is_adapter(folder):
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, **as_ours)
+    merged = load(folder)
+    config = transformers.AutoConfig.from_pretrained(adapter.holding(folder, "config.json"), name_or_path=str(folder))
+    config.tie_word_embeddings = merged.config.tied
+    kind = getattr(transformers, families.get(merged.config.family).architecture)
+    return kind.from_pretrained(None, config=config, state_dict=tensors(merged), **as_ours)
 
 
 def _empty(config: GPTConfig) -> GPT:
@@ -132,6 +177,7 @@ def architectures() -> str:
 
 def load_config(folder: Path) -> GPTConfig:
     """The shape that a folder's config.json describes; what we do not compute is refused by name."""
+    folder = adapter.holding(folder, "config.json")
     path, saved = folder / "config.json", read_config(folder)
     family = families.find(model_type := saved.get("model_type"))
     listed = saved.get("architectures") or [family and family.architecture]  # old files name none

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from journey.checkpoint import LINEAGE, Node
 from journey.errors import JourneyError, nearest
+from journey.model.adapter import is_adapter
 
 if TYPE_CHECKING:
     from journey.stages.run import Stage
@@ -20,6 +21,7 @@ STAGES = {
     "sft": "teach a model to answer, by TRL",
     "pairs": "sample answers and rank them into pairs",
     "dpo": "teach a model to prefer, by TRL",
+    "merge": "make a whole model of an adapter",
     "quantize": "write GGUF files for llama.cpp",
     "index": "make a text searchable, to answer from it",
     "translations": "make or read pairs of texts that mean the same",
@@ -41,7 +43,7 @@ def kind_of(node: Node) -> str:
     """What a node is: what its stage makes; a folder from elsewhere is a model or, without config.json, a tokenizer."""
     if (node.path / LINEAGE).exists():
         return load(node.stage).makes
-    return "model" if (node.path / "config.json").exists() else "tokenizer"
+    return "model" if (node.path / "config.json").exists() or is_adapter(node.path) else "tokenizer"
 
 
 def a(kind: str) -> str:

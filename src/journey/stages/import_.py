@@ -10,6 +10,7 @@ from journey.errors import JourneyError
 from journey.fields import Count, Positive
 from journey.files import check_file, digest, read_json, sha256_file, write_json
 from journey.metrics import metric
+from journey.model.adapter import is_adapter
 from journey.model.opening import read_config
 from journey.report.blocks import Text
 from journey.report.format import MISSING, power
@@ -284,6 +285,10 @@ def _fingerprint(path: str) -> str:
     if not Path(path).is_dir():
         check_file(Path(path))
         return _sha256(Path(path), Path(path).stat().st_mtime_ns)
+    if is_adapter(Path(path)):
+        from journey.model.foreign import elsewhere
+
+        raise JourneyError(f"{path} {elsewhere.A_PEFT_ADAPTER}")
     if (Path(path) / "config.json").exists():
         read_config(Path(path))  # if that is damaged, no one need wait for the weights
     files = sorted({file for name in _DECIDING for file in Path(path).glob(name) if file.is_file()})

@@ -3,18 +3,22 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from journey.checkpoint import Node
+from journey.checkpoint import Node, look_at
 from journey.errors import JourneyError
 from journey.files import read_json, write_json
 from journey.metrics import metric
+from journey.model import adapter
 from journey.pair import open_pair
 from journey.stages.cost import ELSEWHERE, Cost, parameters
 from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
+
+if TYPE_CHECKING:
+    from journey.model.config import GPTConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +26,8 @@ class Quantize:
     """Settings of the quantize stage."""
 
     types: tuple[str, ...] = ("f16", "q8_0", "q4_0")
-    """How the matrices are stored, one file each: f32, f16, q8_0, q5_0 or q4_0."""
+    """How the matrices are stored, one file each: f32, f16, q8_0, q5_0 or q4_0; of an adapter also lora: itself alone,
+    for llama.cpp's --lora beside a file of its base."""
     license: str = ""
     """The model's licence as the Hub abbreviates it (apache-2.0, mit …), to stand in each file; empty: none."""
 
@@ -48,17 +53,20 @@ class Quantize:
 )
 def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
     """Write the parent as one GGUF file a type, with its tokenizer and its chat template inside."""
-    from journey.infer import gguf
+    from journey.infer import gguf, gguf_lora
 
     if not config.types:
         raise JourneyError(f"types is empty: name some of {', '.join(gguf.TYPES)}")
+    types = [type for type in dict.fromkeys(config.types) if type != gguf_lora.TYPE]
+    if alone := len(types) < len(set(config.types)):
+        _check_alone(parent)
     model, tokenizer = open_pair(parent.path)
-    gguf.check(model, config.types)
-    template = parent.path / "chat_template.jinja"
+    gguf.check(model, types)
+    template = adapter.holding(parent.path, "chat_template.jinja") / "chat_template.jinja"
     tags = _tags(parent.path / "README.md") or [gguf.TAG]
     facts: dict[str, Any] = {}
-    for done, type in enumerate(dict.fromkeys(config.types)):
-        run.progress(done, len(config.types), "files")
+    for done, type in enumerate(types):
+        run.progress(done, len(types), "files")
         path = run.folder / f"{run.name}-{type}.gguf"
         bits = gguf.write(
             model,
@@ -72,13 +80,34 @@ def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
             tags=tags,
         )
         facts[type] = {"file": path.name, "bytes": path.stat().st_size, "bits_per_weight": bits}
-    write_json(run.folder / gguf.FACTS, {"types": facts})
-    metrics = {f"bytes_{type}": metric(fact["bytes"], "bytes") for type, fact in facts.items()}
+    beside = {"lora": _write_alone(parent, model.config, run)} if alone else {}
+    write_json(run.folder / gguf.FACTS, {"types": facts} | beside)
+    metrics = {f"bytes_{type}": metric(fact["bytes"], "bytes") for type, fact in (facts | beside).items()}
     metrics |= {
         f"bits_per_weight_{type}": metric(fact["bits_per_weight"], "bits", "of all tensors, scales of blocks included")
         for type, fact in facts.items()
     }
     return {"metrics": metrics}
+
+
+def _check_alone(parent: Node) -> None:
+    """JourneyError where there is no adapter, or one that llama.cpp cannot put on its base."""
+    from journey.infer import gguf_lora
+    from journey.model import huggingface, lora
+
+    if not adapter.is_adapter(parent.path):
+        raise JourneyError(f"{parent.path} is a whole model: only an adapter can be written as {gguf_lora.TYPE}")
+    gguf_lora.check(lora.read(parent.path), huggingface.load_config(parent.path))
+
+
+def _write_alone(parent: Node, shape: "GPTConfig", run: Run) -> dict[str, Any]:
+    from journey.infer import gguf_lora
+    from journey.model import lora
+
+    path, base = run.folder / f"{run.name}-{gguf_lora.TYPE}.gguf", look_at(adapter.base(parent.path))
+    gguf_lora.write(lora.read(parent.path), shape, path, name=parent.name, base=base.name)
+    run.say(f"{path.name} goes with {base.name}: quantize that too, and give both to llama.cpp (--lora {path.name})")
+    return {"file": path.name, "bytes": path.stat().st_size, "base": base.name, "base_id": base.id}
 
 
 def _tags(card: Path) -> list[str]:
@@ -101,7 +130,7 @@ def tell(told: Told) -> Story:
     types = read_json(told.node.path / gguf.FACTS)["types"]
     if told.parent is None or len(types) < 1:
         return Story([facts(told)])
-    whole = sum(path.stat().st_size for path in told.parent.path.glob("*.safetensors"))
+    whole = sum(path.stat().st_size for path in adapter.chain(told.parent.path)[-1].glob("*.safetensors"))
     shares = {kind: 100 * fact["bytes"] / whole for kind, fact in types.items()}
     smallest = min(shares, key=lambda kind: shares[kind])
     others = "".join(f"; {kind} {share:.0f}\u00a0%" for kind, share in shares.items() if kind != smallest)

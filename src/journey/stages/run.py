@@ -19,6 +19,8 @@ from journey.errors import JourneyError, Stopped  # which stages raise, too
 from journey.fields import check_config, chosen, differing
 from journey.files import publish, read_json, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
+from journey.model.adapter import WEIGHTS as ADAPTER
+from journey.model.adapter import is_adapter
 from journey.stages import a, goes_on_from, kind_of
 from journey.stages.inputs import inputs_of, named, resolve
 
@@ -115,7 +117,7 @@ class Run:
         lineage |= {
             "seconds": round(self.seconds, 3),
             "peak_memory": peak_memory(),
-            "weights_sha256": hashes.get("model.safetensors"),
+            "weights_sha256": hashes.get("model.safetensors", hashes.get(ADAPTER)),
             "files": hashes,
         }
         write_json(self.folder / LINEAGE, lineage)
@@ -240,8 +242,9 @@ class Stage:
             **{key: facts[key] for key in ("origin", "computed", "chosen") if key in facts},
             **surroundings(),
         }
-        if (run.folder / "config.json").exists():
-            write_text(run.folder / "README.md", _card(lineage, parent, self.makes))
+        adapts = is_adapter(run.folder)
+        if adapts or (run.folder / "config.json").exists():
+            write_text(run.folder / "README.md", _card(lineage, parent, self.makes, adapts))
         return run._finish(lineage)
 
 
@@ -320,12 +323,13 @@ def _tokenizer_hash(folder: Path) -> str | None:
     return Tokenizer.load(folder).hash
 
 
-def _card(lineage: dict[str, Any], parent: Node | None, kind: str) -> str:
+def _card(lineage: dict[str, Any], parent: Node | None, kind: str, adapts: bool) -> str:
     """The model card: its metadata names task and base model as the Hub's format wants it."""
     task = "translation" if kind == "seq2seq" else "text-generation"
-    head = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
+    head = ["---", f"library_name: {'peft' if adapts else 'transformers'}", f"pipeline_tag: {task}"]
+    relation = "adapter" if adapts else "finetune"
     if parent is not None and parent.is_model:
-        head += [f"base_model: {parent.name}", "base_model_relation: finetune"]
+        head += [f"base_model: {parent.name}", f"base_model_relation: {relation}"]
     head += ["tags:", "- journey", f"- {lineage['stage']}", "---", ""]
     metrics = []
     for key, m in lineage["metrics"].items():

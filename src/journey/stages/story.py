@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 
 from journey.checkpoint import Node
 from journey.files import read_json
+from journey.model import adapter
 from journey.report.blocks import Block, Curves, Facts, Fold, Line, Mark, Row, Sample, Samples, Shown
 from journey.report.format import big, duration, join
 from journey.scores import Taken, estimates
@@ -84,6 +85,7 @@ def facts(told: Told) -> Facts:
 
 def _shape(folder: Path) -> str | None:
     """Family, layers and width from a Hugging Face config, in any of its dialects."""
+    folder = adapter.holding(folder, "config.json")
     if not (folder / "config.json").exists():
         return None
     config = read_json(folder / "config.json")

@@ -169,7 +169,11 @@ class Family(ABC):
     def to_gguf(self, config: GPTConfig, ours: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Each tensor of a GGUF file with llama.cpp's name, one at a time; matrices are (out, in)."""
         for stored in self.layout(config):
-            yield stored.gguf, stored.stack(ours)
+            yield stored.gguf, self.gguf_rows(config, stored.gguf, stored.stack(ours))
+
+    def gguf_rows(self, config: GPTConfig, name: str, tensor: Tensor) -> Tensor:
+        """A tensor (out, …) of that name with its rows in llama.cpp's order."""
+        return tensor
 
 
 _LARGEST = 3e38  # float32 knows no larger

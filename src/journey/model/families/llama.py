@@ -1,6 +1,6 @@
 """Llama (Touvron et al. 2023): RMSNorm, rotary positions, no bias, a gated MLP, keys and values shared by heads."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -132,10 +132,9 @@ class Llama(Family):
             "attention.layer_norm_rms_epsilon": float(config.norm_eps),
         }
 
-    def to_gguf(self, config: GPTConfig, ours: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in super().to_gguf(config, ours):
-            turned = self.gguf_interleaved and name.endswith(("attn_q.weight", "attn_k.weight"))
-            yield name, interleaved(tensor, config.head_dim) if turned else tensor
+    def gguf_rows(self, config: GPTConfig, name: str, tensor: Tensor) -> Tensor:
+        turned = self.gguf_interleaved and name.endswith(("attn_q.weight", "attn_k.weight"))
+        return interleaved(tensor, config.head_dim) if turned else tensor
 
 
 def interleaved(weight: Tensor, head_dim: int) -> Tensor:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-ADAPTER = "adapter_config.json"
+from journey.model.adapter import CONFIG as ADAPTER
+
 A_PEFT_ADAPTER = (
-    f"holds a PEFT adapter ({ADAPTER}), no whole model: merge it first (merge_and_unload), save that, and import it"
+    f"holds a PEFT adapter ({ADAPTER}), no whole model: with its base on this machine every verb opens it as it is, "
+    "and `journey merge --parent FOLDER --out DIR` makes a whole model of it"
 )
 _FILES = {  # how it begins -> what it is
     b"GGUF": "a GGUF file, for llama.cpp: import the Hugging Face folder that it was made from",

@@ -120,17 +120,9 @@ def _kind(value: Any) -> str:
 def logits(folder: Path, family: str, ids: Tensor) -> Tensor:
     """What transformers computes, in fp32 and by its own classes alone."""
     import transformers
-    from transformers.utils import logging
 
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        kind = getattr(transformers, families.get(family).architecture)
+    kind = getattr(transformers, families.get(family).architecture)
+    with huggingface.quiet():
         model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
     with torch.inference_mode():
         return model.eval()(ids, use_cache=False).logits

@@ -1,0 +1,113 @@
+"""Merge: an adapter and its base become one whole model."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from journey.checkpoint import Node, open_tokenizer
+from journey.errors import JourneyError
+from journey.files import read_json, write_json
+from journey.metrics import metric
+from journey.model import adapter
+from journey.report.blocks import Text
+from journey.report.format import power
+from journey.stages.cost import ELSEWHERE, Cost, parameters
+from journey.stages.run import Run, stage
+from journey.stages.story import Story, Told, facts
+
+if TYPE_CHECKING:
+    from journey.model.gpt import GPT
+
+TOLERANCE = 1e-5  # of a logit, for logits up to 10; fp32 rounds in proportion
+_COPIED = (  # beside the weights and config.json, of the adapter or else of its base
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "generation_config.json"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Settings of the merge stage."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """By the size of the model."""
+        return Cost(10, 4 * n) if (n := parameters(before)) else ELSEWHERE
+
+
+@stage(
+    takes="model",
+    makes="model",
+    why=(
+        "An adapter is what training added to a base: for some of its matrices two thin ones, *B* and *A*. Merged, "
+        "*W* becomes *W* + scale · *B A*: the same predictions, from one whole model that needs no base beside it and "
+        "computes nothing more than the base did."
+    ),
+    example="journey merge --parent adapter --out merged",
+    version=1,
+)
+def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
+    """Write an adapter and its base as one whole model, in fp32, and check that it predicts what they do by PEFT."""
+    from safetensors.torch import save_file
+
+    from journey.model import huggingface
+
+    if not adapter.is_adapter(parent.path):
+        raise JourneyError(
+            f"{parent.path} is a whole model: merge takes an adapter, and there is nothing to merge here"
+        )
+    model = huggingface.load(parent.path).eval()
+    difference, size = differences(parent.path, model, open_tokenizer(parent.path).n_ids)
+    allowed = TOLERANCE * max(1.0, size / 10)
+    if not difference <= allowed:
+        raise JourneyError(
+            f"merged, the model computes other logits than its base with the adapter (by {difference:.2g}, allowed "
+            f"{allowed:.2g}): please report this, with {parent.path / adapter.CONFIG}"
+        )
+    run.say(f"logits checked: merged and by PEFT they differ by {difference:.1e} at most")
+    weights = {name: tensor.contiguous() for name, tensor in huggingface.tensors(model).items()}
+    save_file(weights, run.folder / "model.safetensors", metadata={"format": "pt"})
+    said = read_json(adapter.holding(parent.path, "config.json") / "config.json")
+    said.pop("torch_dtype", None)  # as older files have it
+    write_json(run.folder / "config.json", said | {"dtype": "float32", "tie_word_embeddings": model.config.tied})
+    for name in _COPIED:
+        if (place := adapter.holding(parent.path, name) / name).exists():
+            shutil.copyfile(place, run.folder / name)
+    return {
+        "metrics": {
+            "parameters": metric(model.config.n_params),
+            "logits_difference": metric(
+                difference, convention=f"largest difference of a logit, merged and by PEFT; the largest is {size:.3g}"
+            ),
+        }
+    }
+
+
+def differences(folder: Path, merged: "GPT", n_ids: int) -> tuple[float, float]:
+    """The largest difference between the logits of a merged adapter and those that PEFT computes of base and adapter,
+    unmerged, on ids from all over the vocabulary; and the largest logit."""
+    import torch
+    from peft import PeftModel
+
+    from journey.model import huggingface
+
+    ids = (torch.arange(1, min(64, merged.config.n_ctx) + 1) * 7919 % n_ids).unsqueeze(0)  # (1, T)
+    base = huggingface.in_transformers(adapter.base(folder))
+    apart = PeftModel.from_pretrained(base, str(folder)).eval()
+    with torch.inference_mode():
+        ours, theirs = merged(ids), apart(ids, use_cache=False).logits  # (1, T, V)
+    return (ours - theirs).abs().max().item(), theirs.abs().max().item()
+
+
+@merge.tells
+def tell(told: Told) -> Story:
+    """Whether it predicts what the adapter did."""
+    metrics = told.node.lineage["metrics"]
+    difference, n = metrics["logits_difference"]["value"], metrics["parameters"]["value"]
+    return Story(
+        [facts(told), Text(f"Checked against PEFT, which keeps base and adapter apart: {power(difference)} at most.")],
+        big=f"{n / 1e6:,.3g}\u00a0M",
+        what="parameters, base and adapter in one",
+        said=f"logits within {power(difference)} of the two apart",
+    )
