@@ -175,8 +175,8 @@ def test_an_adapter_from_elsewhere_is_opened_merged_and_has_an_id_of_its_base_to
     output = journey("generate", folder, "The", "--max-new-tokens", "2")
     assert output.code == 0, output.err
     output = journey("import", folder, "--out", tmp_path / "imported")
-    assert output.code == 2 and "`journey merge --parent FOLDER --out DIR` makes a whole model of it" in output.err
-    output = journey("merge", "--parent", folder, "--out", tmp_path / "merged")
+    assert output.code == 2 and "`journey merge FOLDER --out DIR` makes a whole model of it" in output.err
+    output = journey("merge", folder, "--out", tmp_path / "merged")
     assert output.code == 0, output.err
     assert (tmp_path / "merged" / "chat_template.jinja").exists()
     first = Node(folder).id

@@ -34,6 +34,7 @@ _OF_TRAINING = {
     "megatron_core", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
     "target_modules", "task_type",
 }  # fmt: skip
+_LARGEST = 1e9  # alpha; NaN is not below it
 # Beginnings that leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take from it what A and B begin with.
 _BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
 
@@ -169,7 +170,7 @@ def _check(said: Mapping[str, Any], where: str) -> None:
         )
     for key, value in said.items():
         if value and key not in _READ | _OF_TRAINING:
-            raise JourneyError(f"{where}: {key:.60} is {value!r:.60}, which we do not merge: merge it by PEFT")
+            raise JourneyError(f"{where}: {key!r:.60} is {value!r:.60}, which we do not merge: merge it by PEFT")
     kinds: dict[str, Any] = {"alpha_pattern": dict, "modules_to_save": list, "trainable_token_indices": (list, dict)}
     for key, kind in kinds.items():
         if said.get(key) and not isinstance(said[key], kind):
@@ -193,7 +194,7 @@ def _scale(said: Mapping[str, Any], module: str, A: Tensor, path: Path) -> float
         if matched:
             alpha = value
             break
-    if type(alpha) not in (int, float) or not math.isfinite(alpha) or A.dim() != 2 or not len(A):
+    if type(alpha) not in (int, float) or not abs(alpha) < _LARGEST or A.dim() != 2 or not len(A):
         raise JourneyError(f"{path}: {module:.120} has alpha {alpha!r:.40}, A of {tuple(A.shape)}: it is damaged")
     return float(alpha / (math.sqrt(len(A)) if said.get("use_rslora") else len(A)))
 

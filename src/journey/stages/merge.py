@@ -44,7 +44,7 @@ class Merge:
         "*W* becomes *W* + scale · *B A*: the same predictions, from one whole model that needs no base beside it and "
         "computes nothing more than the base did."
     ),
-    example="journey merge --parent adapter --out merged",
+    example="journey merge adapter --out merged",
     version=1,
 )
 def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from journey.model.adapter import CONFIG as ADAPTER
 
 A_PEFT_ADAPTER = (
     f"holds a PEFT adapter ({ADAPTER}), no whole model: with its base on this machine every verb opens it as it is, "
-    "and `journey merge --parent FOLDER --out DIR` makes a whole model of it"
+    "and `journey merge FOLDER --out DIR` makes a whole model of it"
 )
 _FILES = {  # how it begins -> what it is
     b"GGUF": "a GGUF file, for llama.cpp: import the Hugging Face folder that it was made from",
