@@ -26,7 +26,7 @@ from journey.errors import JourneyError
 from journey.infer import gguf
 from journey.infer.llamacpp import LlamaCpp
 from journey.model import huggingface
-from journey.model.config import GPTConfig
+from journey.model.config import GPTConfig, RopeScaling
 from journey.model.gpt import GPT
 from journey.tokenizer import bpe
 from journey.tokenizer.codec import PATTERNS
@@ -43,6 +43,12 @@ SHAPES = {  # family, other heads, odd widths, heads of other width than n_embd 
     "llama": {"family": "llama", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
     "llama-odd": {"family": "llama", "n_head": 6, "n_kv_head": 3, "head_dim": 6, "n_embd": 36, "tied": False},
     "llama-base": {"family": "llama", "n_head": 2, "n_kv_head": 1, "head_dim": 32, "n_embd": 64, "rope_theta": 5e5},
+    "llama-scaled": {"family": "llama", "n_head": 4, "n_kv_head": 2, "head_dim": 32, "n_embd": 64}
+    | {"rope_scaling": RopeScaling("llama3", 8.0, original_n_ctx=32)},
+    "llama-linear": {"family": "llama", "n_head": 2, "n_kv_head": 1, "head_dim": 32, "n_embd": 64}
+    | {"rope_scaling": RopeScaling("linear", 4.0)},
+    "qwen3-linear": {"family": "qwen3", "n_head": 2, "n_kv_head": 1, "head_dim": 32, "n_embd": 64}
+    | {"rope_scaling": RopeScaling("linear", 4.0)},
     "gpt2": {"family": "gpt2", "n_head": 2, "n_kv_head": 2, "head_dim": 32, "n_embd": 64, "n_inner": 256},
     "gpt2-odd": {"family": "gpt2", "n_head": 3, "n_kv_head": 3, "head_dim": 7, "n_embd": 21, "n_inner": 50},
     "gpt2-untied": {"family": "gpt2", "n_head": 2, "n_kv_head": 2, "head_dim": 16, "n_embd": 32, "tied": False},

@@ -75,7 +75,9 @@ def write(
     writer.add_file_type(file_type)
     writer.add_quantization_version(GGML_QUANT_VERSION)
     for key, value in family.gguf_shape(model.config).items():
-        if isinstance(value, float):
+        if isinstance(value, str):
+            writer.add_string(f"{family.gguf}.{key}", value)
+        elif isinstance(value, float):
             writer.add_float32(f"{family.gguf}.{key}", value)
         else:
             writer.add_uint32(f"{family.gguf}.{key}", value)

@@ -125,7 +125,7 @@ class Family(ABC):
         """The shape that a config.json describes. Raises KeyError for a missing key, JourneyError for a wrong shape."""
 
     @abstractmethod
-    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float]:
+    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float | str]:
         """Metadata of a GGUF file, without the architecture that llama.cpp wants before each key."""
 
     def layout(self, config: GPTConfig) -> list[Stored]:
@@ -190,9 +190,12 @@ def whole(saved: Mapping[str, Any], key: str, default: int | None = None) -> int
     return value
 
 
-def number(saved: Mapping[str, Any], key: str, default: float) -> float:
-    """A number of a config.json, or the default. Raises JourneyError for anything else."""
-    value = saved.get(key, default)
+def number(saved: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """A number of a config.json; where it is missing, the default, if there is one.
+
+    Raises KeyError where it is missing, JourneyError for anything else than a number.
+    """
+    value = saved[key] if default is None else saved.get(key, default)
     if type(value) not in (int, float) or not -_LARGEST < value < _LARGEST:  # NaN is in no range
         raise JourneyError(f"{key} is {value!r:.60}, where a number belongs")
     return value
