@@ -40,6 +40,8 @@ SHAPES = {  # family, other heads, odd widths, heads of other width than n_embd 
     "qwen3": {"family": "qwen3", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
     "qwen3-odd": {"family": "qwen3", "n_head": 3, "n_kv_head": 1, "head_dim": 10, "n_embd": 50, "n_inner": 37},
     "qwen3-untied": {"family": "qwen3", "n_head": 2, "n_kv_head": 2, "head_dim": 64, "n_embd": 32, "tied": False},
+    "qwen2": {"family": "qwen2", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
+    "qwen2-odd": {"family": "qwen2", "n_head": 3, "n_kv_head": 1, "head_dim": 10, "n_embd": 30, "tied": False},
     "llama": {"family": "llama", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
     "llama-odd": {"family": "llama", "n_head": 6, "n_kv_head": 3, "head_dim": 6, "n_embd": 36, "tied": False},
     "llama-base": {"family": "llama", "n_head": 2, "n_kv_head": 1, "head_dim": 32, "n_embd": 64, "rope_theta": 5e5},
@@ -115,7 +117,7 @@ def test_only_its_gelu_parts_llama_cpps_gpt2_from_ours(tokenizer, rows, tmp_path
         assert difference(model, llama, rows[0]) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen2", "llama", "gpt2"])
 def test_a_wrong_tensor_would_be_seen(name, tokenizer, rows, tmp_path, monkeypatch):
     """Each tensor matters to the logits: with one of them changed the comparison above fails."""
     model, path = make(name), tmp_path / "model.gguf"
@@ -311,7 +313,7 @@ def converted(model, folder, type):
     return found
 
 
-@pytest.mark.parametrize("name", ["qwen3", "qwen3-untied", "llama", "gpt2", "gpt2-untied"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-untied", "qwen2", "llama", "gpt2", "gpt2-untied"])
 @pytest.mark.parametrize("type", ["f32", "f16", "q8_0"])
 def test_every_tensor_is_bit_for_bit_the_converters(name, type, tokenizer, tmp_path):
     model = make(name)

@@ -31,7 +31,7 @@ def test_gpt2_124m_has_the_published_counts():
     ("arguments", "message"),
     [
         (("qwen", 97, 32, 2, 64), 'unknown model family "qwen", did you mean "qwen3"'),
-        (("bert", 97, 32, 2, 64), "choose one of gpt2, llama, qwen3"),
+        (("bert", 97, 32, 2, 64), "choose one of gpt2, llama, qwen2, qwen3"),
         (("qwen3", 97, 32, 2, 64, 3), "n_embd 64 is no multiple of n_head 3"),
         (("qwen3", 97, 32, 2, 64, 4, 3), "n_head 4 is no multiple of n_kv_head 3"),
         (("qwen3", 97, 32, 2, 64, 4, 0), "n_kv_head is 0"),

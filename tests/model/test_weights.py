@@ -15,8 +15,9 @@ from journey.pair import open_pair
 from journey.tokenizer.formats import Tokenizer
 
 IDS = torch.arange(24).unsqueeze(0) * 5 % 97
-EMBEDDING = {"gpt2": "transformer.wte.weight"} | dict.fromkeys(("llama", "qwen3"), "model.embed_tokens.weight")
+EMBEDDING = {"gpt2": "transformer.wte.weight"} | dict.fromkeys(("llama", "qwen2", "qwen3"), "model.embed_tokens.weight")
 HEADS = {"gpt2": {"n_head": 4}, "llama": {"n_head": 4, "n_ctx": 32, "rope_theta": 1e4}}
+HEADS["qwen2"] = HEADS["llama"]
 HEADS["qwen3"] = {"n_ctx": 32, "rope_theta": 1e4}
 
 

@@ -89,14 +89,17 @@ class Attention(nn.Module):
     for the MLP's gate and up) made the pocket model's step no faster.
     """
 
-    def __init__(self, config: Heads, layer: int, bias: bool = False, qk_norm: bool = False) -> None:
+    def __init__(
+        self, config: Heads, layer: int, bias: bool = False, qk_norm: bool = False, bias_out: bool | None = None
+    ) -> None:
+        """`bias_out` is for the last of the four projections, where it is not as the others."""
         super().__init__()
         self.config, self.layer, self.qk_norm = config, layer, qk_norm
         n_query, n_key = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
         self.q = nn.Linear(config.n_embd, n_query, bias=bias)
         self.k = nn.Linear(config.n_embd, n_key, bias=bias)
         self.v = nn.Linear(config.n_embd, n_key, bias=bias)
-        self.o = nn.Linear(n_query, config.n_embd, bias=bias)
+        self.o = nn.Linear(n_query, config.n_embd, bias=bias if bias_out is None else bias_out)
         if qk_norm:
             self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps)

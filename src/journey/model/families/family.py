@@ -21,6 +21,7 @@ class Stored:
     gguf: str
     ours: tuple[str, ...]  # of several, the outputs are stacked
     transposed: bool = False  # Hugging Face's file has the matrix as (in, out)
+    bias: bool = False  # a module's own, in a family where not all have one
 
     def inside(self, huggingface: str, gguf: str, ours: str) -> "Stored":
         """The same in a block whose names begin so."""
@@ -58,7 +59,7 @@ class Family(ABC):
     positions: ClassVar[str | None] = None  # learned ones; None: they are rotary
     norm: ClassVar[str]
     parts: ClassVar[tuple[Stored, ...]]  # the modules of a block, in the order of ours
-    biases: ClassVar[bool] = False  # whether they and the last norm have one
+    biases: ClassVar[bool] = False  # whether all of them and the last norm have one
     computed: ClassVar[Mapping[str, tuple[object, ...]]]  # key of config.json -> its values that we compute
 
     @property
@@ -140,10 +141,13 @@ class Family(ABC):
         ]
         last = Stored(self.norm, "output_norm", ("norm",))
         head = [] if config.tied else [Stored("lm_head", "output", ("head",))]
-        kinds = ("weight", "bias") if self.biases else ("weight",)
         return [
             *(module.tensor("weight") for module in tables),
-            *(module.tensor(kind) for module in [*inside, last] for kind in kinds),
+            *(
+                module.tensor(kind)
+                for module in [*inside, last]
+                for kind in (("weight", "bias") if self.biases or module.bias else ("weight",))
+            ),
             *(module.tensor("weight") for module in head),
         ]
 

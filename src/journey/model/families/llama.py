@@ -26,7 +26,7 @@ MLP: tuple[Stored, ...] = (
 
 
 class Llama(Family):
-    """llama, saved as LlamaForCausalLM; qwen3 says what it has otherwise."""
+    """llama, saved as LlamaForCausalLM; qwen2 and qwen3 say what they have otherwise."""
 
     name = model_type = gguf = "llama"
     architecture = "LlamaForCausalLM"

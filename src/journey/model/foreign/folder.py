@@ -28,11 +28,6 @@ def read(folder: Path) -> Source:
     if (folder / elsewhere.ADAPTER).exists():
         raise JourneyError(f"{folder} {elsewhere.A_PEFT_ADAPTER}")
     saved = read_config(folder)
-    if saved.get("model_type") == "qwen2":
-        raise JourneyError(
-            f"{folder} is a Qwen2, with biases on q, k and v that we do not compute; "
-            f"possible: {huggingface.architectures()}"
-        )
     said = huggingface.load_config(folder)
     config, tensors = huggingface.named(said, weights(folder), str(folder))
     notes = type_notes(tensors.values())
