@@ -111,6 +111,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     shape = dataclasses.replace(source.config, vocab_size=rows)
     save_file(weights, run.folder / "model.safetensors", metadata={"format": "pt"})
     del weights
+    source.tensors.clear()  # in fp32 by now: the check below needs that memory
     config_json = huggingface.config_json(shape, tokenizer.bos, tokenizer.eos, tokenizer.pad)
     write_json(run.folder / "config.json", config_json)
     tokenizer.save(run.folder)
@@ -182,7 +183,7 @@ def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any
         return {"unchecked": source.unchecked}
     ids = _probe(source, kept)
     with torch.inference_mode():
-        ours = huggingface.load(folder).eval()(ids)[..., :kept]
+        ours = huggingface.load(folder).eval()(ids)[..., :kept]  # the model is gone again before the source is built
         theirs = source.logits(ids)[..., :kept]
         difference, size = (ours - theirs).abs().max().item(), theirs.abs().max().item()
         allowed = TOLERANCE * max(1.0, size / 10)

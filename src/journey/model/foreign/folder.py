@@ -14,7 +14,7 @@ from journey.model.foreign.pickles import Record
 from journey.model.foreign.source import Source, type_notes
 from journey.model.foreign.torchfile import TorchFile, is_tensor
 from journey.model.opening import read_config
-from journey.model.weights import SAFETENSORS, load_tensors, shards
+from journey.model.weights import SAFETENSORS, load_tensors, together
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _DEEPEST = 3  # state dicts inside dicts inside dicts
@@ -53,11 +53,12 @@ def weights(folder: Path) -> dict[str, Tensor]:
     whole, index = (folder / name for name in PICKLED)
     if not whole.exists() and not index.exists():
         raise JourneyError(f"{folder} has no weights: {elsewhere.instead_of_weights(folder)}")
-    found: dict[str, Tensor] = {}
-    for path in [whole] if whole.exists() else shards(index):
-        check_file(path)
-        found |= state_dict(TorchFile(path))[0]
-    return found
+    return _pickled(whole) if whole.exists() else together(index, _pickled)
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    check_file(path)
+    return state_dict(TorchFile(path))[0]
 
 
 def state_dict(file: TorchFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
