@@ -332,7 +332,7 @@ def cut_by(tokenizer, *steps, normalizer=None):
 
 PLAIN = pre_tokenizers.ByteLevel(add_prefix_space=False)
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-GPT2 = pre_tokenizers.Split(Regex(PATTERNS["gpt2"]), "isolated")
+GPT2, QWEN2 = (pre_tokenizers.Split(Regex(PATTERNS[name]), "isolated") for name in ("gpt2", "qwen2"))
 OTHERWISE = ["x =    5", "\n\n1. First\n\n2. Second", "    a =   17\n", "In 1999 there were 12345", "½²٣", "Hello"]
 
 
@@ -353,6 +353,16 @@ def test_other_cuts_have_the_name_by_which_llama_cpp_makes_the_same_ids(steps, p
     with LlamaCpp(tmp_path / "a.gguf") as llama:
         for text in [*OTHERWISE, *TEXTS]:
             assert llama.tokenize(text) == own.encode(text), text
+
+
+def test_qwens_own_normalizer_parts_llama_cpp_from_us_where_accents_are_apart_alone(tokenizer, tmp_path):
+    own = cut_by(tokenizer, QWEN2, BYTES, normalizer=normalizers.NFC())
+    assert gguf.normalizes(own) and not gguf.normalizes(cut_by(tokenizer, QWEN2, BYTES))
+    gguf.write(make("qwen2"), own, tmp_path / "a.gguf", "f32")
+    with LlamaCpp(tmp_path / "a.gguf") as llama:
+        for text in [*OTHERWISE, *TEXTS, "caf\u00e9 \ufb01\u00b2"]:
+            assert llama.tokenize(text) == own.encode(text), text
+        assert llama.tokenize("cafe\u0301") != own.encode("cafe\u0301") == own.encode("caf\u00e9")
 
 
 @pytest.mark.parametrize(

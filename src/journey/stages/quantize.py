@@ -54,6 +54,8 @@ def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
         raise JourneyError(f"types is empty: name some of {', '.join(gguf.TYPES)}")
     model, tokenizer = open_pair(parent.path)
     gguf.check(model, config.types)
+    if gguf.normalizes(tokenizer):
+        run.say(gguf.NOT_NORMALIZED)
     template = parent.path / "chat_template.jinja"
     tags = _tags(parent.path / "README.md") or [gguf.TAG]
     facts: dict[str, Any] = {}

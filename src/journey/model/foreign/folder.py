@@ -114,7 +114,7 @@ def _kind(value: Any) -> str:
 
 
 def logits(folder: Path, family: str, ids: Tensor) -> Tensor:
-    """What transformers computes, in fp32 and by its own classes alone."""
+    """What transformers computes, in fp32 and by its own classes alone. JourneyError where it opens no such folder."""
     import transformers
     from transformers.utils import logging
 
@@ -124,6 +124,9 @@ def logits(folder: Path, family: str, ids: Tensor) -> Tensor:
     try:
         kind = getattr(transformers, families.get(family).architecture)
         model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except Exception as error:  # a fault of the folder that we do not mind: each has another class
+        said = " ".join(str(error).split())
+        raise JourneyError(f"{folder}: transformers cannot open it ({type(error).__name__}: {said:.150})") from None
     finally:
         logging.set_verbosity(verbosity)
         if bars:
