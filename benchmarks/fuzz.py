@@ -329,6 +329,7 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
     from journey.files import read_json
     from journey.model import foreign, huggingface, marian
     from journey.model.config import GPTConfig
+    from journey.model.families import FAMILIES
     from journey.model.gpt import GPT
     from journey.model.seq2seq import Seq2Seq, Seq2SeqConfig
     from journey.retrieve.index import Index as Opened
@@ -411,7 +412,7 @@ def readers(folder: Path) -> Iterator[tuple[str, Reader]]:
     tokenizer = Tokenizer.from_merges(merges)
     torch.manual_seed(0)
     models: dict[str, GPT] = {}
-    for family in ("gpt2", "llama", "qwen3"):
+    for family in FAMILIES:
         models[family] = GPT(GPTConfig.make(family, tokenizer.n_ids, 16, 1, 32))
         huggingface.save(models[family], folder / family, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
         tokenizer.save(folder / family)

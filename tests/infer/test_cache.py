@@ -10,7 +10,7 @@ from journey.infer.cache import KVCache
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 
-FAMILIES = {"gpt2": None, "llama": 1, "qwen3": 2}
+FAMILIES = {"gpt2": None, "llama": 1, "qwen2": 2, "qwen3": 2}
 
 
 def build(family: str) -> GPT:

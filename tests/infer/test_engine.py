@@ -15,7 +15,7 @@ V, N_CTX = 97, 48
 WARM = Sampling(temperature=1.2, top_k=20, top_p=0.9, seed=5)
 
 
-@pytest.fixture(scope="module", params=[("gpt2", None), ("llama", 2), ("qwen3", 1)], ids=lambda p: p[0])
+@pytest.fixture(scope="module", params=[("gpt2", None), ("llama", 2), ("qwen2", 2), ("qwen3", 1)], ids=lambda p: p[0])
 def model(request):
     """Weights large enough that greedy text wanders and no two tokens are nearly equal."""
     torch.manual_seed(1)

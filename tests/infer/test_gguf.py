@@ -26,7 +26,7 @@ from journey.errors import JourneyError
 from journey.infer import gguf
 from journey.infer.llamacpp import LlamaCpp
 from journey.model import huggingface
-from journey.model.config import GPTConfig
+from journey.model.config import GPTConfig, RopeScaling
 from journey.model.gpt import GPT
 from journey.tokenizer import bpe
 from journey.tokenizer.codec import PATTERNS
@@ -40,9 +40,17 @@ SHAPES = {  # family, other heads, odd widths, heads of other width than n_embd 
     "qwen3": {"family": "qwen3", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
     "qwen3-odd": {"family": "qwen3", "n_head": 3, "n_kv_head": 1, "head_dim": 10, "n_embd": 50, "n_inner": 37},
     "qwen3-untied": {"family": "qwen3", "n_head": 2, "n_kv_head": 2, "head_dim": 64, "n_embd": 32, "tied": False},
+    "qwen2": {"family": "qwen2", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
+    "qwen2-odd": {"family": "qwen2", "n_head": 3, "n_kv_head": 1, "head_dim": 10, "n_embd": 30, "tied": False},
     "llama": {"family": "llama", "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 96},
     "llama-odd": {"family": "llama", "n_head": 6, "n_kv_head": 3, "head_dim": 6, "n_embd": 36, "tied": False},
     "llama-base": {"family": "llama", "n_head": 2, "n_kv_head": 1, "head_dim": 32, "n_embd": 64, "rope_theta": 5e5},
+    "llama-scaled": {"family": "llama", "n_head": 4, "n_kv_head": 2, "head_dim": 32, "n_embd": 64}
+    | {"rope_scaling": RopeScaling("llama3", 8.0, original_n_ctx=32)},
+    "llama-linear": {"family": "llama", "n_head": 2, "n_kv_head": 1, "head_dim": 32, "n_embd": 64}
+    | {"rope_scaling": RopeScaling("linear", 4.0)},
+    "qwen3-linear": {"family": "qwen3", "n_head": 2, "n_kv_head": 1, "head_dim": 32, "n_embd": 64}
+    | {"rope_scaling": RopeScaling("linear", 4.0)},
     "gpt2": {"family": "gpt2", "n_head": 2, "n_kv_head": 2, "head_dim": 32, "n_embd": 64, "n_inner": 256},
     "gpt2-odd": {"family": "gpt2", "n_head": 3, "n_kv_head": 3, "head_dim": 7, "n_embd": 21, "n_inner": 50},
     "gpt2-untied": {"family": "gpt2", "n_head": 2, "n_kv_head": 2, "head_dim": 16, "n_embd": 32, "tied": False},
@@ -109,7 +117,7 @@ def test_only_its_gelu_parts_llama_cpps_gpt2_from_ours(tokenizer, rows, tmp_path
         assert difference(model, llama, rows[0]) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen2", "llama", "gpt2"])
 def test_a_wrong_tensor_would_be_seen(name, tokenizer, rows, tmp_path, monkeypatch):
     """Each tensor matters to the logits: with one of them changed the comparison above fails."""
     model, path = make(name), tmp_path / "model.gguf"
@@ -305,7 +313,7 @@ def converted(model, folder, type):
     return found
 
 
-@pytest.mark.parametrize("name", ["qwen3", "qwen3-untied", "llama", "gpt2", "gpt2-untied"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-untied", "qwen2", "llama", "gpt2", "gpt2-untied"])
 @pytest.mark.parametrize("type", ["f32", "f16", "q8_0"])
 def test_every_tensor_is_bit_for_bit_the_converters(name, type, tokenizer, tmp_path):
     model = make(name)
@@ -324,7 +332,7 @@ def cut_by(tokenizer, *steps, normalizer=None):
 
 PLAIN = pre_tokenizers.ByteLevel(add_prefix_space=False)
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-GPT2 = pre_tokenizers.Split(Regex(PATTERNS["gpt2"]), "isolated")
+GPT2, QWEN2 = (pre_tokenizers.Split(Regex(PATTERNS[name]), "isolated") for name in ("gpt2", "qwen2"))
 OTHERWISE = ["x =    5", "\n\n1. First\n\n2. Second", "    a =   17\n", "In 1999 there were 12345", "½²٣", "Hello"]
 
 
@@ -345,6 +353,16 @@ def test_other_cuts_have_the_name_by_which_llama_cpp_makes_the_same_ids(steps, p
     with LlamaCpp(tmp_path / "a.gguf") as llama:
         for text in [*OTHERWISE, *TEXTS]:
             assert llama.tokenize(text) == own.encode(text), text
+
+
+def test_qwens_own_normalizer_parts_llama_cpp_from_us_where_accents_are_apart_alone(tokenizer, tmp_path):
+    own = cut_by(tokenizer, QWEN2, BYTES, normalizer=normalizers.NFC())
+    assert gguf.normalizes(own) and not gguf.normalizes(cut_by(tokenizer, QWEN2, BYTES))
+    gguf.write(make("qwen2"), own, tmp_path / "a.gguf", "f32")
+    with LlamaCpp(tmp_path / "a.gguf") as llama:
+        for text in [*OTHERWISE, *TEXTS, "caf\u00e9 \ufb01\u00b2"]:
+            assert llama.tokenize(text) == own.encode(text), text
+        assert llama.tokenize("cafe\u0301") != own.encode("cafe\u0301") == own.encode("caf\u00e9")
 
 
 @pytest.mark.parametrize(

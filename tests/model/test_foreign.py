@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from journey.errors import JourneyError
 from journey.files import write_json
 from journey.model import foreign, huggingface
+from journey.model.families import FAMILIES
 
 V, T, C, LAYERS, HEADS = 97, 32, 32, 2, 4
 CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
@@ -167,6 +177,7 @@ def test_llm_cs_file_that_cannot_be(tmp_path):
 
 LLAMAS = {
     "llama": (LlamaForCausalLM, LlamaConfig, {"head_dim": 8, "rms_norm_eps": 1e-5}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 12, "tie_word_embeddings": True}),
 }
 
@@ -185,7 +196,7 @@ def llama(family):
     return made
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("weights", ["safetensors", "shards", "pytorch_model.bin", "pytorch shards"])
 def test_a_hugging_face_folder(tmp_path, kind, weights):
     reference = gpt2() if kind == "gpt2" else llama(kind)
@@ -223,15 +234,12 @@ def test_a_folder_in_bfloat16_is_said_and_checked_in_float32(tmp_path):
     same(source, reference.float(), tmp_path / "ours")
 
 
-def test_qwen2_is_refused_with_what_is_possible(tmp_path):
-    for config, said in [
-        ({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}, "biases on q, k and v"),
-        ({"model_type": "mistral", "architectures": ["MistralForCausalLM"]}, "unknown architecture Mistral"),
-    ]:
-        write_json(tmp_path / "config.json", config)
-        with pytest.raises(JourneyError, match=said) as error:
-            foreign.read(tmp_path)
-        assert "GPT2LMHeadModel, LlamaForCausalLM, Qwen3ForCausalLM" in str(error.value)
+@pytest.mark.parametrize("name", ["Mistral", "Qwen2Moe", "Gemma3", "Llama4"])
+def test_another_architecture_is_refused_with_what_is_possible(tmp_path, name):
+    write_json(tmp_path / "config.json", {"model_type": name.lower(), "architectures": [f"{name}ForCausalLM"]})
+    with pytest.raises(JourneyError, match=f"unknown architecture {name}") as error:
+        foreign.read(tmp_path)
+    assert "GPT2LMHeadModel, LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM" in str(error.value)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors", "legacy"])
@@ -270,7 +278,7 @@ def test_an_untied_head_stays_one(tmp_path):
 def test_a_bare_state_dict_of_a_llama_asks_for_what_no_shape_tells(tmp_path, family):
     reference = llama(family)
     torch.save(reference.state_dict(), tmp_path / "w.pt")
-    heads = {"n_head": HEADS} if family == "llama" else {}
+    heads = {} if family == "qwen3" else {"n_head": HEADS}
     source = foreign.read(tmp_path / "w.pt", family, n_ctx=T, rope_theta=5e5, **heads)
     assert source.logits is None and source.unchecked
     same(source, reference, tmp_path / "ours")
@@ -281,10 +289,22 @@ def test_a_bare_state_dict_of_a_llama_asks_for_what_no_shape_tells(tmp_path, fam
     if heads:
         with pytest.raises(JourneyError, match="--n-head"):
             foreign.read(tmp_path / "w.pt", family, n_ctx=T, rope_theta=5e5)
-    state = reference.state_dict() | {"model.layers.0.self_attn.q_proj.bias": torch.zeros(HEADS * 8)}
+    with pytest.raises(JourneyError, match=f"give --family {family} by its names"):
+        foreign.read(tmp_path / "w.pt")
+
+
+def test_a_bare_qwen2_is_no_other_llama(tmp_path):
+    state = dict(llama("qwen2").state_dict())
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(JourneyError, match="biases on q, k and v are Qwen2's"):
-        foreign.read(tmp_path / "w.pt", family, n_ctx=T, rope_theta=5e5, **heads)
+        foreign.read(tmp_path / "w.pt", "llama", HEADS, n_ctx=T, rope_theta=5e5)
+    torch.save(state | {"model.layers.0.self_attn.o_proj.bias": torch.zeros(C)}, tmp_path / "w.pt")
+    with pytest.raises(JourneyError, match=r"o_proj\.bias is no part of a qwen2 as we compute it:"):
+        foreign.read(tmp_path / "w.pt", "qwen2", HEADS, n_ctx=T, rope_theta=5e5)
+    del state["model.layers.1.self_attn.v_proj.bias"]
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(JourneyError, match=r"layers\.1\.self_attn\.v_proj\.bias is missing"):
+        foreign.read(tmp_path / "w.pt", "qwen2", HEADS, n_ctx=T, rope_theta=5e5)
 
 
 def test_fewer_positions(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen3Config
+from transformers import AutoModel, AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config, Qwen3Config
 
 from journey.errors import JourneyError
 from journey.model import huggingface
@@ -19,6 +19,11 @@ THEIRS = {
         vocab_size=97, max_position_embeddings=32, hidden_size=32, intermediate_size=80, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=16,
         rope_parameters={"rope_type": "default", "rope_theta": 5e5},
+    ),
+    "qwen2": Qwen2Config(
+        vocab_size=97, max_position_embeddings=32, hidden_size=32, intermediate_size=80, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-5, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
     ),
     "qwen3": Qwen3Config(
         vocab_size=97, max_position_embeddings=32, hidden_size=32, intermediate_size=80, num_hidden_layers=2,
@@ -158,6 +163,51 @@ def test_a_model_that_we_compute_differently_is_refused(folder, values, message)
     _change(folder, **values)
     with pytest.raises(JourneyError, match=message):
         huggingface.load(folder)
+
+
+QWEN25 = {  # of Qwen2.5-0.5B's config.json, what has no place in ours
+    "attention_dropout": 0.0,
+    "hidden_act": "silu",
+    "max_window_layers": 24,
+    "sliding_window": 32768,
+    "use_cache": True,
+    "use_mrope": False,
+    "use_sliding_window": False,
+    "torch_dtype": "bfloat16",
+    "rope_theta": 1e6,
+}
+
+
+@torch.inference_mode()
+def test_the_keys_of_qwens_own_config_json_change_nothing(tmp_path):
+    reference = AutoModelForCausalLM.from_config(THEIRS["qwen2"]).eval()
+    for name, parameter in reference.named_parameters():
+        if name.endswith("bias"):
+            parameter.normal_()
+    reference.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["rope_parameters"], config["layer_types"]
+    (tmp_path / "config.json").write_text(json.dumps(config | QWEN25))
+    ids = torch.randint(97, (1, 32))
+    for more in ({}, {"layer_types": ["full_attention"] * 2}, {"rope_scaling": None, "attention_bias": True}):
+        _change(tmp_path, **more)
+        expected = AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits
+        assert (huggingface.load(tmp_path)(ids) - expected).abs().max() < 1e-4
+    huggingface.save(huggingface.load(tmp_path), tmp_path / "ours")
+    written = json.loads((tmp_path / "ours" / "config.json").read_text())
+    assert "attention_bias" not in written and written["use_sliding_window"] is False
+
+    for wrong, said in [
+        ({"use_sliding_window": True}, "use_sliding_window is True"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "other than full_attention"),
+        ({"head_dim": 16}, "qwen2 needs n_head x head_dim = n_embd, not 4 x 16"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rotary positions are scaled"),
+    ]:
+        kept = (tmp_path / "config.json").read_text()
+        _change(tmp_path, **wrong)
+        with pytest.raises(JourneyError, match=said):
+            huggingface.load(tmp_path)
+        (tmp_path / "config.json").write_text(kept)
 
 
 def test_no_checkpoint_and_missing_keys_are_named(folder, tmp_path):

@@ -15,8 +15,9 @@ from journey.pair import open_pair
 from journey.tokenizer.formats import Tokenizer
 
 IDS = torch.arange(24).unsqueeze(0) * 5 % 97
-EMBEDDING = {"gpt2": "transformer.wte.weight"} | dict.fromkeys(("llama", "qwen3"), "model.embed_tokens.weight")
+EMBEDDING = {"gpt2": "transformer.wte.weight"} | dict.fromkeys(("llama", "qwen2", "qwen3"), "model.embed_tokens.weight")
 HEADS = {"gpt2": {"n_head": 4}, "llama": {"n_head": 4, "n_ctx": 32, "rope_theta": 1e4}}
+HEADS["qwen2"] = HEADS["llama"]
 HEADS["qwen3"] = {"n_ctx": 32, "rope_theta": 1e4}
 
 
@@ -176,6 +177,113 @@ def test_every_missing_shard_is_named(theirs, tmp_path):
     for read in (huggingface.load, foreign.read):
         with pytest.raises(JourneyError, match=f"{gone.name} is missing"):
             read(tmp_path)
+
+
+SHARDS = {"safetensors": "model.safetensors.index.json", "bin": "pytorch_model.bin.index.json"}
+
+
+@pytest.fixture(params=[(family, kind) for family in ("llama", "qwen2") for kind in SHARDS], ids="-".join)
+def sharded(request, theirs, tmp_path):
+    """A folder of three shards, what each holds, and what the model computes: two blocks apart, and what is outside."""
+    family, kind = request.param
+    reference, folder = theirs(family, tied=False), tmp_path / "theirs"
+    reference.save_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    parts = [{}, {}, {}]
+    for name, tensor in reference.state_dict().items():
+        parts[0 if ".layers.0." in name else 1 if ".layers.1." in name else 2][name] = tensor
+    write_shards(folder, kind, parts)
+    with torch.inference_mode():
+        return folder, kind, parts, reference(IDS).logits
+
+
+def shard(kind, i, n):
+    return f"{'model' if kind == 'safetensors' else 'pytorch_model'}-0000{i + 1}-of-0000{n}.{kind}"
+
+
+def write_shards(folder, kind, parts):
+    save = save_file if kind == "safetensors" else torch.save
+    for i, part in enumerate(parts):
+        save(part, folder / shard(kind, i, len(parts)))
+    where = {name: shard(kind, i, len(parts)) for i, part in enumerate(parts) for name in part}
+    (folder / SHARDS[kind]).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": where}))
+
+
+def index_of(folder, kind, change):
+    file = folder / SHARDS[kind]
+    said = json.loads(file.read_text())
+    change(said["weight_map"])
+    file.write_text(json.dumps(said))
+
+
+@torch.inference_mode()
+def test_shards_are_one_model_whichever_of_them_the_index_says_holds_a_tensor(sharded, tmp_path):
+    folder, kind, _, expected = sharded
+    imported(foreign.read(folder), expected, tmp_path)
+    first, last = (shard(kind, i, 3) for i in (0, 2))
+    index_of(folder, kind, lambda where: where.update({"lm_head.weight": first, "model.norm.weight": last}))
+    imported(foreign.read(folder), expected, tmp_path / "theirs")
+
+
+@torch.inference_mode()
+def test_shards_of_another_save_beside_them_are_not_read(sharded, tmp_path):
+    folder, kind, parts, expected = sharded
+    older = {name: tensor * 0.5 for part in parts for name, tensor in part.items()}
+    index = (folder / SHARDS[kind]).read_text()
+    write_shards(folder, kind, [older, {"model.layers.2.strange": torch.ones(1)}])
+    (folder / SHARDS[kind]).write_text(index)
+    imported(foreign.read(folder), expected, tmp_path)
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_a_shard_that_is_gone_or_cut_off_is_named(sharded, i):
+    folder, kind, *_ = sharded
+    path = folder / shard(kind, i, 3)
+    whole = path.read_bytes()
+    for data, said in (
+        (whole[:-100], "cut off"),
+        (b"version https://git-lfs", "pointer of Git LFS"),
+        (None, "missing"),
+    ):
+        path.unlink() if data is None else path.write_bytes(data)
+        with pytest.raises(JourneyError, match=f"{path.name}.*{said}"):
+            foreign.read(folder)
+
+
+def test_an_index_of_another_save_is_refused(sharded):
+    """Its shards are gone; or it knows fewer of them than the model has; or those of two saves have the same names."""
+    folder, kind, parts, _ = sharded
+    saved = (folder / SHARDS[kind]).read_text()
+    (folder / SHARDS[kind]).write_text(saved.replace("-of-00003", "-of-00005"))
+    with pytest.raises(JourneyError, match=r"-00001-of-00005.* is missing"):
+        foreign.read(folder)
+    (folder / SHARDS[kind]).write_text(saved)
+    index_of(folder, kind, lambda where: [where.pop(name) for name in parts[1]])
+    with pytest.raises(JourneyError, match="2 blocks are needed, 1 are there"):
+        foreign.read(folder)
+    (folder / SHARDS[kind]).write_text(saved)
+    index_of(folder, kind, lambda where: [where.pop(name) for name in parts[2]])
+    with pytest.raises(JourneyError, match=r"the tensor model\.embed_tokens\.weight is missing"):
+        foreign.read(folder)
+    write_shards(folder, kind, [parts[0], parts[1] | {"model.norm.weight": parts[2]["model.norm.weight"]}, parts[2]])
+    with pytest.raises(JourneyError, match=r"-00003-of-00003.*: another of its shards has model\.norm\.weight too"):
+        foreign.read(folder)
+
+
+def test_shards_of_two_types_and_of_two_kinds(sharded, tmp_path):
+    folder, kind, parts, expected = sharded
+    half = {name: tensor.bfloat16() for name, tensor in parts[2].items()}
+    write_shards(folder, kind, [*parts[:2], half])
+    assert foreign.read(folder).notes == ["weights in bfloat16: converted to float32"]
+    other = {"safetensors": "bin", "bin": "safetensors"}[kind]
+    write_shards(folder, other, parts)
+    index_of(folder, kind, lambda where: where.update({"lm_head.weight": shard(other, 2, 3)}))
+    if kind == "bin":  # a folder with both has its weights in safetensors
+        with torch.inference_mode():
+            imported(foreign.read(folder), expected, tmp_path)
+        return
+    with pytest.raises(JourneyError, match=r"pytorch_model-00003-of-00003\.bin is damaged or cut off"):
+        foreign.read(folder)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,20 @@ TYPES = {
     "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
 }
 # How text is cut (`split.name_of`) -> llama.cpp's name. It has many more, for tokenizers that ours cannot be, and knows
-# no normalizer beside byte-level BPE.
-PRE_TOKENIZERS = {"gpt2": "gpt-2", "llama3": "llama-bpe", "qwen2": "qwen2", "single digits, gpt2": "smollm"}
+# no normalizer beside byte-level BPE. Qwen's own tokenizers bring text to NFC, where nearly all text is already: what
+# is not, llama.cpp reads as other ids, and whoever writes such a file says so.
+NORMALIZED = "NFC, qwen2"
+PRE_TOKENIZERS = {
+    "gpt2": "gpt-2",
+    "llama3": "llama-bpe",
+    "qwen2": "qwen2",
+    NORMALIZED: "qwen2",
+    "single digits, gpt2": "smollm",
+}
+NOT_NORMALIZED = (
+    "llama.cpp takes a text as it stands, this tokenizer brings it to NFC first: of letters and accents that are apart "
+    "it makes other ids"
+)
 _MOST_PADDING = 1024  # rows of the embedding without a token: Qwen pads by 271; more is another tokenizer's model
 
 
@@ -75,7 +87,9 @@ def write(
     writer.add_file_type(file_type)
     writer.add_quantization_version(GGML_QUANT_VERSION)
     for key, value in family.gguf_shape(model.config).items():
-        if isinstance(value, float):
+        if isinstance(value, str):
+            writer.add_string(f"{family.gguf}.{key}", value)
+        elif isinstance(value, float):
             writer.add_float32(f"{family.gguf}.{key}", value)
         else:
             writer.add_uint32(f"{family.gguf}.{key}", value)
@@ -97,7 +111,7 @@ def write(
         writer.write_tensor_data(_packed(tensor_name, tensor.cpu().numpy(), stored))
     writer.close()
     try:
-        proof.prove(path, tokenizer, pre)
+        proof.prove(path, tokenizer, pre, normalizes(tokenizer))
     except JourneyError:
         path.unlink()
         raise
@@ -144,11 +158,20 @@ def _packed(name: str, weights: np.ndarray, stored: GGMLQuantizationType) -> np.
     return quants.quantize(weights, stored)
 
 
+def normalizes(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer changes a text first, as llama.cpp does not."""
+    return _cut(tokenizer) == NORMALIZED
+
+
+def _cut(tokenizer: Tokenizer) -> str | None:
+    return name_of(steps_of(json.loads(tokenizer.backend.to_str())))
+
+
 def _pre_tokenizer(tokenizer: Tokenizer) -> str:
     """llama.cpp's name for what this tokenizer does to a text before the merges; JourneyError where it has none."""
-    cut = name_of(steps_of(json.loads(tokenizer.backend.to_str())))
+    cut = _cut(tokenizer)
     if cut not in PRE_TOKENIZERS:
-        known = {step for name in PRE_TOKENIZERS for step in name.split(", ")}
+        known = {step for name in PRE_TOKENIZERS if name != NORMALIZED for step in name.split(", ")}
         strange = [step for step in str(cut).split(", ") if step not in known]
         missing = " and ".join(strange) or "the order"
         raise JourneyError(

@@ -30,9 +30,12 @@ ADVERSARIAL = (
 )
 
 
-def prove(path: Path, tokenizer: Tokenizer, pre: str) -> None:
-    """JourneyError unless llama.cpp, with the tokenizer in this file, makes our ids; `pre` is its name for our cuts."""
+def prove(path: Path, tokenizer: Tokenizer, pre: str, normalized: bool) -> None:
+    """JourneyError unless llama.cpp, with the tokenizer in this file, makes our ids; `pre` is its name for our cuts.
+    Where `normalized`, of texts that the tokenizer's normalizer would not change."""
     texts = [*ADVERSARIAL, *_of(tokenizer, pre)]
+    if normalized:
+        texts = [tokenizer.backend.normalizer.normalize_str(text) for text in texts]
     for ours, theirs in zip(tokenizer.encode_batch(texts), ids_of(path, texts), strict=True):
         if ours != theirs:
             at = next(n for n, (a, b) in enumerate(zip([*ours, None], [*theirs, None], strict=False)) if a != b)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from journey.errors import JourneyError
 from journey.model import families
@@ -9,6 +10,33 @@ from journey.model import families
 SIZES = ("vocab_size", "n_ctx", "n_layer", "n_head", "n_kv_head", "head_dim", "n_embd", "n_inner")
 # No tensor's size overflows below, and float32, in which rotary positions are counted, knows all whole numbers.
 MOST = 1 << 24
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Rotary frequencies lowered for a context longer than the one of the first training.
+
+    `linear` (Chen et al. 2023) divides all of them by the factor. `llama3` (Dubey et al. 2024) divides those that turn
+    less than `low_freq_factor` times in the first context, leaves those that turn more than `high_freq_factor` times,
+    and goes over from the one to the other between.
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    # Of llama3 alone:
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_n_ctx: int = 8192  # the first context
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor < math.inf:
+            raise JourneyError(f"the factor of rotary positions is {self.factor}: it must be a number, at least 1")
+        if not 0 < self.low_freq_factor < self.high_freq_factor < math.inf:
+            said = f"low_freq_factor is {self.low_freq_factor}, high_freq_factor {self.high_freq_factor}"
+            raise JourneyError(f"{said}: both must be numbers above 0, the second the larger")
+        if not 1 <= self.original_n_ctx <= MOST:
+            said = f"{self.original_n_ctx:,}"
+            raise JourneyError(f"original_max_position_embeddings is {said:.30}: it must be from 1 to {MOST:,}")
 
 
 @dataclass(frozen=True)
@@ -25,6 +53,7 @@ class GPTConfig:
     n_embd: int
     n_inner: int  # width inside the MLP
     rope_theta: float = 10000.0  # not used where positions are learned
+    rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-6
     tied: bool = True  # the output head is the token embedding
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from journey.model.config import GPTConfig
+from journey.model.config import GPTConfig, RopeScaling
 
 Trace: TypeAlias = dict[tuple[str, int], Tensor]  # (what, layer) -> what was there
 
@@ -38,12 +38,27 @@ class Heads(Protocol):
     def norm_eps(self) -> float: ...
 
 
-def rope_table(n: int, head_dim: int, theta: float) -> Tensor:
-    """Cosine and signed sine of the first n positions' angles (RoFormer, in Hugging Face's order): (2, n, head_dim).
-
-    On the CPU even while the parameters are built on the meta device, which keeps no values.
-    """
+def rope_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:
+    """By how much a position turns each pair, in radians: (head_dim / 2,). On the CPU even while the parameters are
+    built on the meta device, which keeps no values."""
     frequency = 1 / theta ** (torch.arange(0, head_dim, 2, device="cpu").float() / head_dim)
+    if scaling is None:
+        return frequency
+    lowered = frequency / scaling.factor
+    if scaling.kind == "linear":
+        return lowered
+    # Written as in transformers: far positions multiply what rounds differently.
+    low, high, context = scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_n_ctx
+    wavelength = 2 * math.pi / frequency  # in positions
+    share = (context / wavelength - low) / (high - low)  # of the frequency as it was
+    between = (1 - share) * frequency / scaling.factor + share * frequency
+    scaled = torch.where(wavelength > context / low, lowered, between)
+    return torch.where(wavelength < context / high, frequency, scaled)
+
+
+def rope_table(n: int, frequency: Tensor) -> Tensor:
+    """Cosine and signed sine of the first n positions' angles (RoFormer, in Hugging Face's order): (2, n, head_dim),
+    on the CPU."""
     angle = torch.arange(n, device="cpu").float()[:, None] * frequency  # (n, head_dim / 2)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
@@ -74,14 +89,17 @@ class Attention(nn.Module):
     for the MLP's gate and up) made the pocket model's step no faster.
     """
 
-    def __init__(self, config: Heads, layer: int, bias: bool = False, qk_norm: bool = False) -> None:
+    def __init__(
+        self, config: Heads, layer: int, bias: bool = False, qk_norm: bool = False, bias_out: bool | None = None
+    ) -> None:
+        """`bias_out` is for the last of the four projections, where it is not as the others."""
         super().__init__()
         self.config, self.layer, self.qk_norm = config, layer, qk_norm
         n_query, n_key = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
         self.q = nn.Linear(config.n_embd, n_query, bias=bias)
         self.k = nn.Linear(config.n_embd, n_key, bias=bias)
         self.v = nn.Linear(config.n_embd, n_key, bias=bias)
-        self.o = nn.Linear(n_query, config.n_embd, bias=bias)
+        self.o = nn.Linear(n_query, config.n_embd, bias=bias if bias_out is None else bias_out)
         if qk_norm:
             self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps)

@@ -1,6 +1,6 @@
 """The tensors of a saved model by the names that they should have: whichever file holds them, whatever wrapped them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -37,9 +37,19 @@ _LONGEST_INDEX = 64 << 20  # bytes; that of a model of a thousand layers has one
 def load_tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor by its saved name, from model.safetensors or from the shards that its index names."""
     whole, index = (folder / name for name in SAFETENSORS)
+    if index.is_file() and not whole.is_file():
+        return together(index, read_safetensors)
+    return read_safetensors(whole)
+
+
+def together(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Every tensor of the shards that an index names. Raises JourneyError for one that two of them hold."""
     result: dict[str, Tensor] = {}
-    for path in shards(index) if index.is_file() and not whole.is_file() else [whole]:
-        result |= read_safetensors(path)
+    for path in shards(index):
+        for name, tensor in read(path).items():
+            if name in result:
+                raise JourneyError(f"{path}: another of its shards has {name:.120} too: copy all shards of one save")
+            result[name] = tensor
     return result
 
 

@@ -36,16 +36,16 @@ class Import:
     """Settings of the import stage."""
 
     path: str = ""
-    """nanoGPT's ckpt.pt, build-nanogpt's model_….pt, llm.c's .bin, a Hugging Face folder of GPT-2, Llama or Qwen3, a
-    bare state dict (.pt, .pth, .bin, .safetensors), or random-gpt2: fresh weights, to try a recipe"""
+    """nanoGPT's ckpt.pt, build-nanogpt's model_….pt, llm.c's .bin, a Hugging Face folder of GPT-2, Llama, Qwen2 or
+    Qwen3, a bare state dict (.pt, .pth, .bin, .safetensors), or random-gpt2: fresh weights, to try a recipe"""
     family: str = ""
-    """gpt2, llama or qwen3, for a bare state dict, which does not say."""
+    """gpt2, llama, qwen2 or qwen3, for a bare state dict, which does not say."""
     n_head: Count | None = None
     """Attention heads, for a bare state dict of another width than GPT-2's."""
     n_ctx: Count | None = None
-    """Keep no more positions than this; for a bare state dict of llama or qwen3, how many it has."""
+    """Keep no more positions than this; for a bare state dict of llama, qwen2 or qwen3, how many it has."""
     rope_theta: Positive | None = None
-    """Base of the rotary positions, for a bare state dict of llama or qwen3."""
+    """Base of the rotary positions, for a bare state dict of llama, qwen2 or qwen3."""
     tokenizer: str = "auto"
     """Its tokenizer's folder or file (nanoGPT's meta.pkl, too); auto: beside the checkpoint or, for a gpt2, GPT-2's
     own, wherever it is."""
@@ -112,6 +112,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     shape = dataclasses.replace(source.config, vocab_size=rows)
     save_file(weights, run.folder / "model.safetensors", metadata={"format": "pt"})
     del weights
+    source.tensors.clear()  # in fp32 by now: the check below needs that memory
     config_json = huggingface.config_json(shape, tokenizer.bos, tokenizer.eos, tokenizer.pad)
     write_json(run.folder / "config.json", config_json)
     tokenizer.save(run.folder)
@@ -183,7 +184,7 @@ def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any
         return {"unchecked": source.unchecked}
     ids = _probe(source, kept)
     with torch.inference_mode():
-        ours = huggingface.load(folder).eval()(ids)[..., :kept]
+        ours = huggingface.load(folder).eval()(ids)[..., :kept]  # the model is gone again before the source is built
         theirs = source.logits(ids)[..., :kept]
         difference, size = (ours - theirs).abs().max().item(), theirs.abs().max().item()
         allowed = TOLERANCE * max(1.0, size / 10)

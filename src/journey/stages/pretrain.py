@@ -45,7 +45,7 @@ class Pretrain(Training):
     n_ctx: Count = 256
     """Longest sequence, and the length of a training row."""
     rope_theta: Positive = 10_000.0
-    """Base of the rotary positions; llama and qwen3 have them."""
+    """Base of the rotary positions; llama, qwen2 and qwen3 have them."""
     vocab_multiple: Count = 1
     """Fill the embedding up to a multiple of this many rows that no text uses: a GPU is fastest at 128."""
     size: SizeName | None = None

@@ -62,6 +62,8 @@ def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
         _check_alone(parent)
     model, tokenizer = open_pair(parent.path)
     gguf.check(model, types)
+    if gguf.normalizes(tokenizer):
+        run.say(gguf.NOT_NORMALIZED)
     template = adapter.holding(parent.path, "chat_template.jinja") / "chat_template.jinja"
     tags = _tags(parent.path / "README.md") or [gguf.TAG]
     facts: dict[str, Any] = {}

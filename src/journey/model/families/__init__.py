@@ -11,7 +11,7 @@ from journey.errors import JourneyError, nearest
 if TYPE_CHECKING:
     from journey.model.families.family import Family
 
-FamilyName = Literal["gpt2", "llama", "qwen3"]
+FamilyName = Literal["gpt2", "llama", "qwen2", "qwen3"]
 FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
 
 
@@ -19,9 +19,9 @@ FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
 def table() -> "dict[str, Family]":
     """Every family by its name."""
     # Imported here: a command's help wants the names, and a family's file needs torch.
-    from journey.model.families import gpt2, llama, qwen3
+    from journey.model.families import gpt2, llama, qwen2, qwen3
 
-    return {family.name: family for family in (gpt2.FAMILY, llama.FAMILY, qwen3.FAMILY)}
+    return {family.name: family for family in (gpt2.FAMILY, llama.FAMILY, qwen2.FAMILY, qwen3.FAMILY)}
 
 
 def get(name: str) -> "Family":

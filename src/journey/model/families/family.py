@@ -21,6 +21,7 @@ class Stored:
     gguf: str
     ours: tuple[str, ...]  # of several, the outputs are stacked
     transposed: bool = False  # Hugging Face's file has the matrix as (in, out)
+    bias: bool = False  # a module's own, in a family where not all have one
 
     def inside(self, huggingface: str, gguf: str, ours: str) -> "Stored":
         """The same in a block whose names begin so."""
@@ -58,7 +59,7 @@ class Family(ABC):
     positions: ClassVar[str | None] = None  # learned ones; None: they are rotary
     norm: ClassVar[str]
     parts: ClassVar[tuple[Stored, ...]]  # the modules of a block, in the order of ours
-    biases: ClassVar[bool] = False  # whether they and the last norm have one
+    biases: ClassVar[bool] = False  # whether all of them and the last norm have one
     computed: ClassVar[Mapping[str, tuple[object, ...]]]  # key of config.json -> its values that we compute
 
     @property
@@ -125,7 +126,7 @@ class Family(ABC):
         """The shape that a config.json describes. Raises KeyError for a missing key, JourneyError for a wrong shape."""
 
     @abstractmethod
-    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float]:
+    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float | str]:
         """Metadata of a GGUF file, without the architecture that llama.cpp wants before each key."""
 
     def layout(self, config: GPTConfig) -> list[Stored]:
@@ -140,10 +141,13 @@ class Family(ABC):
         ]
         last = Stored(self.norm, "output_norm", ("norm",))
         head = [] if config.tied else [Stored("lm_head", "output", ("head",))]
-        kinds = ("weight", "bias") if self.biases else ("weight",)
         return [
             *(module.tensor("weight") for module in tables),
-            *(module.tensor(kind) for module in [*inside, last] for kind in kinds),
+            *(
+                module.tensor(kind)
+                for module in [*inside, last]
+                for kind in (("weight", "bias") if self.biases or module.bias else ("weight",))
+            ),
             *(module.tensor("weight") for module in head),
         ]
 
@@ -194,9 +198,12 @@ def whole(saved: Mapping[str, Any], key: str, default: int | None = None) -> int
     return value
 
 
-def number(saved: Mapping[str, Any], key: str, default: float) -> float:
-    """A number of a config.json, or the default. Raises JourneyError for anything else."""
-    value = saved.get(key, default)
+def number(saved: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """A number of a config.json; where it is missing, the default, if there is one.
+
+    Raises KeyError where it is missing, JourneyError for anything else than a number.
+    """
+    value = saved[key] if default is None else saved.get(key, default)
     if type(value) not in (int, float) or not -_LARGEST < value < _LARGEST:  # NaN is in no range
         raise JourneyError(f"{key} is {value!r:.60}, where a number belongs")
     return value

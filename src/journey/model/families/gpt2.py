@@ -117,7 +117,7 @@ class GPT2(Family):
             tied=flag(saved, "tie_word_embeddings", True),
         )
 
-    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float]:
+    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float | str]:
         return {
             "vocab_size": config.vocab_size,
             "context_length": config.n_ctx,

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from journey.errors import JourneyError
-from journey.model.config import GPTConfig
+from journey.model.config import GPTConfig, RopeScaling
 from journey.model.families.family import Family, Stored, flag, number, whole
-from journey.model.layers import Attention, Block, RMSNorm, SwiGLU, rope_table
+from journey.model.layers import Attention, Block, RMSNorm, SwiGLU, rope_frequencies, rope_table
 
 ATTENTION: tuple[Stored, ...] = (
     Stored("input_layernorm", "attn_norm", ("attention_norm",)),
@@ -26,12 +26,13 @@ MLP: tuple[Stored, ...] = (
 
 
 class Llama(Family):
-    """llama, saved as LlamaForCausalLM; qwen3 says what it has otherwise."""
+    """llama, saved as LlamaForCausalLM; qwen2 and qwen3 say what they have otherwise."""
 
     name = model_type = gguf = "llama"
     architecture = "LlamaForCausalLM"
     norm_eps = 1e-5
     gguf_interleaved = True  # llama.cpp turns the pairs (2i, 2i + 1) of a head, not Hugging Face's (i, i + head_dim/2)
+    gguf_factors = True  # its graph of the family divides each rotary frequency by a factor of its own
 
     base, blocks = "model.", "model.layers."
     embedding, norm = "model.embed_tokens", "model.norm"
@@ -51,7 +52,7 @@ class Llama(Family):
         return RMSNorm(config.n_embd, eps=config.norm_eps)
 
     def rope(self, config: GPTConfig, n: int) -> Tensor:
-        return rope_table(n, config.head_dim, config.rope_theta)
+        return rope_table(n, rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling))
 
     def check(self, config: GPTConfig) -> None:
         if config.head_dim % 2:
@@ -82,9 +83,7 @@ class Llama(Family):
             "intermediate_size": config.n_inner,
             "hidden_act": "silu",
             "rms_norm_eps": config.norm_eps,
-            # transformers 5 reads rope_parameters; transformers 4 and llama.cpp's converter read rope_theta.
-            "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-            "rope_theta": config.rope_theta,
+            **_rope_json(config),
             "attention_bias": False,
             "attention_dropout": 0.0,
         }
@@ -93,8 +92,8 @@ class Llama(Family):
         rope = saved.get("rope_scaling") or saved.get("rope_parameters") or {}
         if not isinstance(rope, dict):
             raise JourneyError(f"rope_parameters is {rope!r:.60}, where an object belongs")
-        if rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise JourneyError(f"rotary positions are scaled ({rope!s:.200}), which we do not compute")
+        if any(isinstance(value, dict) for value in rope.values()):
+            raise JourneyError(f"rotary positions differ by layer ({rope!s:.200}), which we do not compute")
         if (part := rope.get("partial_rotary_factor", saved.get("partial_rotary_factor", 1))) not in (1, None):
             raise JourneyError(f"partial_rotary_factor is {part!r:.60}, we turn the whole of every head")
         kinds = saved.get("layer_types") or []
@@ -112,12 +111,13 @@ class Llama(Family):
             n_embd=C,
             n_inner=whole(saved, "intermediate_size"),
             rope_theta=number(rope if "rope_theta" in rope else saved, "rope_theta", 10000.0),
+            rope_scaling=_rope_scaling(rope, saved),
             norm_eps=number(saved, "rms_norm_eps", 1e-6),
             tied=flag(saved, "tie_word_embeddings", False),
         )
 
-    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float]:
-        return {
+    def gguf_shape(self, config: GPTConfig) -> dict[str, int | float | str]:
+        shape: dict[str, int | float | str] = {
             "vocab_size": config.vocab_size,
             "context_length": config.n_ctx,
             "embedding_length": config.n_embd,
@@ -131,10 +131,52 @@ class Llama(Family):
             "rope.freq_base": float(config.rope_theta),
             "attention.layer_norm_rms_epsilon": float(config.norm_eps),
         }
+        if (scaling := config.rope_scaling) and scaling.kind == "linear":
+            shape |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
+        return shape
 
     def gguf_rows(self, config: GPTConfig, name: str, tensor: Tensor) -> Tensor:
         turned = self.gguf_interleaved and name.endswith(("attn_q.weight", "attn_k.weight"))
         return interleaved(tensor, config.head_dim) if turned else tensor
+
+    def to_gguf(self, config: GPTConfig, ours: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        scaling = config.rope_scaling
+        if scaling and scaling.kind == "llama3":
+            if not self.gguf_factors:
+                raise JourneyError(f"llama.cpp does not scale the rotary positions of a {self.name} as llama3: no GGUF")
+            plain, scaled = (rope_frequencies(config.head_dim, config.rope_theta, each) for each in (None, scaling))
+            yield "rope_freqs.weight", plain / scaled
+        yield from super().to_gguf(config, ours)
+
+
+def _rope_scaling(rope: Mapping[str, Any], saved: Mapping[str, Any]) -> RopeScaling | None:
+    """What transformers reads of a config.json's rope_scaling or rope_parameters."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind == "linear":
+        return RopeScaling("linear", number(rope, "factor"))
+    if kind != "llama3":
+        said = f"rotary positions are scaled ({rope!s:.200}), which we do not compute"
+        raise JourneyError(f"{said}: possible are linear and llama3")
+    key = "original_max_position_embeddings"
+    first = whole(rope, key, whole(saved, "max_position_embeddings"))
+    low, high = number(rope, "low_freq_factor"), number(rope, "high_freq_factor")
+    return RopeScaling("llama3", number(rope, "factor"), low, high, whole(saved, key, first))
+
+
+def _rope_json(config: GPTConfig) -> dict[str, Any]:
+    """For transformers 5 as rope_parameters, for transformers 4 and llama.cpp's converter as rope_theta and
+    rope_scaling; that converter looks for the first context beside them."""
+    theta, scaling = {"rope_theta": config.rope_theta}, config.rope_scaling
+    if scaling is None:
+        return {"rope_parameters": {"rope_type": "default", **theta}, **theta}
+    said: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    first: dict[str, Any] = {}
+    if scaling.kind == "llama3":
+        first = {"original_max_position_embeddings": scaling.original_n_ctx}
+        said |= {"low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor, **first}
+    return {"rope_parameters": {**said, **theta}, "rope_scaling": said, **theta, **first}
 
 
 def interleaved(weight: Tensor, head_dim: int) -> Tensor:

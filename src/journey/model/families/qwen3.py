@@ -17,7 +17,7 @@ class Qwen3(Llama):
     name = model_type = gguf = "qwen3"
     architecture = "Qwen3ForCausalLM"
     norm_eps = 1e-6
-    gguf_interleaved = False
+    gguf_interleaved = gguf_factors = False
 
     parts = ATTENTION + QK_NORM + MLP
 

@@ -118,7 +118,12 @@ def _bare(
     return llama.read(tensors, str(path), family, n_head, n_ctx, rope_theta)
 
 
-_SIGNS = {"wte.weight": "gpt2", "q_norm.weight": "qwen3", "self_attn.q_proj.weight": "llama"}
+_SIGNS = {
+    "wte.weight": "gpt2",
+    "q_norm.weight": "qwen3",
+    "self_attn.q_proj.bias": "qwen2",
+    "self_attn.q_proj.weight": "llama",
+}
 
 
 def _facts(file: TorchFile, beside: dict[str, Any]) -> dict[str, Any]:

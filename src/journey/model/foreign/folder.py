@@ -14,7 +14,7 @@ from journey.model.foreign.pickles import Record
 from journey.model.foreign.source import Source, type_notes
 from journey.model.foreign.torchfile import TorchFile, is_tensor
 from journey.model.opening import read_config
-from journey.model.weights import SAFETENSORS, load_tensors, shards
+from journey.model.weights import SAFETENSORS, load_tensors, together
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _DEEPEST = 3  # state dicts inside dicts inside dicts
@@ -28,11 +28,6 @@ def read(folder: Path) -> Source:
     if (folder / elsewhere.ADAPTER).exists():
         raise JourneyError(f"{folder} {elsewhere.A_PEFT_ADAPTER}")
     saved = read_config(folder)
-    if saved.get("model_type") == "qwen2":
-        raise JourneyError(
-            f"{folder} is a Qwen2, with biases on q, k and v that we do not compute; "
-            f"possible: {huggingface.architectures()}"
-        )
     said = huggingface.load_config(folder)
     config, tensors = huggingface.named(said, weights(folder), str(folder))
     notes = type_notes(tensors.values())
@@ -58,11 +53,12 @@ def weights(folder: Path) -> dict[str, Tensor]:
     whole, index = (folder / name for name in PICKLED)
     if not whole.exists() and not index.exists():
         raise JourneyError(f"{folder} has no weights: {elsewhere.instead_of_weights(folder)}")
-    found: dict[str, Tensor] = {}
-    for path in [whole] if whole.exists() else shards(index):
-        check_file(path)
-        found |= state_dict(TorchFile(path))[0]
-    return found
+    return _pickled(whole) if whole.exists() else together(index, _pickled)
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    check_file(path)
+    return state_dict(TorchFile(path))[0]
 
 
 def state_dict(file: TorchFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -118,11 +114,15 @@ def _kind(value: Any) -> str:
 
 
 def logits(folder: Path, family: str, ids: Tensor) -> Tensor:
-    """What transformers computes, in fp32 and by its own classes alone."""
+    """What transformers computes, in fp32 and by its own classes alone. JourneyError where it opens no such folder."""
     import transformers
 
     kind = getattr(transformers, families.get(family).architecture)
-    with huggingface.quiet():
-        model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    try:
+        with huggingface.quiet():
+            model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except Exception as error:  # a fault of the folder that we do not mind: each has another class
+        said = " ".join(str(error).split())
+        raise JourneyError(f"{folder}: transformers cannot open it ({type(error).__name__}: {said:.150})") from None
     with torch.inference_mode():
         return model.eval()(ids, use_cache=False).logits

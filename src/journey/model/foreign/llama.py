@@ -1,4 +1,4 @@
-"""A bare state dict of a Llama or a Qwen3: what its shapes do not tell has to be given."""
+"""A bare state dict of a Llama, a Qwen2 or a Qwen3: what its shapes do not tell has to be given."""
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ UNCHECKED = "a bare state dict does not say what computed it"
 def read(
     tensors: dict[str, Tensor], where: str, family: str, n_head: int | None, n_ctx: int | None, rope_theta: float | None
 ) -> Source:
-    """A Llama or Qwen3 from a state dict in Hugging Face's names."""
+    """A Llama, Qwen2 or Qwen3 from a state dict in Hugging Face's names."""
     plain = unwrapped(tensors, "embed_tokens.weight", "layers.0.input_layernorm.weight", "model.", where)
     plain = {name: tensor for name, tensor in plain.items() if not name.endswith(CONSTANTS)}
     first = "model.layers.0."
