@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from journey.errors import JourneyError
 from journey.model import adapter, families, huggingface, lora
 
-EMBEDDING = {"gpt2": "wte", "llama": "embed_tokens", "qwen3": "embed_tokens"}
+EMBEDDING = {"gpt2": "wte", "llama": "embed_tokens", "qwen2": "embed_tokens", "qwen3": "embed_tokens"}
 IDS = torch.arange(62).reshape(2, 31) * 37 % 97
 VARIANTS = {
     "lora": {},

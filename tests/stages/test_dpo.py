@@ -202,8 +202,13 @@ def test_the_first_loss_is_ln_2_even_with_dropout_in_the_config(parents, data, t
 
 
 def test_a_reference_that_is_not_the_start_is_refused(parents, data, tmp_path, monkeypatch):
-    whole = AutoModelForCausalLM.from_pretrained
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *a, **k: moved(whole(*a, **k)))
+    whole, loaded = PreferenceTrainer.load, []
+
+    def load(folder):
+        loaded.append(folder)  # the model that is trained, then the reference
+        return whole(folder) if len(loaded) == 1 else moved(whole(folder))
+
+    monkeypatch.setattr(PreferenceTrainer, "load", staticmethod(load))
     with pytest.raises(
         JourneyError, match=r"before the first step the loss is .* not 0.6931 and 0: the reference is n"
     ):

@@ -1,7 +1,6 @@
 """The folder on disk: a standard Hugging Face checkpoint, written and read without transformers."""
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from journey.model import adapter, families, lora
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.model.opening import read_config
+from journey.model.quiet import quiet
 from journey.model.weights import CONSTANTS, HEAD, check_tensor, load_tensors, put, tie, without_wrappers
 
 
@@ -79,22 +79,6 @@ def read(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     for each in adapters:
         config, saved = lora.merge(each, config, saved)
     return config, saved
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' bars and remarks: what a user is to see comes from us."""
-    from transformers.utils import logging
-
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @quiet()

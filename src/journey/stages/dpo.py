@@ -9,21 +9,21 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
-from journey.fields import Count, NonNegative, Positive, Share
+from journey.fields import Count, NonNegative, Positive, Settings, Share
 from journey.files import write_json
 from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, stage
 from journey.stages.story import Story, Told, curves, facts
-from journey.train import rates
+from journey.train import lora, rates
 from journey.train.history import HISTORY
 from journey.train.schedule import ScheduleName
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
@@ -82,14 +82,19 @@ class DPO:
     """Longest prompt and answer in tokens (none: the model's context)."""
     evaluations: Count = 5
     """How often the dev split is scored through training."""
+    adapter: Settings = ""
+    """Train an adapter and leave the model as it is: {rank: 16, targets: all-linear}, or {} for the usual."""
     strict: bool = False
     """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
+
+    def __post_init__(self) -> None:
+        lora.parse(self.adapter)
 
     def fitting(self, n_params: int) -> tuple["DPO", list[str]]:
         """With the rate chosen for a model of this size, if none is set; and the line that says so."""
         if self.lr is not None:
             return self, []
-        lr, why = rates.dpo(n_params, self.batch_size)
+        lr, why = rates.dpo(n_params, self.batch_size, bool(self.adapter))
         return dataclasses.replace(self, lr=lr), [why]
 
     def following(self, n_params: int | None, before: Sequence[Any]) -> list[str]:
@@ -135,16 +140,17 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
     answers = config.epochs * sum(len(chosen) + len(rejected) for _, chosen, rejected in train)
     forward = 4 / 3  # the reference, too, goes forward
     flops = forward * answer_flops(shape, tokens, 2 * config.epochs * len(train), answers)
-    own: Any = {"beta": config.beta, "max_length": None}
+    own: Any = {"beta": config.beta, "max_length": None, "adapter": lora.parse(config.adapter)}
     trainer = make_trainer(PreferenceTrainer, parent.path, train, dev, config, run, flops=flops, **own)
-    reference_before = weights_hash(trainer.ref_model)
+    adapted = lora.metrics(trainer.model)
+    reference_before = weights_hash(trainer.reference)
     history = trainer.fit()
     if history is None:
         raise Stopped
-    reference_after = weights_hash(trainer.ref_model)
+    reference_after = weights_hash(trainer.reference)
     if reference_after != reference_before:
         raise JourneyError("the reference model changed in training, so no margin means anything: report this")
-    write_model(trainer.model, parent.path, tokenizer, run.folder)
+    write_model(trainer.model, parent, tokenizer, run.folder)
     save(parts["test"], run.folder / "pairs-test.jsonl")
     start = {"step": 0, "tokens": 0} | margin_numbers(np.zeros(len(dev)), config.beta)  # what `check_start` has seen
     write_json(run.folder / HISTORY, [start, *history])
@@ -171,6 +177,7 @@ def dpo(parent: Node, config: DPO, run: Run) -> dict[str, Any]:
                 history[0]["margin"], "nats", "before the first step: 0 where the reference is right"
             ),
         }
+        | adapted
         | _dev_metrics(trainer.dev_margins(), config.beta)
         | rows.metrics(left_out),
     }
@@ -219,7 +226,13 @@ class PreferenceTrainer(Shell):
         "step", "tokens", "loss", "margin", "accuracy", "lr", "grad_norm", "dev_loss", "dev_accuracy", "dev_margin",
     )  # fmt: skip
     shown = ("loss", "accuracy")
-    ref_model: Any  # TRL's
+    with_reference = True
+    ref_model: Any  # None where an adapter is trained
+
+    @property
+    def reference(self) -> Any:
+        """The model that holds the reference's weights."""
+        return self.model if self.ref_model is None else self.ref_model
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -229,7 +242,7 @@ class PreferenceTrainer(Shell):
         import torch.nn.functional as F
 
         with torch.no_grad():
-            before = answer_logps(self.ref_model, inputs)
+            before = self.reference_logps(inputs)
         margins = pair_margins(answer_logps(model, inputs), before)  # (B,)
         loss = -F.logsigmoid(self.args.beta * margins).mean()
         self.margins = margins.detach().double().cpu().numpy()
@@ -249,18 +262,25 @@ class PreferenceTrainer(Shell):
 
     def dev_margins(self) -> np.ndarray:
         """Each dev pair's margin in nats, (dev pairs,)."""
-        chosen, rejected = self.dev_logps(self.model) - self.dev_before
+        chosen, rejected = self.dev_logps(lambda inputs: answer_logps(self.model, inputs)) - self.dev_before
         return chosen - rejected
 
     @functools.cached_property
     def dev_before(self) -> np.ndarray:
         """The same under the reference, which stays as it is."""
-        return self.dev_logps(self.ref_model)
+        return self.dev_logps(self.reference_logps)
 
-    def dev_logps(self, scored: Any) -> np.ndarray:
-        """ln p of the dev pairs' answers under a model, (2, dev pairs): the chosen, the rejected."""
+    def reference_logps(self, inputs: dict[str, Any]) -> Any:
+        """`answer_logps` under the reference: a model of its own, or what an adapter stands on."""
+        if self.ref_model is not None:
+            return answer_logps(self.ref_model, inputs)
+        with self.model.disable_adapter():
+            return answer_logps(self.model, inputs)
+
+    def dev_logps(self, score: Callable[[Any], Any]) -> np.ndarray:
+        """ln p of the dev pairs' answers, (2, dev pairs): the chosen, the rejected; `score` as `answer_logps`."""
         found = np.zeros((2, len(self.dev)))
-        for places, logps in self.over_dev(lambda inputs: answer_logps(scored, inputs)):
+        for places, logps in self.over_dev(score):
             found[:, places] = logps.view(2, -1).double().cpu().numpy()
         return found
 
@@ -305,11 +325,13 @@ def pair_losses(margins: np.ndarray, beta: float) -> np.ndarray:
 
 
 def weights_hash(model: Any) -> str:
-    """SHA-256 of a model's weights, by name."""
+    """SHA-256 of a model's weights, by name; without those of an adapter in it."""
     import torch
 
     whole = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
+        if "lora_" in name:
+            continue
         whole.update(name.encode())
         whole.update(weight.cpu().contiguous().view(torch.uint8).numpy())
     return whole.hexdigest()

@@ -13,14 +13,14 @@ import numpy as np
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
-from journey.fields import Count, NonNegative, Share, Within, check_multiple
+from journey.fields import Count, NonNegative, Settings, Share, Within, check_multiple
 from journey.files import write_json
 from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.rows import stream
 from journey.stages.run import Run, Stopped, stage
-from journey.train import rates
+from journey.train import lora, rates
 from journey.train.history import HISTORY
 from journey.train.packing import Packed
 from journey.train.replay import Replay, shares
@@ -97,10 +97,13 @@ class SFT:
     )
     replay: Annotated[float, Within(least=0, below=1)] = 0.25
     """Share of the tokens read that come from replay_data, so that less of it is forgotten."""
+    adapter: Settings = ""
+    """Train an adapter and leave the model as it is: {rank: 16, targets: all-linear}, or {} for the usual."""
     strict: bool = False
     """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def __post_init__(self) -> None:
+        lora.parse(self.adapter)
         if self.batch_size and self.accumulate:
             check_multiple(self, "batch_size", "accumulate")
 
@@ -109,7 +112,7 @@ class SFT:
         the lines that say so."""
         by_number, why_so_many = rates.conversations_a_step(n)
         batch_size = self.batch_size or by_number
-        by_size, why_so_fast = rates.sft(n_params, batch_size)
+        by_size, why_so_fast = rates.sft(n_params, batch_size, bool(self.adapter))
         said = [] if self.batch_size else [why_so_many]
         said += [why_so_fast] if self.lr is None else []
         lr = by_size if self.lr is None else self.lr
@@ -123,8 +126,10 @@ class SFT:
         if n_params is None:
             return ["lr by its parent's size and the number of conversations"]
         if n := self.batch_size:
-            return [rates.sft(n_params, n)[1]]
-        least, most = (rates.sft(n_params, n) for n in (rates.conversations_a_step(0)[0], self._most()))
+            return [rates.sft(n_params, n, bool(self.adapter))[1]]
+        least, most = (
+            rates.sft(n_params, n, bool(self.adapter)) for n in (rates.conversations_a_step(0)[0], self._most())
+        )
         return [most[1] if least[0] == most[0] else f"lr {least[0]:g} to {most[1].removeprefix('lr ')}, or fewer"]
 
     def _most(self) -> int:
@@ -167,7 +172,10 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     history = trainer.fit()
     if history is None:
         raise Stopped
-    write_model(trainer.model, parent.path, tokenizer, run.folder)
+    adapted = lora.metrics(trainer.model)
+    write_model(trainer.model, parent, tokenizer, run.folder)
+    if (asked := lora.parse(config.adapter)) and asked.quantize:
+        adapted |= cost_of_quantization(trainer, history[-1]["dev_loss"], run)
     write_json(run.folder / HISTORY, [{"step": 0, "tokens": 0, **before}, *history])
     trainer.written.finish(run.folder)
     if left_out or unweighed:
@@ -187,7 +195,21 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
             "dev_loss_before": metric(before["dev_loss"], "nats/token", convention),
             "dev_loss": metric(history[-1]["dev_loss"], "nats/token", convention),
         }
+        | adapted
         | rows.metrics(left_out),
+    }
+
+
+def cost_of_quantization(trainer: Any, quantized: float, run: Run) -> dict[str, Any]:
+    """What the dev split says of the adapter on the model in fp32, on which it was not trained but will be used."""
+    from journey.model import huggingface
+
+    trainer.model = huggingface.in_transformers(run.folder).to(trainer.args.device)
+    merged = trainer.dev_numbers()["dev_loss"]
+    said = "the adapter's dev loss on the model in NF4, on which it was trained, less that in fp32"
+    return {
+        "dev_loss_merged": metric(merged, "nats/token", "as dev_loss, of the adapter merged into the model in fp32"),
+        "quantization_cost": metric(quantized - merged, "nats/token", said),
     }
 
 
@@ -238,6 +260,7 @@ def trainer_of(
     steps = -(-config.epochs * len(train) // config.batch_size)
     answers = config.epochs * sum(row.trained for row in train)
     flops = answer_flops(shape, config.epochs * tokens, config.epochs * len(train), answers)
+    adapter = lora.parse(config.adapter)
     if config.replay_data and config.replay:
         a_step = config.batch_size * tokens / len(train)
         n, T = shares(a_step, config.replay, limit - 1)
@@ -251,9 +274,11 @@ def trainer_of(
         dev,
         config,
         run,
-        flops=flops,
+        flops=flops * (lora.WORK if adapter else 1),
         accumulate=config.accumulate,
         beside=replay.tokens if replay else 0,
+        adapter=adapter,
+        marks=sorted(tokenizer.special.values()) if adapter else (),
     )
     trainer.replay = replay
     if config.packing:

@@ -37,6 +37,7 @@ CONTINUE = (
     ),
 )
 BESIDE_MUON = 7.5  # times that, where AdamW moves embeddings and norms alone (measured)
+ADAPTER = 10  # times that of the whole model (Schulman et al. 2025, "LoRA Without Regret"; docs/fine-tuning.md)
 AT_ONCE = 8192  # tokens worked through at a time, for the memory of activations
 
 
@@ -50,32 +51,32 @@ def rate(known: Sequence[Known], n_params: int) -> tuple[float, str]:
     return math.exp(y0 + (y1 - y0) * (x - x0) / (x1 - x0)), " and ".join(dict.fromkeys(e.source for e in between))
 
 
-def sft(n_params: int, conversations: int) -> tuple[float, str]:
+def sft(n_params: int, conversations: int, adapter: bool = False) -> tuple[float, str]:
     """AdamW's peak learning rate with so many conversations a step: it grows with the root of their number (Malladi et
     al. 2022, arXiv 2205.10287). And the line to say so."""
     lr, source = rate(SFT, n_params)
-    return _said(
-        lr * math.sqrt(conversations / 32), n_params, f"AdamW, {conversations} conversations a step ({source})"
-    )
+    how = ["AdamW", f"{conversations} conversations a step"]
+    return _said(lr * math.sqrt(conversations / 32), n_params, adapter, how, source)
 
 
-def dpo(n_params: int, pairs: int) -> tuple[float, str]:
+def dpo(n_params: int, pairs: int, adapter: bool = False) -> tuple[float, str]:
     """The same, with so many pairs a step."""
     lr, source = rate(DPO, n_params)
-    return _said(lr * math.sqrt(pairs / 16), n_params, f"AdamW, {pairs} pairs a step ({source})")
+    return _said(lr * math.sqrt(pairs / 16), n_params, adapter, ["AdamW", f"{pairs} pairs a step"], source)
 
 
-def continuing(n_params: int, optimizer: str) -> tuple[float, str]:
+def continuing(n_params: int, optimizer: str, adapter: bool = False) -> tuple[float, str]:
     """The same, of a model that goes on with another text, by AdamW or beside Muon."""
     lr, source = rate(CONTINUE, n_params)
     if optimizer == "muon":
-        return _said(BESIDE_MUON * lr, n_params, f"AdamW beside Muon ({source})")
-    return _said(lr, n_params, f"AdamW ({source})")
+        return _said(BESIDE_MUON * lr, n_params, False, ["AdamW beside Muon"], source)
+    return _said(lr, n_params, adapter, ["AdamW"], source)
 
 
-def _said(lr: float, n_params: int, how: str) -> tuple[float, str]:
-    value = float(f"{lr:.1e}")
-    return value, f"lr {value:g}: {size(n_params)} parameters, {how}"
+def _said(lr: float, n_params: int, adapter: bool, how: list[str], source: str) -> tuple[float, str]:
+    value = float(f"{ADAPTER * lr if adapter else lr:.1e}")
+    how = [*how, f"{ADAPTER} times as much for an adapter"] if adapter else how
+    return value, f"lr {value:g}: {size(n_params)} parameters, {', '.join(how)} ({source})"
 
 
 def tokens_a_step(tokens: int | float) -> float:

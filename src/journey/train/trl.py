@@ -4,7 +4,6 @@ A kind of training is a subclass of `Shell` that holds what is its own: the loss
 split; its rows are named tuples, and their names TRL's. Ids are made by our `chat.render` and taken as they are.
 """
 
-import contextlib
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.machine import device
+from journey.model.adapter import holding, is_adapter, record_base
+from journey.model.quiet import quiet
 from journey.train.history import recent
 from journey.train.log import FLOPS, Log, rates
+from journey.train.lora import Adapter, load_nf4, peft_config
 from journey.train.saver import Saver
 from journey.train.schedule import ScheduleName, share_of_peak
 
@@ -78,22 +81,6 @@ class Run(Protocol):
     def progress(self, done: int, total: int, unit: str = ..., **numbers: float) -> None: ...
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' bars and remarks: what a user is to see comes from `run`."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 class Shell(Trainer):
     """Around one of TRL's trainers: rows taken as they are, a line of history a step, state saved by the clock.
 
@@ -103,6 +90,7 @@ class Shell(Trainer):
     method: str  # TRL's name of it: SFT of SFTTrainer and SFTConfig
     line: tuple[str, ...] = ("step", "tokens", "loss", "lr", "grad_norm", "dev_loss")  # of the history, in this order
     shown: tuple[str, ...] = ("loss",)  # of a line, while it trains
+    with_reference = False  # whether it is given the model as it was, beside the one that it trains
 
     args: Any  # of the method's config class
     model: Any
@@ -117,11 +105,10 @@ class Shell(Trainer):
 
     @staticmethod
     def load(folder: Path) -> Any:
-        """The model that a folder holds, in fp32."""
-        import torch
-        from transformers import AutoModelForCausalLM
+        """The model that a folder holds, in fp32; of an adapter, with that merged in."""
+        from journey.model import huggingface
 
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+        return huggingface.in_transformers(folder)
 
     def step_numbers(self, loss: float) -> dict[str, float]:
         """What there is to say of the step just made, beside its loss or in its place."""
@@ -227,11 +214,14 @@ def make_trainer(
     flops: float | None = None,
     accumulate: int = 1,
     beside: int = 0,
+    adapter: Adapter | None = None,
+    marks: Sequence[int] = (),
     **own: Any,
 ) -> Any:
     """TRL's trainer of the model in a folder, in fp32, with its state kept in run.scratch; `flops` is the whole
-    training's arithmetic where it is known, `beside` counts tokens that each step reads beside its rows, `own` are its
-    own settings.
+    training's arithmetic where it is known, `beside` counts tokens that each step reads beside its rows. With `adapter`
+    the model stays as it is, and that is trained, with the rows of the embedding of `marks`. `own` are the kind's own
+    settings.
 
     The rows come in the order that `order` writes out, all epochs as one, each step in `accumulate` equal parts.
     """
@@ -267,11 +257,16 @@ def make_trainer(
         **own,
     )
     trainer: Any = type(kind.__name__, (kind, getattr(trl, f"{kind.method}Trainer")), {})(
-        model=kind.load(parent),
+        model=load_nf4(parent) if adapter and adapter.quantize else kind.load(parent),
         args=arguments,
         train_dataset=Dataset.from_list([train[i]._asdict() for i in places]),
-        processing_class=AutoTokenizer.from_pretrained(parent),
+        processing_class=AutoTokenizer.from_pretrained(holding(parent, "tokenizer.json")),
+        **({"peft_config": peft_config(adapter, parent, marks)} if adapter else {}),
+        **({"ref_model": kind.load(parent)} if kind.with_reference and not adapter else {}),
     )
+    for p in trainer.model.parameters():
+        if p.requires_grad:  # TRL makes an adapter beside four bits bf16
+            p.data = p.data.float()
     trainer.remove_callback(PrinterCallback)
     trainer.run, trainer.saver, trainer.dev, trainer.settings = run, saver, dev, config
     trainer.seen = (np.add.reduceat(np.asarray(lengths)[places], starts) + beside).cumsum().tolist()
@@ -346,8 +341,9 @@ def answer_nats(model: Any, ids: Any, answer: Any, reduction: str, positions: An
     """
     import torch.nn.functional as F
 
-    hidden = model.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # (B, T, C)
-    logits = model.get_output_embeddings()(hidden[:, :-1][answer])  # (answer tokens, V)
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model  # of PEFT's wrapper
+    hidden = core.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # (B, T, C)
+    logits = core.get_output_embeddings()(hidden[:, :-1][answer])  # (answer tokens, V)
     return F.cross_entropy(logits.float(), ids[:, 1:][answer], reduction=reduction)
 
 
@@ -358,13 +354,17 @@ def answer_flops(shape: "GPTConfig", tokens: int, rows: int, answers: int) -> fl
 
 
 @quiet()
-def write_model(model: Any, parent: Path, tokenizer: "Tokenizer", folder: Path) -> None:
-    """The whole checkpoint: weights, config, the parent's tokenizer and chat template, generation settings."""
+def write_model(model: Any, parent: Node, tokenizer: "Tokenizer", folder: Path) -> None:
+    """What was trained: weights and config or, where an adapter was trained, that and which base it is for; with the
+    parent's tokenizer and chat template, and generation settings."""
     from transformers import GenerationConfig
 
     model.config.use_cache = True  # the Trainer turned it off, and generation would be slow wherever the folder goes
     model.to("cpu").save_pretrained(folder)
+    if is_adapter(folder):
+        record_base(folder, parent.path, parent.id, parent.name)
+        (folder / "README.md").unlink()  # PEFT's: the stage writes its own
     for name in _TOKENIZER_FILES:
-        if (parent / name).exists():
-            shutil.copyfile(parent / name, folder / name)
+        if (file := holding(parent.path, name) / name).exists():
+            shutil.copyfile(file, folder / name)
     GenerationConfig(**tokenizer.generation).save_pretrained(folder)

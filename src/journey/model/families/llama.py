@@ -1,6 +1,6 @@
 """Llama (Touvron et al. 2023): RMSNorm, rotary positions, no bias, a gated MLP, keys and values shared by heads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn

@@ -14,6 +14,7 @@ from journey.model.foreign.pickles import Record
 from journey.model.foreign.source import Source, type_notes
 from journey.model.foreign.torchfile import TorchFile, is_tensor
 from journey.model.opening import read_config
+from journey.model.quiet import quiet
 from journey.model.weights import SAFETENSORS, load_tensors, together
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -119,7 +120,7 @@ def logits(folder: Path, family: str, ids: Tensor) -> Tensor:
 
     kind = getattr(transformers, families.get(family).architecture)
     try:
-        with huggingface.quiet():
+        with quiet():
             model = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except Exception as error:  # a fault of the folder that we do not mind: each has another class
         said = " ".join(str(error).split())

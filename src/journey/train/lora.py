@@ -1,0 +1,122 @@
+"""Training an adapter in the place of a model: what a stage's `adapter` says, as PEFT's config, and what is written.
+
+LoRA (Hu et al. 2021, arXiv 2106.09685) leaves the model as it is and learns two thin matrices beside each of its own;
+QLoRA (Dettmers et al. 2023, arXiv 2305.14314) keeps the model in four bits meanwhile.
+"""
+
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from journey.errors import JourneyError, nearest
+from journey.fields import Count, Positive, Within, check_config, fit
+from journey.metrics import Metric, metric
+from journey.model import adapter
+
+WORK = 2 / 3  # of training the whole model: the gradients of its weights are not needed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """Settings of an adapter."""
+
+    rank: Count = 16
+    """Columns of the thin matrices: how much it can learn."""
+    alpha: Positive | None = None
+    """Its part in the sum is alpha / rank (none: twice the rank)."""
+    dropout: Annotated[float, Within(least=0, below=1)] = 0.0
+    """Share of its inputs that are dropped in training."""
+    targets: Literal["attention", "mlp", "all-linear"] = "all-linear"
+    """Beside which of the blocks' matrices it stands."""
+    dora: bool = False
+    """Learn the length of each row of a matrix beside its direction (Liu et al. 2024, arXiv 2402.09353)."""
+    rslora: bool = False
+    """alpha / sqrt(rank) instead, for high ranks (Kalajdzievski 2023, arXiv 2312.03732)."""
+    quantize: Literal["", "nf4"] = ""
+    """nf4: the model stands in four bits while the adapter is trained (QLoRA, by bitsandbytes)."""
+
+
+def parse(text: str) -> Adapter | None:
+    """The setting `adapter`: nothing, or a mapping as in {rank: 8, targets: attention}; `{}` takes all as they are.
+
+    Errors: JourneyError for what is no such mapping.
+    """
+    if not text:
+        return None
+    try:
+        given = yaml.safe_load(text)
+    except yaml.YAMLError:
+        given = None
+    if not isinstance(given, dict):
+        raise JourneyError("adapter: give its settings, as in {rank: 16, targets: all-linear}, or {} for the usual")
+    hints = typing.get_type_hints(Adapter, include_extras=True)
+    values = {}
+    for key, value in given.items():
+        if key not in hints:
+            known = ", ".join(hints)
+            raise JourneyError(f'adapter: unknown setting "{key}"{nearest(str(key), hints)} (there are: {known})')
+        try:
+            values[key] = fit(value, hints[key])
+        except ValueError as error:
+            raise JourneyError(f"adapter: {key}: {error}") from None
+    made = Adapter(**values)
+    check_config(made)
+    return made
+
+
+def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
+    """PEFT's config for the model in a folder. `marks`: ids whose rows of the embedding are trained whole, and with
+    them those of a tied head: what a chat is marked with means nothing before."""
+    from peft import LoraConfig
+
+    from journey.model import families, huggingface, lora
+
+    shape = huggingface.load_config(folder)
+    embedding = families.get(shape.family).embedding.rpartition(".")[2]
+    rows: dict[str, Any] = {"trainable_token_indices": {embedding: list(marks)}} if marks else {}
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=asked.rank,
+        lora_alpha=asked.alpha or 2 * asked.rank,  # type: ignore[arg-type]
+        lora_dropout=asked.dropout,
+        target_modules=lora.targets(shape, asked.targets),
+        use_dora=asked.dora,
+        use_rslora=asked.rslora,
+        fan_in_fan_out=any(part.transposed for part in families.get(shape.family).parts),
+        ensure_weight_tying=bool(marks) and shape.tied,
+        **rows,
+    )
+
+
+def load_nf4(folder: Path) -> Any:
+    """The model of a folder with its matrices in NF4 with double quantization, all else in fp32."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if adapter.is_adapter(folder):
+        raise JourneyError(f"{folder} is an adapter: `journey merge` makes a whole model of it, to be quantized")
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise JourneyError('nf4 needs bitsandbytes: pip install "journey-gpt[qlora]"') from None
+    in_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if in_bf16 else torch.float32,
+    )
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa", quantization_config=how
+    )
+
+
+def metrics(model: Any) -> dict[str, Metric]:
+    """How many parameters are trained; nothing where all of them are."""
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"trained_parameters": metric(trained)} if frozen else {}
