@@ -40,10 +40,11 @@ IN_ORDER = [
     say("u1", "t1", "a1"),
     say("t1", "a1"),
     say("w1", "u1", "a1"),
+    say("u1", "w1", "a1"),
+    say("u1", "a1", "w1"),
     say("u1", "a1", "u2"),
 ]
 UNUSABLE = [
-    (say("u1", "w1", "a1"), "messages 2 and 3 are two answers in a row, one of them with weight 0"),
     (say("a1"), "the assistant speaks first, and answers nobody later"),
     (say("s1", "a1", "u1"), "the assistant speaks first, and answers nobody later"),
 ]

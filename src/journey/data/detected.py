@@ -27,8 +27,7 @@ KNOWN = {
     "instruction, context -> response": "Dolly-15k",
     "instruction, input -> output": "Alpaca",
     "system_prompt, question -> response": "OpenOrca",
-    "conversations of from, value": "ShareGPT",
-    "conversations of from, value, weight": "SlimOrca",
+    "conversations of from, value": "ShareGPT, SlimOrca",
     "messages of role, content": "OpenAI",
     "messages of role, content, tool_calls": "OpenAI",
     "prompt -> completion": "TRL",
@@ -79,6 +78,6 @@ def _keys(messages: Any) -> str:
     """The keys of messages that were read."""
     if isinstance(messages, str):
         return "messages as JSON"
-    known = [*SPEAKER, *CONTENT, *(name for pair in EXCHANGES for name in pair), "weight", "tool_calls"]
+    known = [*SPEAKER, *CONTENT, *(name for pair in EXCHANGES for name in pair), "tool_calls"]
     some = [message for message in messages if isinstance(message, dict)]
     return ", ".join(dict.fromkeys(key for key in known if any(message.get(key) is not None for message in some)))

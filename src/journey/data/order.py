@@ -45,20 +45,16 @@ class Mended:
 
 
 def ordered(messages: Messages, where: str, mend: Mend = unmended) -> Messages:
-    """The messages by the rule above. Unusable where two answers in a row are joined of which one is not to be trained
-    on, and where nothing is left to train on."""
+    """The messages by the rule above; answers of which one is not to be trained on stay apart. Unusable where nothing
+    is left to train on."""
     said: Messages = []
     in_a_row = 0
     for number, message in enumerate(messages, 1):
-        before = said[-1] if said else {"role": ""}
-        if message["role"] != before["role"] or message["role"] == "tool":
+        before = said[-1] if said else {}
+        alike = (message["role"], message.get("weight")) == (before.get("role"), before.get("weight"))
+        if not alike or message["role"] == "tool":
             said.append(message)
             continue
-        if before.get("weight") != message.get("weight"):
-            raise Unusable(
-                "roles out of order",
-                f"{where}: messages {number - 1} and {number} are two answers in a row, one of them with weight 0",
-            )
         in_a_row = in_a_row or number
         parts = [content for content in (before["content"], message["content"]) if content.strip()]
         said[-1] = before | {"content": "\n\n".join(parts)}
