@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -120,24 +120,45 @@ def split(items: Sequence[Item], seed: int, question: Callable[[Any], str] = fir
     return parts
 
 
+def question_both_ways(questions: Iterable[Question]) -> list[Messages]:
+    """Each question with its passage, from which a model learns to read, and without, to remember."""
+    return [question_messages(question, passage) for question in questions for passage in (True, False)]
+
+
 def question_messages(question: Question, with_passage: bool) -> Messages:
     """A question and its answer; with the passage, that comes first in the same turn, before a blank line."""
     asked = f"{question.passage}\n\n{question.question}" if with_passage else question.question
     return exchange(asked, question.answer)
 
 
-def fit(messages: Messages, tokenizer: "Tokenizer", limit: int) -> tuple[tuple[list[int], list[int]], bool] | None:
-    """Ids and mask within the limit, and whether nothing was taken away; None where that cannot be.
+class Fitted(NamedTuple):
+    """A conversation as a model of some context sees it: its ids and what of them is trained on, and how many tokens it
+    had whole. No `messages` where it does not fit, however much is taken away."""
 
-    An answer is never cut: without its <|end|> it would teach the model not to stop.
-    """
+    messages: Messages | None
+    ids: list[int]
+    mask: list[int]
+    length: int
+
+
+def fitted(messages: Messages, tokenizer: "Tokenizer", limit: int) -> Fitted:
+    """A conversation of at most `limit` tokens. An answer is never cut: without its <|end|> it would teach the model
+    not to stop."""
     shorter: Messages | None = messages
+    length = 0
     while shorter is not None:
         ids, mask = chat.render(shorter, tokenizer)
+        length = length or len(ids)
         if len(ids) <= limit:
-            return (ids, mask), shorter is messages
+            return Fitted(shorter, ids, mask, length)
         shorter = _shorten(shorter, len(ids) - limit)
-    return None
+    return Fitted(None, [], [], length)
+
+
+def fit(messages: Messages, tokenizer: "Tokenizer", limit: int) -> tuple[tuple[list[int], list[int]], bool] | None:
+    """Ids and mask of `fitted`, and whether nothing was taken away; None where it does not fit."""
+    found = fitted(messages, tokenizer, limit)
+    return None if found.messages is None else ((found.ids, found.mask), found.messages is messages)
 
 
 def _shorten(messages: Messages, excess: int) -> Messages | None:
