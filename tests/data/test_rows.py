@@ -241,6 +241,15 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_value_nested_within_a_row_is_no_traceback(tmp_path: Path) -> None:
     deep = "[" * 900 + "]" * 900
+    call = {"name": "f", "arguments": {"x": json.loads(deep)}}
+    tools = {"messages": json.loads(say(("user", "Q"), ("assistant", "A")))["messages"], "tools": [call]}
+    called = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "tool_calls": [call]}]}
+    replies: list[Any] = []
+    for i in range(400):
+        replies = [{"role": ("assistant", "prompter")[i % 2], "text": "x", "replies": replies}]
+    tree = {"message_tree_id": "1", "prompt": {"role": "prompter", "text": "Q", "replies": replies}}
+    (tmp_path / "t.jsonl").write_text("\n".join([GOOD, *map(json.dumps, (tools, called, tree))]))
+    assert len(load(tmp_path / "t.jsonl")[0]) == 4
     rows = [{"messages": json.loads(deep)}, {"messages": [{"role": json.loads(deep), "content": "x"}]}]
     rows += [{"question": "Q", "answer": json.loads(deep)}, {"prompt": f'[{{"role": {deep}}}]', "completion": "A"}]
     (tmp_path / "a.jsonl").write_text("\n".join([GOOD, *map(json.dumps, rows)]))
@@ -254,7 +263,8 @@ def test_a_value_nested_within_a_row_is_no_traceback(tmp_path: Path) -> None:
 NAMES = [
     *schemas.CONVERSATIONS, *schemas.SYSTEMS, *schemas.BESIDE, *schemas.SPEAKER, *schemas.CONTENT, *schemas.WEIGHTS,
     *schemas.ASKED, *schemas.ANSWERED, "passage", "context", "history", "chosen", "rejected", "preferred_output",
-    "non_preferred_output", "type", "id", "chosen_score", "metadata", "tool_calls", "Prompt", "",
+    "non_preferred_output", "type", "id", "chosen_score", "metadata", "tool_calls", "Prompt", "", "tools", "replies",
+    "message_tree_id", "message_id", "parent_id", "rank", "deleted", "function", "name", "arguments", "lang",
 ]  # fmt: skip
 TEXTS = [*schemas.SPEAKERS, *chat.ROLES, "", " ", "Q", "text", "\ud83d", "\n\nHuman: Q\n\nAssistant:", "[", "[]", "{}"]
 TEXTS += [json.dumps([{"role": "user", "content": "Q"}]), '[["q", "a"]]', "\n\nHuman: Q\n\nAssistant: A"]
@@ -281,6 +291,19 @@ def test_any_row_is_read_or_left_out(row: object) -> None:
         assert str(error).startswith("here") and "\n" not in str(error)
     else:
         assert any(chat.render(messages, TOKENIZER)[1])
+
+
+@given(st.lists(ROW | VALUE, max_size=4), st.binary(max_size=40), st.sampled_from([".jsonl", ".csv", ".tsv"]))
+@settings(max_examples=100, deadline=None)
+def test_any_file_is_read_or_an_error_of_one_line(
+    tmp_path_factory: pytest.TempPathFactory, some: list[object], more: bytes, ending: str
+) -> None:
+    path = tmp_path_factory.mktemp("any") / f"a{ending}"
+    path.write_bytes("\n".join([GOOD, *map(json.dumps, some)]).encode() + b"\n" + (more if ending != ".jsonl" else b""))
+    try:
+        load(path)
+    except JourneyError as error:
+        assert "\n" not in str(error)
 
 
 @given(ROW, VALUE, VALUE)

@@ -179,8 +179,15 @@ def test_a_page(life, journey, data, tmp_path):
     html = page.read_text()
     assert html.startswith("<!DOCTYPE html>") and "http" not in html.replace("http://www.w3.org", "")
     assert 'class="trained special"' in html and 'class="read"' in html and "As the model sees them" in html
-    nowhere = journey("data", "show", data, "--html", tmp_path / "no" / "a.html")
-    assert nowhere.code == 2 and "--html names a file" in nowhere.err
+
+
+@pytest.mark.parametrize("place", ["no/a.html", "", "pipe", "loop"])
+def test_a_page_never_takes_the_place_of_what_is_no_file(life, journey, data, tmp_path, place):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    output = journey("data", "show", data, "--model", life.node("chat").path, "--html", tmp_path / place)
+    assert output.code == 2 and "--html names a file" in output.err
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "loop").is_symlink()
 
 
 def test_a_texts_questions_and_what_has_none(life, journey):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Two shades in turn, so that a token is told from its neighbour.
 READ = ("grey62 on grey11", "grey62 on grey23")
 TRAINED = ("bold black on bright_green", "bold black on green3")
-REJECTED = ("bold black on light_salmon1", "bold black on indian_red1")
+REJECTED = ("bold black on bright_red", "bold black on red3")
 SPECIAL, SPECIAL_TRAINED = "bold bright_magenta", "bold white on dark_green"
 OPEN, CLOSE = "⟦", "⟧"
 BAR = 40  # characters of the longest bar

@@ -42,8 +42,8 @@ class Pairs:
     data: str = names(
         "installed-docs",
         Input(("text",), files="conversations"),
-        "documentation whose questions are asked, or a .jsonl, .json (or packed) or .parquet file of conversations, "
-        "whose last answers are the references",
+        "documentation whose questions are asked, or conversations, whose last answers are the references: a file "
+        "(.jsonl, .json, .csv, .parquet, …) or a set's name, as dolly-15k",
     )
     max_questions: Count | None = 1500
     """Ask no more questions of the training split than this, chosen at random."""

@@ -1,6 +1,7 @@
 """The verb beside `journey data prepare`: instruction data as a model will see it."""
 
 import itertools
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -55,7 +56,8 @@ def show(
     from journey.showing import examples as made
     from journey.showing import lines, page, summary
 
-    if html and (html.is_dir() or not html.parent.is_dir()):
+    # A rename would put the page in the place of a device or a pipe, for every program on the machine.
+    if html and (not html.parent.is_dir() or (os.path.lexists(html) and not html.is_file())):
         raise JourneyError(f"cannot write {html}: --html names a file, in a folder that exists")
     name, tokenizer, limit = _opened(model, max_length, workspace)
     terminal = Console(highlight=False)
