@@ -118,3 +118,16 @@ def test_the_language_of_a_files_rows(tmp_path):
     assert said[-1] == f"{path}:en: 3 rows in another language than en are not read (not said: 2, de: 1)"
     with pytest.raises(JourneyError, match=r"a.jsonl:fr: no rows in fr \(there are"):
         conversations.load(f"{path}:fr")
+
+
+def test_sft_trains_on_one_language_of_a_csv_and_its_lineage_knows_which(life, journey, tmp_path):
+    path = tmp_path / "asked.csv"
+    rows = [f"What is {i}?,It is {i}.,{'de' if i % 3 else 'en'}" for i in range(60)]
+    path.write_text("\n".join(["question,answer,lang", *rows]))
+    output = journey("sft", life.node("base").path, "--data", f"{path}:en", "--out", tmp_path / "chat", "--json")
+    assert output.code == 0, output.err
+    assert f"{path}: question -> answer: 20 conversations" in output.err
+    assert "40 rows in another language than en are not read (de: 40)" in output.err
+    lineage = json.loads((tmp_path / "chat" / "lineage.json").read_text())
+    assert lineage["data"]["data"]["fingerprint"] == fingerprint(f"{path}:en") != fingerprint(str(path))
+    assert lineage["metrics"]["conversations"]["value"] == 18

@@ -53,12 +53,9 @@ def _style(token: Token, number: int, part: Part) -> str:
 def _line(line: Sequence[Token], part: Part, colour: bool) -> Text:
     if colour:
         return Text.assemble(*((token.text, _style(token, i, part)) for i, token in enumerate(line)))
-    said, before = "", False
-    for token in line:
-        if token.trained != before:
-            said += OPEN if token.trained else CLOSE
-        said, before = said + token.text, token.trained
-    return Text(said + CLOSE * before)
+    read = "".join(token.text for token in line if not token.trained)
+    trained = "".join(token.text for token in line if token.trained)  # the rest of a message: its answer and its end
+    return Text(f"{read}{OPEN}{trained}{CLOSE}" if trained else read)
 
 
 def _grid(line: Sequence[Token], part: Part, colour: bool, width: int) -> Iterator[Text]:
