@@ -97,11 +97,11 @@ def test_a_set_is_read_by_its_name_with_each_of_its_files_told(downloaded):
 
 @pytest.mark.parametrize("name", SETS)
 def test_without_the_hub_a_name_is_an_error_of_one_line(name, tmp_path, monkeypatch):
-    import huggingface_hub
+    from huggingface_hub import constants
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(JourneyError, match="is not on this machine and the Hub cannot be reached") as error:
         conversations.load(name)
     assert "\n" not in str(error.value)
