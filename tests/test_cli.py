@@ -490,7 +490,7 @@ LATER = {
     "pairs, a text": ("pairs chat --max-new-tokens 32 --data {prose}", "has no questions"),
     "pairs, unasked": (
         "pairs chat --max-new-tokens 32 --data {here}/unasked.jsonl",
-        "30 records ask 1 different questions: too few",
+        "line 1: the assistant speaks first, and answers nobody later; none of the 30 rows can be used",
     ),
     "pairs of no model": ("pairs gguf --data {asked}", "is a quantize node: pairs goes on from a model"),
     "quantize, type": ("quantize chat --types q4_1", 'unknown GGUF type "q4_1", did you mean "q4_0"'),

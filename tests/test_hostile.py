@@ -39,6 +39,8 @@ READS = {
     "quantize": ["quantize", "BAD", "--out", "OUT"],
     "index": ["index", "BASE", "--data", "BAD", "--out", "OUT"],
     "prepare": ["data", "prepare", "TOKENIZER", "--data", "BAD", "--out", "OUT"],
+    "show": ["data", "show", "BAD", "--model", "TOKENIZER", "--stats"],
+    "show's model": ["data", "show", "ASKED", "--model", "BAD"],
     "translations": ["translations", "--source", "BAD", "--out", "OUT"],
     "translations' target": ["translations", "--source", "ASKED", "--target", "BAD", "--out", "OUT"],
     "seq2seq": ["seq2seq", "TOKENIZER", "--data", "BAD", "--out", "OUT"],

@@ -42,7 +42,7 @@ VERBS = {
 _LONGEST_PATH, _LONGEST_LINE = 100, 1000  # characters of a path that the system refuses, and of an error
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}  # in the name of a file, say
 # Verbs of two words: the second -> the stage that it is, or nothing where it is a function.
-SECOND = {"tokenizer": {"train": "tokenizer", "explain": "", "compare": ""}, "data": {"prepare": "prepare"}}
+SECOND = {"tokenizer": {"train": "tokenizer", "explain": "", "compare": ""}, "data": {"prepare": "prepare", "show": ""}}
 
 
 def _verb_of(stage: str, line: str) -> tuple[str, tuple[str, str]]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from journey import chat
 from journey.errors import JourneyError, nearest
-from journey.tokenizer.codec import CHAR_TO_BYTE, unspell
 
 if TYPE_CHECKING:
     from journey.infer.sampling import Sampling
@@ -177,14 +176,12 @@ class TextStream:
     """`tokenizer.decode` id by id: text comes as soon as its characters are whole, for a token may end inside one."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._spelling = tokenizer.backend.id_to_token
+        self._spelled = tokenizer.spelled
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def feed(self, token: int) -> str:
         """The text that this id completes, possibly none."""
-        spelled = self._spelling(token) or ""  # an id beyond the vocabulary (a padded head) has no text
-        # A token that was added whole, as a mark may be, is not spelled in the byte alphabet.
-        return self._utf8.decode(unspell(spelled) if CHAR_TO_BYTE.keys() >= set(spelled) else spelled.encode())
+        return self._utf8.decode(self._spelled(token))
 
     def end(self) -> str:
         """What stands for the bytes of a character that never became whole."""

@@ -58,6 +58,20 @@ def test_a_system_message_or_a_history_does_not_part_equal_first_questions(tmp_p
     assert sum(map(len, asked)) == 30 and all(asked)
 
 
+def test_of_preferences_the_chosen_answer_alone_is_trained_on(tmp_path: Path) -> None:
+    asked = "\n\nHuman: Q\n\nAssistant: earlier\n\nHuman: And?\n\nAssistant: "
+    rows = [{"chosen": f"{asked}good", "rejected": f"{asked}bad"}]
+    rows += [
+        {"prompt": "Q", "chosen": "same", "rejected": "same"},
+        {"prompt": "Q", "chosen": "good", "rejected": "bad"},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found, left_out = load(tmp_path / "a.jsonl")
+    said = exchange("Q", "earlier")
+    assert found == [[said[0], said[1] | {"weight": 0}, *exchange("And?", "good")], exchange("Q", "good")]
+    assert left_out == {"equal answers": 1}  # as dpo leaves it out
+
+
 @pytest.mark.skipif(not DATA, reason="JOURNEY_DATA is not set")
 @pytest.mark.parametrize(("name", "n"), [("dolly-15k", 15_003), ("rasbt-1k", 1_100)])
 def test_real_instruction_data(name: str, n: int) -> None:

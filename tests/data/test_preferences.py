@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from journey import chat
+from journey.data.calls import tools_text
 from journey.data.conversations import first_question, split
 from journey.data.preferences import Pair, encode, load, save, saved
 from journey.errors import JourneyError
@@ -91,6 +92,14 @@ SCHEMAS = {
             "non_preferred_output": [assistant("bad")],
         },
         [SYSTEM, user("Q")],
+    ),
+    "OpenAI, tools": (
+        {
+            "input": {"messages": [SYSTEM, user("Q")], "tools": [{"name": "f"}]},
+            "preferred_output": [assistant("good")],
+            "non_preferred_output": [assistant("bad")],
+        },
+        [{"role": "system", "content": "S\n\n" + tools_text([{"name": "f"}], "")}, user("Q")],
     ),
     "one message each": ({"prompt": user("Q"), "chosen": assistant("good"), "rejected": assistant("bad")}, [user("Q")]),
     "messages as JSON": (
@@ -190,6 +199,7 @@ def test_repetitions_are_left_out_and_counted_and_are_no_bad_rows(tmp_path):
     assert [pair.prompt[0]["content"] for pair in pairs] == ["Q", "Q2"]
     assert left_out == {"equal answers": 1, "repeated": 2}
     assert said == [
+        f"{path}: prompt -> chosen, rejected (UltraFeedback, TRL): 4 preferences",
         f"{path}: 1 of 5 rows left out (equal answers: 1)",
         f"  left out: {path}, line 4: the two answers are equal",
         f"{path}: 2 preferences left out that repeat another",
@@ -220,10 +230,11 @@ ASKED_OTHERWISE = [
     ),
     ({"system": "T", "prompt": [SYSTEM, user("Q")], "chosen": "x", "rejected": "y"}, "two system messages"),
     ({"prompt": [user("Q"), SYSTEM], "chosen": "x", "rejected": "y"}, "system message not first"),
-    ({"prompt": "Q", "tools": [{"name": "f"}], "chosen": "x", "rejected": "y"}, "tools or images"),
+    ({"prompt": "Q", "images": ["a.png"], "chosen": "x", "rejected": "y"}, "images or sound"),
+    ({"prompt": "Q", "tools": [{"title": "f"}], "chosen": "x", "rejected": "y"}, "malformed tools"),
     ({"input": {"messages": [user("Q")], "tools": [1]}, "preferred_output": "x", "non_preferred_output": "y"},
-     "tools or images"),
-    ({"prompt": "Q", "chosen": assistant("x") | {"tool_calls": [1]}, "rejected": "y"}, "tool call"),
+     "malformed tools"),
+    ({"prompt": "Q", "chosen": assistant("x") | {"tool_calls": [1]}, "rejected": "y"}, "malformed tool call"),
 ]  # fmt: skip
 
 

@@ -31,7 +31,8 @@ BAD = [
     ("[]", "no object", ": a record is an object with columns, not list"),
     ("null", "no object", ": a record is an object with columns, not NoneType"),
     ("{}", "unknown columns", ": holds nothing; expected messages"),
-    ('{"chosen": "x", "rejected": "y"}', "unknown columns", ": holds chosen, rejected; expected messages"),
+    ('{"chosen": "x", "rejected": "y"}', "nothing asked", ": says nowhere what was asked"),
+    ('{"chosen": "x"}', "unknown columns", ": holds chosen; expected messages"),
     (
         '{"text": "<|user|>Q"}',
         "unknown columns",
@@ -76,8 +77,8 @@ def test_a_bad_row_is_left_out_counted_and_named(tmp_path: Path, line: str, kind
     path.write_text(f"{GOOD}\n\n{line}\n{GOOD}\n")
     found, left_out = load(path, say=said.append)
     assert len(found) == 2 and left_out == {kind: 1}
-    assert said[0] == f"{path}: 1 of 3 rows left out ({kind}: 1)"
-    assert len(said) == 2 and said[1].startswith(f"  left out: {path}, line 3{says}") and "\n" not in said[1]
+    assert said[:2] == [f"{path}: question -> answer: 2 conversations", f"{path}: 1 of 3 rows left out ({kind}: 1)"]
+    assert len(said) == 3 and said[2].startswith(f"  left out: {path}, line 3{says}") and "\n" not in said[2]
     with pytest.raises(JourneyError) as error:
         load(path, strict=True)
     assert str(error.value).startswith(f"{path}, line 3{says}") and "\n" not in str(error.value)
@@ -127,8 +128,9 @@ def test_the_same_rule_for_preferences(tmp_path: Path, line: str, kind: str, say
     path.write_text(f"{PAIR}\n\n{line}\n")
     found, left_out = preferences.load(path, say=said.append)
     assert len(found) == 1 and left_out == {kind: 1}
-    assert said[0] == f"{path}: 1 of 2 rows left out ({kind}: 1)"
-    assert len(said) == 2 and said[1].startswith(f"  left out: {path}, line 3{says}") and "\n" not in said[1]
+    assert said[0] == f"{path}: prompt -> chosen, rejected (UltraFeedback, TRL): 1 preferences"
+    assert said[1] == f"{path}: 1 of 2 rows left out ({kind}: 1)"
+    assert len(said) == 3 and said[2].startswith(f"  left out: {path}, line 3{says}") and "\n" not in said[2]
     with pytest.raises(JourneyError) as error:
         preferences.load(path, strict=True)
     assert str(error.value).startswith(f"{path}, line 3{says}") and "\n" not in str(error.value)
@@ -139,6 +141,7 @@ def test_the_first_three_are_shown_and_more_than_half_is_said_loudly(tmp_path: P
     path.write_text("\n".join([GOOD, *['{"question": "Q", "answer": ""}'] * 4, "[]"]))
     assert load(path, say=said.append)[1] == {"empty answer": 4, "no object": 1}
     assert said == [
+        f"{path}: question -> answer: 1 conversations",
         f"MORE THAN HALF IS LEFT OUT: {path}: 5 of 6 rows left out (empty answer: 4, no object: 1)",
         *(f'  left out: {path}, line {line}: "answer" is empty' for line in (2, 3, 4)),
     ]
@@ -158,10 +161,10 @@ def test_where_nothing_is_left(tmp_path: Path) -> None:
         preferences.load(path)
 
 
-def test_nothing_is_said_of_a_good_file(tmp_path: Path) -> None:
-    said = list[str]()
-    (tmp_path / "a.jsonl").write_text("\n".join(MANY))
-    assert load(tmp_path / "a.jsonl", say=said.append)[1] == {} and said == []
+def test_of_a_good_file_only_its_schema_is_said(tmp_path: Path) -> None:
+    said, path = list[str](), tmp_path / "a.jsonl"
+    path.write_text("\n".join(MANY))
+    assert load(path, say=said.append)[1] == {} and said == [f"{path}: question -> answer: 9 conversations"]
 
 
 @pytest.mark.parametrize(("name", "place"), [("a.parquet", "row 2"), ("a.json", "record 2"), ("a.jsonl", "line 2")])
@@ -172,7 +175,7 @@ def test_the_place_of_a_row(tmp_path: Path, name: str, place: str) -> None:
     else:
         path.write_text(json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows)))
     assert load(path, say=said.append)[1] == {"empty answer": 2}
-    assert said[1] == f'  left out: {path}, {place}: "answer" is empty'
+    assert said[2] == f'  left out: {path}, {place}: "answer" is empty'
 
 
 # Files
@@ -221,7 +224,7 @@ def test_files_of_other_forms(tmp_path: Path, name: str, content: str) -> None:
         ("a.json", "[" * 100_000, "a.json: JSON that is nested too deeply"),
         ("a.json", f"[{'9' * 5_000}]", "a.json: JSON with an integer of thousands of digits"),
         ("a.jsonl", "[" * 100_000, "a.jsonl: JSON that is nested too deeply"),
-        ("a.csv", "x", "use one of .jsonl"),
+        ("a.xlsx", "x", "use .jsonl"),
     ],
 )
 def test_damaged_files_are_errors(tmp_path: Path, name: str, content: str, says: str) -> None:
@@ -238,6 +241,15 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_value_nested_within_a_row_is_no_traceback(tmp_path: Path) -> None:
     deep = "[" * 900 + "]" * 900
+    call = {"name": "f", "arguments": {"x": json.loads(deep)}}
+    tools = {"messages": json.loads(say(("user", "Q"), ("assistant", "A")))["messages"], "tools": [call]}
+    called = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "tool_calls": [call]}]}
+    replies: list[Any] = []
+    for i in range(400):
+        replies = [{"role": ("assistant", "prompter")[i % 2], "text": "x", "replies": replies}]
+    tree = {"message_tree_id": "1", "prompt": {"role": "prompter", "text": "Q", "replies": replies}}
+    (tmp_path / "t.jsonl").write_text("\n".join([GOOD, *map(json.dumps, (tools, called, tree))]))
+    assert len(load(tmp_path / "t.jsonl")[0]) == 4
     rows = [{"messages": json.loads(deep)}, {"messages": [{"role": json.loads(deep), "content": "x"}]}]
     rows += [{"question": "Q", "answer": json.loads(deep)}, {"prompt": f'[{{"role": {deep}}}]', "completion": "A"}]
     (tmp_path / "a.jsonl").write_text("\n".join([GOOD, *map(json.dumps, rows)]))
@@ -251,7 +263,8 @@ def test_a_value_nested_within_a_row_is_no_traceback(tmp_path: Path) -> None:
 NAMES = [
     *schemas.CONVERSATIONS, *schemas.SYSTEMS, *schemas.BESIDE, *schemas.SPEAKER, *schemas.CONTENT, *schemas.WEIGHTS,
     *schemas.ASKED, *schemas.ANSWERED, "passage", "context", "history", "chosen", "rejected", "preferred_output",
-    "non_preferred_output", "type", "id", "chosen_score", "metadata", "tool_calls", "Prompt", "",
+    "non_preferred_output", "type", "id", "chosen_score", "metadata", "tool_calls", "Prompt", "", "tools", "replies",
+    "message_tree_id", "message_id", "parent_id", "rank", "deleted", "function", "name", "arguments", "lang",
 ]  # fmt: skip
 TEXTS = [*schemas.SPEAKERS, *chat.ROLES, "", " ", "Q", "text", "\ud83d", "\n\nHuman: Q\n\nAssistant:", "[", "[]", "{}"]
 TEXTS += [json.dumps([{"role": "user", "content": "Q"}]), '[["q", "a"]]', "\n\nHuman: Q\n\nAssistant: A"]
@@ -278,6 +291,19 @@ def test_any_row_is_read_or_left_out(row: object) -> None:
         assert str(error).startswith("here") and "\n" not in str(error)
     else:
         assert any(chat.render(messages, TOKENIZER)[1])
+
+
+@given(st.lists(ROW | VALUE, max_size=4), st.binary(max_size=40), st.sampled_from([".jsonl", ".csv", ".tsv"]))
+@settings(max_examples=100, deadline=None)
+def test_any_file_is_read_or_an_error_of_one_line(
+    tmp_path_factory: pytest.TempPathFactory, some: list[object], more: bytes, ending: str
+) -> None:
+    path = tmp_path_factory.mktemp("any") / f"a{ending}"
+    path.write_bytes("\n".join([GOOD, *map(json.dumps, some)]).encode() + b"\n" + (more if ending != ".jsonl" else b""))
+    try:
+        load(path)
+    except JourneyError as error:
+        assert "\n" not in str(error)
 
 
 @given(ROW, VALUE, VALUE)

@@ -187,24 +187,25 @@ def test_schemas_in_every_kind_of_file(tmp_path: Path, name: str) -> None:
 
 
 UNUSABLE = [
+    *[
+        ({"messages": [QA[0], QA[1] | {"tool_calls": calls}]}, "malformed tool call", f", message 2: call {says}")
+        for calls, says in (
+            ([{"id": "1"}], "1 of a tool has no name"),
+            ([{"name": "f"}, {"function": {"name": " ", "arguments": {}}}], "2 of a tool has no name"),
+            ([{"function": {"name": "f", "arguments": "{"}}], "1 of a tool has arguments that are no JSON object"),
+            ([{"function": {"name": "f", "arguments": [1]}}], "1 of a tool has arguments that are no JSON object"),
+            (["f"], "1 of a tool has no name"),
+            ("f", "1 of a tool has no name"),
+        )
+    ],
     (
-        {"messages": [QA[0], QA[1] | {"content": None, "tool_calls": [{"id": "1"}]}, QA[1]]},
-        "tool call",
-        ", message 2: c",
+        {"messages": [QA[0] | {"tool_calls": [{"name": "f"}]}, QA[1]]},
+        "malformed tool call",
+        ", message 1: calls a tool, which only the assistant can",
     ),
-    ({"messages": [QA[0], QA[1] | {"tool_calls": [{"id": "1"}]}]}, "tool call", ", message 2: calls a tool"),
-    ({"messages": [QA[0], QA[1] | {"function_call": {"name": "f"}}]}, "tool call", ", message 2: calls a tool"),
-    (
-        {"messages": QA, "tools": [{"type": "function"}]},
-        "tools or images",
-        ': the chat format has no place for "tools"',
-    ),
-    (
-        {"conversations": QA, "tools": '[{"name": "f"}]'},
-        "tools or images",
-        ': the chat format has no place for "tools"',
-    ),
-    ({"messages": QA, "images": ["a.png"]}, "tools or images", ': the chat format has no place for "images"'),
+    ({"messages": QA, "tools": [{"type": "function"}]}, "malformed tools", ", tools: tool 1 is no function with a"),
+    ({"conversations": QA, "functions": "get"}, "malformed tools", ", functions: tool 1 is no function with a name"),
+    ({"messages": QA, "images": ["a.png"]}, "images or sound", ': the chat format has no place for "images"'),
     ({"messages": [*system(), *QA], "system": "T"}, "two system messages", ': "system" and the first message are two'),
     ({"query": "Q", "response": "A", "history": [["q0"]]}, "unknown history", ", history 1: a history is"),
     ({"query": "Q", "response": "A", "history": [["q0", None]]}, "not text", ', history 1: "answer" is null'),
@@ -228,7 +229,7 @@ def test_what_the_chat_format_cannot_tell_is_left_out(tmp_path: Path, record: Ro
     path, said = tmp_path / "a.jsonl", list[str]()
     path.write_text(f'{{"question": "Q", "answer": "A"}}\n{json.dumps(record)}\n')
     assert load(path, say=said.append) == ([QA], {kind: 1})
-    assert said[1].startswith(f"  left out: {path}, line 2{says}")
+    assert said[2].startswith(f"  left out: {path}, line 2{says}")
 
 
 @pytest.fixture(scope="module")

@@ -142,9 +142,9 @@ def test_a_pair_that_comes_again_counts_once(tmp_path):
     assert [(p.source, p.target) for p in found] == [("a", "b"), ("a", "c")] and left_out == {"repeated": 1}
 
 
-@pytest.mark.parametrize("name", ["nothing.jsonl", "pairs.tsv", "numbers"])
+@pytest.mark.parametrize("name", ["nothing.jsonl", "pairs.xlsx", "numbers"])
 def test_a_file_that_is_none_says_what_can_be_given(tmp_path, name):
-    if name.endswith("tsv"):
+    if name.endswith("xlsx"):
         (tmp_path / name).write_text("a\tb\n")
     with pytest.raises(JourneyError, match=r"\.jsonl"):
         load(str(tmp_path / name))

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from journey.data.language import LANGUAGES, guess
 from journey.errors import JourneyError
 from journey.evaluate.endpoint import Refused, Unanswered
 from journey.evaluate.judge import Question
 from journey.evaluate.suite import checks, variants, views
 from journey.evaluate.suite.example import example
-from journey.evaluate.suite.language import LANGUAGES, guess
 from journey.evaluate.suite.reading import Shot, filled, read
 from journey.evaluate.suite.running import Scored, Written, converse, flips, plan, run
 

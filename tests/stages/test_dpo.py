@@ -353,7 +353,8 @@ def test_a_file_of_preferences(parents, tmp_path):
     path = str(tmp_path / "likes.jsonl")
     facts = stage.dpo.body(Node(parents["qwen3"]), DPO(data=path, max_pairs=20), run)
     assert facts["metrics"]["pairs"]["value"] == 20
-    assert run.console.lines[:2] == [
+    assert run.console.lines[:3] == [
+        f"{path}: prompt -> chosen, rejected (UltraFeedback, TRL): 60 preferences",
         f"{path}: 1 of 61 rows left out (equal answers: 1)",
         f"  left out: {path}, line 61: the two answers are equal",
     ]

@@ -287,7 +287,8 @@ def test_conversations_from_a_file(parent, tmp_path):
             ("user", f"q{i}"), ("assistant", "reads"), ("user", "and?"), ("assistant", "adds two"), ("user", "bye"),
         )
     ]]} for i in range(80)]  # fmt: skip
-    records.append({"messages": [{"role": "assistant", "content": "unasked"}]})
+    corrected = [{"role": "assistant", "content": "no", "weight": 0}, {"role": "assistant", "content": "unasked"}]
+    records.append({"messages": [{"role": "user", "content": "q"}, *corrected]})
     (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, records)))
     run = Run(tmp_path / "pairs", console=Silent())
     run._begin("0" * 64)

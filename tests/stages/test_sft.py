@@ -195,7 +195,8 @@ def test_a_file_with_rows_that_cannot_be_used(parents, tmp_path):
     run.corpora = {}
     facts = stage.sft.body(Node(parents["qwen3"]), SFT(data=path), run)
     assert facts["metrics"]["conversations"]["value"] == 60 - 3 - 3
-    assert run.console.lines[:3] == [
+    assert run.console.lines[:4] == [
+        f"{path}: messages of role, content (OpenAI): 60 conversations",
         f"{path}: 1 of 61 rows left out (empty answer: 1)",
         f'  left out: {path}, line 61: "output" is empty',
         f"{path}: 1 answers are read and not trained on: their weight is 0",

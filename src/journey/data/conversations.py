@@ -2,15 +2,20 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from journey import chat
+from journey.data.detected import counted, schema_of_conversation
+from journey.data.instructions import language_of, read
+from journey.data.openassistant import best_path, is_tree
+from journey.data.order import Mend, Mended, ordered, unmended
+from journey.data.preferences import pair
 from journey.data.questions import Question
-from journey.data.rows import Say, read, unheard
+from journey.data.rows import Say, unheard
 from journey.data.schemas import (
     CONVERSATIONS,
     Messages,
@@ -18,6 +23,7 @@ from journey.data.schemas import (
     columns,
     exchange,
     given,
+    is_preference,
     masked,
     question_and_answer,
     told,
@@ -33,27 +39,59 @@ Item = TypeVar("Item")
 HELD_OUT = {"test": 200, "dev": 128}  # of a file at most, and at most a twentieth of it each
 
 
-def load(path: str | Path, strict: bool = False, say: Say = unheard) -> tuple[list[Messages], Counter[str]]:
-    """The conversations of a file (`rows.ENDINGS`), and how many rows were left out for which reason.
+class Placed(NamedTuple):
+    """A conversation, where it stands (file and line), the schema of its row, and the language that its row says."""
 
-    A row holds messages under one of CONVERSATIONS, or a question and its answer (`schemas`); an answer with "weight" 0
-    is not to be trained on. What is left out is said. JourneyError for a file with nothing left, and when `strict` for
-    the first row that cannot be used, with file and line.
+    messages: Messages
+    where: str
+    schema: str
+    language: str
+
+
+def load(path: str | Path, strict: bool = False, say: Say = unheard) -> tuple[list[Messages], Counter[str]]:
+    """The conversations of a file or a named set (`instructions.named`), and how many rows were left out for which
+    reason.
+
+    A row holds messages under one of CONVERSATIONS, a question and its answer (`schemas`), two answers of which one is
+    preferred (`preferences`), or a tree of replies (`openassistant`); an answer with "weight" 0 is not to be trained
+    on. Said are the schemas found, what is left out, and what was put in order (`order`). JourneyError for a file with
+    nothing left, and when `strict` for the first row that cannot be used as it is, with file and line.
     """
-    found, left_out = read(path, conversation, strict, say)
+    found, left_out = placed(path, strict, say)
+    return [one.messages for one in found], left_out
+
+
+def placed(path: str | Path, strict: bool = False, say: Say = unheard) -> tuple[list[Placed], Counter[str]]:
+    """The same, each with what is known of its row."""
+    mended = Mended(strict)
+
+    def make(record: object, where: str) -> Placed:
+        messages = conversation(record, where, mended.note)
+        return Placed(messages, where, schema_of_conversation(columns(record, where)), language_of(record))
+
+    found, left_out = read(path, make, strict, say, lambda some: counted([one.schema for one in some], "conversations"))
     if not found:
         raise JourneyError(f"{path}: no conversations in this file")
+    mended.tell(path, say)
     return found, left_out
 
 
-def conversation(record: object, where: str) -> Messages:
-    """One record as messages; `where`, its file and line, opens the message of Unusable."""
+def conversation(record: object, where: str, mend: Mend = unmended) -> Messages:
+    """One record as messages; `where`, its file and line, opens the message of Unusable. `mend` is told of what was put
+    in order."""
     row = columns(record, where)
-    if name := given(row, CONVERSATIONS):
+    if is_tree(row):
+        said = turns(best_path(row, where), where)
+    elif is_preference(row):
+        preferred = pair(record, where)
+        # The earlier answers were not the ones compared.
+        said = [m | {"weight": 0} if m["role"] == "assistant" else m for m in preferred.prompt] + preferred.chosen
+        return ordered(said, where, mend)
+    elif name := given(row, CONVERSATIONS):
         said = masked(turns(row[name], where), row.get("loss_mask"), where)
     else:
         said = question_and_answer(row, where)
-    return checked(told(row, said, where), where)
+    return ordered(checked(told(row, said, where), where), where, mend)
 
 
 def first_question(messages: Messages) -> str:
@@ -82,24 +120,45 @@ def split(items: Sequence[Item], seed: int, question: Callable[[Any], str] = fir
     return parts
 
 
+def question_both_ways(questions: Iterable[Question]) -> list[Messages]:
+    """Each question with its passage, from which a model learns to read, and without, to remember."""
+    return [question_messages(question, passage) for question in questions for passage in (True, False)]
+
+
 def question_messages(question: Question, with_passage: bool) -> Messages:
     """A question and its answer; with the passage, that comes first in the same turn, before a blank line."""
     asked = f"{question.passage}\n\n{question.question}" if with_passage else question.question
     return exchange(asked, question.answer)
 
 
-def fit(messages: Messages, tokenizer: "Tokenizer", limit: int) -> tuple[tuple[list[int], list[int]], bool] | None:
-    """Ids and mask within the limit, and whether nothing was taken away; None where that cannot be.
+class Fitted(NamedTuple):
+    """A conversation as a model of some context sees it: its ids and what of them is trained on, and how many tokens it
+    had whole. No `messages` where it does not fit, however much is taken away."""
 
-    An answer is never cut: without its <|end|> it would teach the model not to stop.
-    """
+    messages: Messages | None
+    ids: list[int]
+    mask: list[int]
+    length: int
+
+
+def fitted(messages: Messages, tokenizer: "Tokenizer", limit: int) -> Fitted:
+    """A conversation of at most `limit` tokens. An answer is never cut: without its <|end|> it would teach the model
+    not to stop."""
     shorter: Messages | None = messages
+    length = 0
     while shorter is not None:
         ids, mask = chat.render(shorter, tokenizer)
+        length = length or len(ids)
         if len(ids) <= limit:
-            return (ids, mask), shorter is messages
+            return Fitted(shorter, ids, mask, length)
         shorter = _shorten(shorter, len(ids) - limit)
-    return None
+    return Fitted(None, [], [], length)
+
+
+def fit(messages: Messages, tokenizer: "Tokenizer", limit: int) -> tuple[tuple[list[int], list[int]], bool] | None:
+    """Ids and mask of `fitted`, and whether nothing was taken away; None where it does not fit."""
+    found = fitted(messages, tokenizer, limit)
+    return None if found.messages is None else ((found.ids, found.mask), found.messages is messages)
 
 
 def _shorten(messages: Messages, excess: int) -> Messages | None:

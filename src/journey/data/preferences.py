@@ -1,18 +1,21 @@
 """Preferences from the schemas that they come in: what was asked, the answer chosen and the one rejected."""
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from journey import chat
+from journey.data.detected import counted, schema_of_pair
+from journey.data.instructions import language_of, read
 from journey.data.records import read_back
-from journey.data.rows import Say, Unusable, read, unheard
+from journey.data.rows import Say, Unusable, unheard
 from journey.data.schemas import (
     CONVERSATIONS,
+    PREFERRED_FOR,
+    TRANSCRIBED,
     Messages,
     Row,
     as_messages,
@@ -20,6 +23,7 @@ from journey.data.schemas import (
     columns,
     expected,
     given,
+    names_of_answers,
     question,
     told,
     turns,
@@ -30,16 +34,7 @@ from journey.files import digest, write_lines
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
-_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-# TRL's, Argilla's and axolotl's, OpenAI's, ms-swift's.
-ANSWERS = (
-    ("chosen", "rejected"),
-    ("chosen_response", "rejected_response"),
-    ("preferred_output", "non_preferred_output"),
-    ("response", "rejected_response"),
-)
-ASKED = ("prompt", "instruction", "question", "query", "input")
 
 
 @dataclass(frozen=True)
@@ -55,30 +50,49 @@ class Pair:
 
 
 def load(path: str | Path, strict: bool = False, say: Say = unheard) -> tuple[list[Pair], Counter[str]]:
-    """The pairs of a file (`rows.ENDINGS`), and how many rows were left out for which reason.
+    """The pairs of a file or a named set (`instructions.named`), and how many rows were left out for which reason.
 
-    A row holds two answers, under one of ANSWERS, as text, as messages or as transcripts ("\\n\\nHuman: …
-    \\n\\nAssistant: …"), and what was asked under one of ASKED, as messages, or both answers begin with it. Left out,
-    and said, are rows that cannot be used, two equal answers and repetitions among them. JourneyError for a file with
-    nothing left, and when `strict` for the first row that cannot be used, with file and line.
+    A row holds two answers, under one of PREFERRED, as text, as messages or as transcripts ("\\n\\nHuman: …
+    \\n\\nAssistant: …"), and what was asked under one of PREFERRED_FOR, as messages, or both answers begin with it.
+    Left out, and said, are rows that cannot be used, two equal answers and repetitions among them. JourneyError for a
+    file with nothing left, and when `strict` for the first row that cannot be used, with file and line.
     """
-    found, left_out = read(path, pair, strict, say)
-    if not found:
-        raise JourneyError(f"{path}: no preferences in this file")
+    found, left_out = placed(path, strict, say)
     different: dict[str, Pair] = {}
     for one in found:
-        different.setdefault(digest([one.prompt, one.chosen, one.rejected]), one)
+        different.setdefault(digest([one.pair.prompt, one.pair.chosen, one.pair.rejected]), one.pair)
     if repeated := len(found) - len(different):
         left_out["repeated"] = repeated
         say(f"{path}: {repeated:,} preferences left out that repeat another")
     return [*different.values()], left_out
 
 
+class Placed(NamedTuple):
+    """A pair, where it stands (file and line), the schema of its row, and the language that its row says."""
+
+    pair: Pair
+    where: str
+    schema: str
+    language: str
+
+
+def placed(path: str | Path, strict: bool = False, say: Say = unheard) -> tuple[list[Placed], Counter[str]]:
+    """The pairs of a file as `load` reads them, repeated ones among them, each with what is known of its row."""
+
+    def make(record: object, where: str) -> Placed:
+        return Placed(pair(record, where), where, schema_of_pair(columns(record, where)), language_of(record))
+
+    found, left_out = read(path, make, strict, say, lambda some: counted([one.schema for one in some], "preferences"))
+    if not found:
+        raise JourneyError(f"{path}: no preferences in this file")
+    return found, left_out
+
+
 def pair(record: object, where: str) -> Pair:
     """One record as a Pair; `where`, its file and line, opens the message of Unusable."""
     row = columns(record, where)
-    names = next((names for names in ANSWERS if names[0] in row and names[1] in row), None)
-    if names is None:
+    names = names_of_answers(row)
+    if not names[0]:
         raise expected(row, where, "chosen and rejected, and a prompt or an instruction")
     asked = _asked(row, where)
     chosen, rejected = _without_question(asked, *(_answer(row, name, where) for name in names))
@@ -112,11 +126,12 @@ def pair(record: object, where: str) -> Pair:
 
 def _asked(row: Row, where: str) -> Messages:
     """What the columns ask, if any does."""
-    name = given(row, ASKED)
+    name = given(row, PREFERRED_FOR)
     if name is None:
         return []
     if isinstance(row[name], dict) and "messages" in row[name]:  # OpenAI's
-        return turns(columns(row[name], where)["messages"], f"{where}, {name}")
+        inside = columns(row[name], where)
+        return told(inside, turns(inside["messages"], f"{where}, {name}"), where)
     if said := _transcript(row[name]):
         # "… \n\nAssistant:" is how a transcript asks for the answer.
         return said[:-1] if said[-1] == {"role": "assistant", "content": ""} else said
@@ -129,7 +144,7 @@ def _answer(row: Row, column: str, where: str) -> Messages:
 
 def _transcript(value: object) -> Messages:
     """The messages of "\\n\\nHuman: … \\n\\nAssistant: …", none for anything else."""
-    before, *turns = _SPEAKER.split(value) if isinstance(value, str) else ("",)
+    before, *turns = TRANSCRIBED.split(value) if isinstance(value, str) else ("",)
     if before:
         return []
     messages: Messages = []

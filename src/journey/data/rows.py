@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from journey.data.csvfile import Uneven, csv_rows
 from journey.data.hub import local
 from journey.data.records import excerpt, json_lines, parquet_rows
 from journey.data.source import SHOWN
@@ -16,11 +17,14 @@ from journey.metrics import Metric, metric
 Item = TypeVar("Item")
 Say = Callable[[str], None]
 
-LINES, WHOLE = (
+Records = Iterator[tuple[str, object]]  # where each stands, in words, and what it is
+
+LINES, WHOLE, COMMAS, TABS = (
     tuple(ending + packed for packed in ("", *PACKED) for ending in some)
-    for some in ((".jsonl", ".ndjson"), (".json",))
+    for some in ((".jsonl", ".ndjson"), (".json",), (".csv",), (".tsv",))
 )
-ENDINGS = (*LINES, *WHOLE, ".parquet")  # compared without case
+ENDINGS = (*LINES, *WHOLE, ".parquet", *COMMAS, *TABS)  # compared without case
+READ = ".jsonl, .json, .csv or .tsv (each also .gz or .zst) or .parquet"
 
 
 class Unusable(Exception):
@@ -31,23 +35,38 @@ class Unusable(Exception):
         self.kind = kind
 
 
+class Misfit(NamedTuple):
+    """In the place of a record: a row that is none. `said` follows its file and line."""
+
+    kind: str
+    said: str
+
+
 def unheard(line: str) -> None:
     """Says nothing."""
 
 
 def read(
-    path: str | Path, make: Callable[[object, str], Item], strict: bool, say: Say
+    path: str | Path,
+    make: Callable[[object, str], Item],
+    strict: bool,
+    say: Say,
+    described: Callable[[list[Item]], str] | None = None,
+    rows: Records | None = None,
 ) -> tuple[list[Item], Counter[str]]:
     """`make(record, where)` of each row of a file, and how many were left out for which reason.
 
-    Where `make` raises Unusable the row is left out, counted and said, the first ones with file and line. JourneyError
-    where no row is left; when `strict`, at the first such row.
+    Where `make` raises Unusable, or a record is one, the row is left out, counted and said, the first ones with file
+    and line. `described` says in a line what was found. `rows` are those of the file that are to be read, else all.
+    JourneyError where no row is left; when `strict`, at the first row that cannot be used.
     """
     found: list[Item] = []
     left_out: Counter[str] = Counter()
     shown: list[str] = []
-    for where, record in records(Path(path)):
+    for where, record in rows or records(Path(path)):
         try:
+            if isinstance(record, Misfit):
+                raise Unusable(record.kind, f"{path}, {where}{record.said}")
             found.append(make(record, f"{path}, {where}"))
         except Unusable as error:
             if strict:
@@ -55,6 +74,8 @@ def read(
             left_out[error.kind] += 1
             if len(shown) < SHOWN:
                 shown.append(str(error))
+    if found and described:
+        say(f"{path}: {described(found)}")
     if left_out:
         _tell(path, len(found), left_out, shown, say)
     return found, left_out
@@ -81,23 +102,33 @@ def _tell(path: str | Path, found: int, left_out: Counter[str], shown: list[str]
         say(f"  left out: {line}")
 
 
-def records(path: Path) -> Iterator[tuple[str, object]]:
-    """(where it stands, record) of each record in a file, or in a file of the Hub (`data.hub`)."""
+def records(path: Path) -> Records:
+    """(where it stands, record) of each record in a file, or in a file of the Hub (`data.hub`); a Misfit is none."""
     path = local(str(path))
     name = path.name.lower()
     if not path.is_file():
-        raise JourneyError(f"no such file: {path}; conversations come from {', '.join(ENDINGS)} files")
+        raise JourneyError(f"no such file: {path}; conversations come from {READ} files")
     if not name.endswith(ENDINGS):
-        raise JourneyError(f"{path}: cannot read conversations from this kind of file; use one of {', '.join(ENDINGS)}")
+        raise JourneyError(f"{path}: cannot read conversations from this kind of file; use {READ}")
     if name.endswith(".parquet"):
         yield from ((f"row {number}", row) for number, row in enumerate(parquet_rows(path), 1))
+    elif name.endswith((*COMMAS, *TABS)):
+        yield from _separated(path, name.endswith(TABS))
     elif not name.endswith(LINES) or _begins_a_list(path):
         yield from _whole(path)
     else:
         yield from _lines(path)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, object]]:
+def _separated(path: Path, tabs: bool) -> Records:
+    for line, row in csv_rows(path, tabs):
+        if isinstance(row, Uneven):
+            yield f"line {line}", Misfit("other fields", f": has {row.fields} fields for {row.columns} columns")
+        else:
+            yield f"line {line}", row
+
+
+def _lines(path: Path) -> Records:
     return ((f"line {line}", record) for line, record in json_lines(path))
 
 
@@ -106,7 +137,7 @@ def _begins_a_list(path: Path) -> bool:
     return next(chunks(path), "").lstrip().startswith("[")
 
 
-def _whole(path: Path) -> Iterator[tuple[str, object]]:
+def _whole(path: Path) -> Records:
     """The records of one JSON value, whatever the file's name; where each line is a value of its own, of the lines."""
     text = "".join(chunks(path))
     try:

@@ -5,11 +5,13 @@ TRL's formats, OpenAI's, ShareGPT's, Alpaca's and those of LLaMA-Factory, axolot
 model is kept, or the row is unusable: a model trained without it learns to answer what it was never asked.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
 from journey.chat import ROLES
+from journey.data.calls import call_text, calls_of, is_calls, tools_text
 from journey.data.records import excerpt, first_columns
 from journey.data.rows import Unusable
 from journey.errors import JourneyError, nearest
@@ -34,7 +36,8 @@ SPEAKERS = {
 }
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "contents")
 SYSTEMS = ("system", "system_prompt", "system_message", "systeminstruction", "system_instruction")
-BESIDE = ("tools", "functions", "image", "images", "video", "videos", "audio", "audios")  # the chat format has no place
+TOOLS = ("tools", "functions")
+BESIDE = ("image", "images", "video", "videos", "audio", "audios")  # the chat format has no place
 SPEAKER, CONTENT = ("role", "from"), ("content", "value", "text", "parts")
 # Two turns in one object: Capybara's and XTuner's, Firefly's.
 EXCHANGES = (("input", "output"), ("human", "assistant"), ("user", "assistant"))
@@ -56,6 +59,16 @@ FITS = (
 BEFORE = dict.fromkeys(("question", "query", "prompt"), ("passage", "context", "article"))
 AFTER = {"instruction": ("input", "context"), "prompt": ("input",)}
 
+# Two answers: TRL's, Argilla's and axolotl's, OpenAI's, ms-swift's; and what they answer.
+PREFERRED = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("preferred_output", "non_preferred_output"),
+    ("response", "rejected_response"),
+)
+PREFERRED_FOR = ("prompt", "instruction", "question", "query", "input")
+TRANSCRIBED = re.compile(r"\n\n(Human|Assistant):")  # before each turn of HH-RLHF's transcripts
+
 
 def columns(record: object, where: str) -> Row:
     """A record's columns by their names in lower case; `where` opens each error message."""
@@ -68,7 +81,7 @@ def columns(record: object, where: str) -> Row:
     for name in BESIDE:
         if row.get(name) and row[name] not in ("[]", "{}", "null"):
             raise Unusable(
-                "tools or images", f'{where}: the chat format has no place for "{name}", which the model is to see'
+                "images or sound", f'{where}: the chat format has no place for "{name}", which the model is to see'
             )
     return row
 
@@ -85,7 +98,8 @@ def expected(row: Row, where: str, what: str) -> Unusable:
 
 
 def told(row: Row, said: Messages, where: str) -> Messages:
-    """Messages after what the columns beside them tell: a system message, and the exchanges of a history."""
+    """Messages after what the columns beside them tell: a system message, which names the tools that there are, and the
+    exchanges of a history."""
     name = given(row, SYSTEMS)
     system = [m | {"role": "system"} for m in as_messages(row[name], "system", where, name)] if name else []
     if system and said[:1] and said[0]["role"] == "system":
@@ -94,6 +108,11 @@ def told(row: Row, said: Messages, where: str) -> Messages:
         system = []
     if not system and said and said[0]["role"] == "system":
         system, said = said[:1], said[1:]
+    if (name := given(row, TOOLS)) and row[name] not in ("[]", "{}", "null"):
+        content = system[0]["content"] if system else ""
+        if "<tools>" not in content:  # some list them there already
+            parts = [part for part in (content, tools_text(row[name], f"{where}, {name}")) if part]
+            system = [{"role": "system", "content": "\n\n".join(parts)}]
     return [*system, *_history(row, where), *said]
 
 
@@ -116,15 +135,35 @@ def exchange(question: str, answer: str) -> Messages:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
+def fits_of(row: Row) -> list[tuple[str, str]]:
+    """The columns of a question and of its answer that a row has, the usual ones first."""
+    return [pair for pair in FITS if pair[0] in row and pair[1] in row]
+
+
+def asked_and_answered(row: Row) -> tuple[str, str]:
+    """Those of them that hold something."""
+    fits = fits_of(row)
+    return next((pair for pair in fits if all(row[name] is not None for name in pair)), fits[0])
+
+
+def names_of_answers(row: Row) -> tuple[str, str]:
+    """The columns of the chosen and of the rejected answer; empty where a row has none."""
+    return next((names for names in PREFERRED if names[0] in row and names[1] in row), ("", ""))
+
+
+def is_preference(row: Row) -> bool:
+    """Whether a row holds two answers, and no question with its own answer besides."""
+    return bool(names_of_answers(row)[0]) and not fits_of(row)
+
+
 def question_and_answer(row: Row, where: str) -> Messages:
     """The messages of a question's column and of its answer's, each a text or messages."""
-    fits = [pair for pair in FITS if pair[0] in row and pair[1] in row]
-    if not fits:
+    if not fits_of(row):
         if empty := next((name for name in CONVERSATIONS if name in row), None):
             raise Unusable("no messages", f'{where}: "{empty}" is empty')
         what = "messages, question and answer, instruction and output, or prompt and completion"
         raise expected(row, where, what)
-    asked, answered = next((pair for pair in fits if all(row[name] is not None for name in pair)), fits[0])
+    asked, answered = asked_and_answered(row)
     before = question(row, asked, where)
     if not before:
         raise Unusable("nothing asked", f'{where}: "{asked}" is empty')
@@ -167,6 +206,8 @@ def turns(value: object, where: str) -> Messages:
 
 def masked(messages: Messages, mask: object, where: str) -> Messages:
     """With weight 0 where LLaMA-Factory's and verl's list, one number for each message, says so."""
+    if isinstance(mask, str) and not _blank(mask):
+        mask = _listed(mask, f"{where}, loss_mask")
     if not isinstance(mask, list):
         return messages
     first = len(messages) - len(mask)  # a list may leave the system message out
@@ -219,14 +260,18 @@ def turn(item: Row, where: str) -> dict[str, Any]:
     if role not in ROLES:
         hint = nearest(name[:40], ROLES)
         raise Unusable("unknown role", f'{where}: the role "{excerpt(name)}" is none of {", ".join(ROLES)}{hint}')
-    if item.get("tool_calls") or isinstance(item.get("function_call"), dict):
-        raise Unusable("tool call", f"{where}: calls a tool beside its content, which the chat format has no place for")
+    calls = next((item[name] for name in ("tool_calls", "function_call") if item.get(name)), None)
+    if calls and role != "assistant":
+        raise Unusable("malformed tool call", f"{where}: calls a tool, which only the assistant can")
     column = next((name for name in CONTENT if item.get(name) is not None), CONTENT[0])
     content = item.get(column)
     weight = _weight(item, where) if role == "assistant" else {}
-    if role == "assistant" and content is None:
+    if role == "assistant" and content is None and not calls:
         raise Unusable("empty answer", f'{where}: "{column}" is null')
-    return {"role": role, "content": text(content, where, column)} | weight
+    content = text("" if content is None and calls else content, where, column)
+    if name in ("function_call", "tool_call") and is_calls(content):
+        content, calls = "", content
+    return {"role": role, "content": call_text(content, calls_of(calls, where)) if calls else content} | weight
 
 
 def _weight(item: Row, where: str) -> dict[str, int]:

@@ -206,8 +206,11 @@ def parted(texts: Iterable[str], separator: str) -> Iterator[tuple[str, bool]]:
     yield rest, True
 
 
-def lines(path: Path, file: BinaryIO | None = None, replaced: Counter[str] | None = None) -> Iterator[tuple[int, str]]:
-    """(number, line) of each line of a file that is not blank; errors as `chunks`, and for a line over LONGEST."""
+def lines(
+    path: Path, file: BinaryIO | None = None, replaced: Counter[str] | None = None, blank: bool = False
+) -> Iterator[tuple[int, str]]:
+    """(number, line) of each line of a file that is not blank, or of all; errors as `chunks`, and for a line over
+    LONGEST."""
     parts, size, number = list[str](), 0, 1
     for part, ended in parted(chunks(path, file, replaced), "\n"):
         parts.append(part)
@@ -216,6 +219,6 @@ def lines(path: Path, file: BinaryIO | None = None, replaced: Counter[str] | Non
             raise JourneyError(f"{path}, line {number}: over {LONGEST >> 20} MB, more than a line may have")
         if ended:
             line = "".join(parts)
-            if line and not line.isspace():
+            if blank or (line and not line.isspace()):
                 yield number, line
             parts, size, number = [], 0, number + 1

@@ -11,7 +11,7 @@ import numpy as np
 from journey.data.hub import local
 from journey.data.numbers import drawn, words
 from journey.data.records import excerpt, first_columns, read_back
-from journey.data.rows import ENDINGS, Say, Unusable, read, unheard
+from journey.data.rows import ENDINGS, READ, Say, Unusable, read, unheard
 from journey.errors import JourneyError
 from journey.files import read_json, write_lines
 
@@ -60,9 +60,9 @@ def load(
     """
     for path in filter(None, (source, target)):
         if not local(path).is_file():
-            raise JourneyError(f'no such file: {path}; give "{NUMBERS}" or a file of pairs ({", ".join(ENDINGS)})')
+            raise JourneyError(f'no such file: {path}; give "{NUMBERS}" or a file of pairs ({READ})')
         if not path.lower().endswith(ENDINGS):
-            raise JourneyError(f"{path}: pairs are read from {', '.join(ENDINGS)} files")
+            raise JourneyError(f"{path}: pairs are read from {READ} files")
     if target:
         found, left_out = _joined(source, target, source_field, target_field or source_field, strict, say)
     else:

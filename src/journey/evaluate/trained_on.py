@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from journey.checkpoint import LINEAGE, Node, made_nodes, open_tokenizer
-from journey.data import conversations, preferences, translations
+from journey.data import conversations, instructions, preferences, translations
 from journey.data.corpus import Corpus
-from journey.data.hub import local
 from journey.data.shards import open_shards
 from journey.errors import JourneyError
 from journey.evaluate import contamination
-from journey.files import sha256_file
 from journey.model.foreign import RANDOM
 
 Texts = Callable[[], Iterable[str]]
@@ -119,7 +117,7 @@ class _Search:
         """A file of conversations or of preferences that a node read: its training split."""
         path = str(here.lineage["config"].get(name, ""))
         try:
-            if sha256_file(local(path)) != fingerprint:
+            if instructions.fingerprint(path) != fingerprint:
                 raise JourneyError("it has been changed since")
         except (JourneyError, OSError) as error:
             why = "it is not there any more" if isinstance(error, OSError) else str(error)

@@ -211,11 +211,13 @@ class Shares:
 
 @dataclass(frozen=True)
 class Pieces:
-    """A text cut into tokens; each piece may say more when pointed at, or carry a small note beside it."""
+    """A text cut into tokens; each piece may say more when pointed at, or carry a small note beside it. `tones`, of all
+    or none: trained | rejected | read, each also followed by special."""
 
     pieces: Sequence[str]
     titles: Sequence[str] = ()
     notes: Sequence[str] = ()
+    tones: Sequence[str] = ()
     caption: str = ""
 
 

@@ -55,7 +55,7 @@ class DPO:
     data: str = names(
         "",
         Input(("pairs",), files="conversations"),
-        "a pairs node, or a .jsonl, .json (or packed) or .parquet file of preferences",
+        "a pairs node, a file of preferences (.jsonl, .json, .csv, .parquet, …), or ultrafeedback or hh-rlhf",
     )
     max_pairs: Count | None = None
     """Train on no more pairs than this, chosen at random."""

@@ -21,15 +21,15 @@ class Input:
 
     kinds: tuple[str, ...] = ()
     files: Literal["", "text", "conversations"] = ""
-    """text: any source of text; conversations: a file of them, or of preferences"""
+    """text: any source of text; conversations: a file of them, or of preferences, or a set of them by its name"""
     mixes: bool = False
     """whether it may be several of them with weights, as docs=0.7,code=0.3"""
 
     def reads(self, value: str) -> bool:
         """Whether the stage reads what this names as it is."""
-        from journey.data.rows import ENDINGS
+        from journey.data.instructions import named
 
-        return self.files == "text" or (self.files == "conversations" and value.lower().endswith(ENDINGS))
+        return self.files == "text" or (self.files == "conversations" and named(value) is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +120,21 @@ def inputs_of(config: Any, given: dict[str, str]) -> dict[str, str]:
             inputs[field] = digest([[str(share), ids[text]] for text, share in shares.items()])
     for field, input, value in named(config):
         if field not in given and input.reads(value):
-            inputs[field] = fingerprint(value) if input.files == "text" else file_hash(value, "conversations")
+            inputs[field] = fingerprint(value) if input.files == "text" else conversations_hash(value)
     return inputs
+
+
+def conversations_hash(data: str) -> str:
+    """The hash of a file of conversations or of preferences, or of the files that a name of a set stands for."""
+    from journey.data.instructions import SETS, fingerprint
+
+    try:
+        return fingerprint(data)
+    except (FileNotFoundError, IsADirectoryError):
+        known = ", ".join(SETS)
+        raise JourneyError(
+            f"{data} does not exist: give the path of a file of conversations, or a set's name ({known})"
+        ) from None
 
 
 def file_hash(path: str, what: str) -> str:

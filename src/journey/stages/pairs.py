@@ -42,8 +42,8 @@ class Pairs:
     data: str = names(
         "installed-docs",
         Input(("text",), files="conversations"),
-        "documentation whose questions are asked, or a .jsonl, .json (or packed) or .parquet file of conversations, "
-        "whose last answers are the references",
+        "documentation whose questions are asked, or conversations, whose last answers are the references: a file "
+        "(.jsonl, .json, .csv, .parquet, …) or a set's name, as dolly-15k",
     )
     max_questions: Count | None = 1500
     """Ask no more questions of the training split than this, chosen at random."""
@@ -85,7 +85,7 @@ class Prompted:
         "learns to be long: so that is counted."
     ),
     example="journey pairs --parent chat --data questions.jsonl --out pairs",
-    version=2,
+    version=3,
 )
 def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     """Sample answers of the parent, rank them and write pairs-{train,dev,test}.jsonl."""

@@ -57,7 +57,8 @@ class SFT:
     data: str = names(
         "installed-docs",
         Input(("text",), files="conversations"),
-        "documentation whose questions are trained on, or a .jsonl, .json (or packed) or .parquet of conversations",
+        "documentation whose questions are trained on, or conversations: a file (.jsonl, .json, .csv, .parquet, packed "
+        "too) or a set's name, as dolly-15k",
     )
     max_examples: Count | None = None
     """Train on no more conversations than this (none: on all)."""

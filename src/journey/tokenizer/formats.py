@@ -22,7 +22,7 @@ from journey.errors import JourneyError
 from journey.files import digest, read_json, write_bytes, write_json, write_text
 from journey.machine import cores
 from journey.tokenizer.beside import Beside, add, kind_of, read_beside, with_tokens
-from journey.tokenizer.codec import ALPHABET, PATTERNS, Merge, check, splitter, vocabulary
+from journey.tokenizer.codec import ALPHABET, CHAR_TO_BYTE, PATTERNS, Merge, check, splitter, unspell, vocabulary
 from journey.tokenizer.ranks import is_safe, merges_of, ranks_of
 from journey.tokenizer.reading import check_ids, open_backend, read_ids, read_merges, read_ranks
 from journey.tokenizer.split import name_of, steps_of
@@ -225,6 +225,12 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens spelled out; bytes that are not UTF-8 become U+FFFD."""
         return self.backend.decode(list(ids), skip_special_tokens=False)
+
+    def spelled(self, token: int) -> bytes:
+        """The bytes that an id stands for; none for one beyond the vocabulary, as a padded head has."""
+        said = self.backend.id_to_token(token) or ""
+        # A token that was added whole, as a mark may be, is not spelled in the byte alphabet.
+        return unspell(said) if CHAR_TO_BYTE.keys() >= set(said) else said.encode()
 
     def words(self, ids: Sequence[int]) -> str:
         """The text of the ids without special tokens: what a model says by them is not in its words."""

@@ -12,10 +12,11 @@ from journey.errors import JourneyError
 from journey.verbs.common import Result, Workspace, home
 
 
-def open_tokenizer(name: str | None, workspace: Path | None) -> tuple[str, Any]:
+def open_tokenizer(name: str | None, workspace: Path | None, ask: str = "give --tokenizer,") -> tuple[str, Any]:
     """What it is called, and the tokenizer: of a node or a path, GPT-2's for "gpt2".
 
-    Without a name the journey's own, and GPT-2's where there is no journey. Errors: JourneyError when there is none.
+    Without a name the journey's own, and GPT-2's where there is no journey. Errors: JourneyError when there is none;
+    `ask` is how it is given then.
     """
     from journey.data import vocabularies
     from journey.tokenizer.formats import Tokenizer
@@ -24,7 +25,7 @@ def open_tokenizer(name: str | None, workspace: Path | None) -> tuple[str, Any]:
     if name and Path(name).exists():
         return name, vocabularies.find(None, name)[0]
     if name == "gpt2" or (not name and not (place / runner.PLAN).exists()):
-        tokenizer, where = vocabularies.find(None)
+        tokenizer, where = vocabularies.find(None, ask=ask)
         return f"GPT-2 ({where})", tokenizer
     node = runner.find_node(name or runner.last("tokenizer", place), place)
     return node.name, Tokenizer.load(node.path)

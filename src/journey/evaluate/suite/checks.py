@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import regex
 
+from journey.data.language import LANGUAGES, guess
 from journey.errors import JourneyError, nearest
-from journey.evaluate.suite.language import LANGUAGES, guess
 from journey.evaluate.suite.lines import one_line
 from journey.fields import Amount, Count, NonNegative, Share, Within
 
