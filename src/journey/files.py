@@ -38,7 +38,10 @@ def digest(value: Any) -> str:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename: a reader sees the whole old file or the whole new one."""
+    """Write beside, fsync, rename: a reader sees the whole old file or the whole new one. Raises JourneyError for what
+    is there and no ordinary file: a device or a pipe would be replaced."""
+    if path.exists():
+        check_file(path)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(beside, "wb") as file:

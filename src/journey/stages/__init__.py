@@ -19,6 +19,7 @@ STAGES = {
     "pretrain": "train a GPT from random weights",
     "continue": "go on training a model on another text",
     "sft": "teach a model to answer, by TRL",
+    "lora": "teach an adapter of a model to answer, by PEFT",
     "pairs": "sample answers and rank them into pairs",
     "dpo": "teach a model to prefer, by TRL",
     "merge": "make a whole model of an adapter",

@@ -7,7 +7,7 @@ as they are: it would cut the stop token off a long answer and drop a row withou
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from journey.stages.rows import stream
 from journey.stages.run import Run, Stopped, stage
 from journey.train import lora, rates
 from journey.train.history import HISTORY
+from journey.train.lora import Adapter
 from journey.train.packing import Packed
 from journey.train.replay import Replay, shares
 from journey.train.schedule import ScheduleName
@@ -104,16 +105,20 @@ class SFT:
     """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def __post_init__(self) -> None:
-        lora.parse(self.adapter)
+        self.adapting()
         if self.batch_size and self.accumulate:
             check_multiple(self, "batch_size", "accumulate")
 
-    def fitting(self, n_params: int, n: int, longest: int) -> tuple["SFT", list[str]]:
+    def adapting(self) -> Adapter | None:
+        """The adapter that is to be trained, if one is."""
+        return lora.parse(self.adapter)
+
+    def fitting(self, n_params: int, n: int, longest: int) -> tuple[Self, list[str]]:
         """With what is not set chosen for a model of this size and `n` conversations of at most `longest` tokens; and
         the lines that say so."""
         by_number, why_so_many = rates.conversations_a_step(n)
         batch_size = self.batch_size or by_number
-        by_size, why_so_fast = rates.sft(n_params, batch_size, bool(self.adapter))
+        by_size, why_so_fast = rates.sft(n_params, batch_size, self.adapting() is not None)
         said = [] if self.batch_size else [why_so_many]
         said += [why_so_fast] if self.lr is None else []
         lr = by_size if self.lr is None else self.lr
@@ -127,9 +132,10 @@ class SFT:
         if n_params is None:
             return ["lr by its parent's size and the number of conversations"]
         if n := self.batch_size:
-            return [rates.sft(n_params, n, bool(self.adapter))[1]]
+            return [rates.sft(n_params, n, self.adapting() is not None)[1]]
         least, most = (
-            rates.sft(n_params, n, bool(self.adapter)) for n in (rates.conversations_a_step(0)[0], self._most())
+            rates.sft(n_params, n, self.adapting() is not None)
+            for n in (rates.conversations_a_step(0)[0], self._most())
         )
         return [most[1] if least[0] == most[0] else f"lr {least[0]:g} to {most[1].removeprefix('lr ')}, or fewer"]
 
@@ -175,7 +181,7 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
         raise Stopped
     adapted = lora.metrics(trainer.model)
     write_model(trainer.model, parent, tokenizer, run.folder)
-    if (asked := lora.parse(config.adapter)) and asked.quantize:
+    if (asked := config.adapting()) and asked.quantize:
         adapted |= cost_of_quantization(trainer, history[-1]["dev_loss"], run)
     write_json(run.folder / HISTORY, [{"step": 0, "tokens": 0, **before}, *history])
     trainer.written.finish(run.folder)
@@ -217,7 +223,7 @@ def cost_of_quantization(trainer: Any, quantized: float, run: Run) -> dict[str, 
 def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict[str, int], int]:
     """The conversations to train on and those of the dev split, each with its name; of a file, how many of its rows
     were left out for which reason, and how many of its answers are not trained on."""
-    from journey.data.conversations import load, question_messages, split
+    from journey.data.conversations import load, question_both_ways, split
 
     rng = np.random.default_rng(run.seed)
     left_out: dict[str, int] = {}
@@ -225,10 +231,9 @@ def _read(config: SFT, run: Run) -> tuple[list[tuple[str, list[Messages]]], dict
     if text := run.corpora.get("data"):
         if not text.questions("train"):
             raise JourneyError(f'"{config.data}" has no questions: give documentation, or a file of conversations')
-        # Both ways of asking: with the passage a model learns to read, without it to remember.
-        train = [question_messages(q, passage) for q in text.questions("train") for passage in (True, False)]
+        train = question_both_ways(text.questions("train"))
         asked = _shuffled(text.questions("dev"), rng)[: -(-config.dev_examples // 2)]
-        dev = [question_messages(q, passage) for q in asked for passage in (True, False)]
+        dev = question_both_ways(asked)
     else:
         conversations, left_out = load(config.data, config.strict, run.say)
         unweighed = sum(message.get("weight") == 0 for messages in conversations for message in messages)
@@ -261,7 +266,7 @@ def trainer_of(
     steps = -(-config.epochs * len(train) // config.batch_size)
     answers = config.epochs * sum(row.trained for row in train)
     flops = answer_flops(shape, config.epochs * tokens, config.epochs * len(train), answers)
-    adapter = lora.parse(config.adapter)
+    adapter = config.adapting()
     if config.replay_data and config.replay:
         a_step = config.batch_size * tokens / len(train)
         n, T = shares(a_step, config.replay, limit - 1)

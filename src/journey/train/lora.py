@@ -87,7 +87,6 @@ def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
         use_dora=asked.dora,
         use_rslora=asked.rslora,
         fan_in_fan_out=any(part.transposed for part in families.get(shape.family).parts),
-        ensure_weight_tying=bool(marks) and shape.tied,
         **rows,
     )
 
@@ -100,7 +99,7 @@ def load_nf4(folder: Path) -> Any:
     if adapter.is_adapter(folder):
         raise JourneyError(f"{folder} is an adapter: `journey merge` makes a whole model of it, to be quantized")
     try:
-        import bitsandbytes  # noqa: F401
+        from bitsandbytes.nn import Linear4bit
     except ImportError:
         raise JourneyError('nf4 needs bitsandbytes: pip install "journey-gpt[qlora]"') from None
     in_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -110,9 +109,15 @@ def load_nf4(folder: Path) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if in_bf16 else torch.float32,
     )
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa", quantization_config=how
     )
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # Scored once, a layer would be packed for a CPU kernel that has no backward pass: after the first scoring
+            # of the dev split no gradient came through it, and the loss rose (bitsandbytes 0.50.2).
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def metrics(model: Any) -> dict[str, Metric]:
