@@ -35,7 +35,7 @@ DOCUMENTS = 200  # of the dev split of the text that is not to be forgotten
 def main() -> None:
     """Train with each rate and print what dev says."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("stage", choices=["sft", "continue", "dpo"])
+    parser.add_argument("stage", choices=["sft", "lora", "continue", "dpo"])
     parser.add_argument("node")
     parser.add_argument("--data", required=True)
     parser.add_argument("--replay-data", default="")

@@ -10,7 +10,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
-from journey.model import huggingface
+from journey.model import adapter, huggingface
+from journey.pair import open_pair
 from journey.stages.continue_ import Continue, continue_
 from journey.stages.run import Run
 from journey.tokenizer import bpe
@@ -115,3 +116,49 @@ def test_a_parent_from_elsewhere_is_as_good(life, tmp_path):
     ours = continue_(life.node("base"), SMALL, run(life, tmp_path / "ours"))
     assert child.parents == [Node(elsewhere).id] != ours.parents
     assert child.lineage["weights_sha256"] == ours.lineage["weights_sha256"]
+
+
+# An adapter in the place of the model
+
+ADAPTING = dataclasses.replace(SMALL, optimizer=None, adapter="{rank: 4}", tokens=2_048, batch_size=4, dev_rows=8)
+
+
+@pytest.fixture(scope="module")
+def adapted(life, tmp_path_factory):
+    return continue_(life.node("base"), ADAPTING, run(life, tmp_path_factory.mktemp("adapted") / "coder"))
+
+
+def test_an_adapter_learns_the_text_and_its_base_stays(life, adapted):
+    history = json.loads((adapted.path / "history.json").read_text())
+    assert history[-1]["dev_loss"] < history[0]["dev_loss"] and "dev_loss_replay" in history[-1]
+    metrics = adapted.lineage["metrics"]
+    assert metrics["dev_loss"]["value"] == history[-1]["dev_loss"] and metrics["trained_parameters"]["value"] > 0
+    assert adapter.base(adapted.path) == life.node("base").path.resolve()
+    assert not (adapted.path / "model.safetensors").exists() and adapted.lineage["chosen"]["optimizer"] == "adamw"
+
+
+def test_its_loss_is_that_of_our_model_on_the_same_rows(life, adapted):
+    """Before the training, on the base; after it, on the base with the adapter merged in."""
+    from journey.data.corpus import Corpus
+    from journey.evaluate import perplexity
+    from journey.stages.training import pack
+
+    history = json.loads((adapted.path / "history.json").read_text())
+    for node, line in ((life.node("base"), history[0]), (adapted, history[-1])):
+        model, tokenizer = open_pair(node.path)
+        for suffix, text in (("", "code"), ("_replay", "prose")):
+            rows = pack(tokenizer, Corpus(life.node(text).path), model.config.n_ctx - 1, 8)
+            ours = perplexity.packed_loss(model.eval(), rows, tokenizer.bos)
+            assert line[f"dev_loss{suffix}"] == pytest.approx(ours, rel=1e-5)
+
+
+def test_accumulation_of_an_adapter_is_one_big_batch(life, adapted, tmp_path):
+    node = continue_(life.node("base"), dataclasses.replace(ADAPTING, accumulate=2), run(life, tmp_path / "coder"))
+    ours, theirs = (json.loads((each.path / "history.json").read_text()) for each in (node, adapted))
+    assert [line.get("loss") for line in ours[1:]] == pytest.approx([line["loss"] for line in theirs[1:]], rel=1e-4)
+    assert ours[-1]["dev_loss"] == pytest.approx(theirs[-1]["dev_loss"], rel=1e-3)
+
+
+def test_an_adapter_is_trained_by_adamw_alone():
+    with pytest.raises(JourneyError, match="an adapter is trained by AdamW: leave optimizer out"):
+        dataclasses.replace(ADAPTING, optimizer="muon")

@@ -2,18 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from journey.checkpoint import Node
+from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
-from journey.fields import Count, NonNegative, Within
-from journey.pair import open_pair
+from journey.fields import Count, NonNegative, Settings, Within
+from journey.stages import adapted
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.rows import open_rows, stream
 from journey.stages.run import Run, stage
 from journey.stages.training import Training, fit
-from journey.train import rates
+from journey.train import lora, rates
+from journey.train.lora import Adapter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,37 @@ class Continue(Training):
     muon_lr: NonNegative = 0.001
     """Muon's peak learning rate, lower likewise; it moves a matrix of any size as far."""
 
+    adapter: Settings = ""
+    """Train an adapter and leave the model as it is: {rank: 16, targets: all-linear}, or {} for the usual."""
+
+    epochs: ClassVar[int] = 1  # of the rows that are laid out
+
     def __post_init__(self) -> None:
+        if self.adapting() and self.optimizer == "muon":
+            raise JourneyError("an adapter is trained by AdamW: leave optimizer out")
         if self.batch_size and self.accumulate:
             super().__post_init__()
         if self.replay and not self.replay_data:
             raise JourneyError("replay needs replay_data: name the text to repeat, or set replay to 0")
 
+    def adapting(self) -> Adapter | None:
+        """The adapter that is to be trained, if one is."""
+        return lora.parse(self.adapter)
+
+    def steps(self, T: int) -> int:
+        """How many, of rows of T tokens. Errors: JourneyError for tokens that are less than one."""
+        a_step = (self.batch_size or 1) * T
+        if self.tokens < a_step:
+            raise JourneyError(f"tokens {self.tokens:,} is less than one step of {a_step:,}: ask for more")
+        return self.tokens // a_step
+
     def fitting(self, n_params: int, T: int, made_by: str | None) -> tuple["Continue", list[str]]:
         """With what is not set chosen for a model of this size, rows of T tokens and the optimizer that the parent was
         trained by; and the lines that say so."""
-        optimizer = self.optimizer or ("muon" if made_by == "muon" else "adamw")
+        adapts = self.adapting() is not None
+        optimizer = self.optimizer or ("muon" if made_by == "muon" and not adapts else "adamw")
         by_tokens, why_so_many = rates.rows_a_step(self.tokens, T)
-        by_size, why_so_fast = rates.continuing(n_params, optimizer)
+        by_size, why_so_fast = rates.continuing(n_params, optimizer, adapts)
         batch_size = self.batch_size or by_tokens
         said = [] if self.batch_size else [why_so_many]
         said += [why_so_fast] if self.lr is None else []
@@ -96,19 +116,23 @@ class Continue(Training):
 def continue_(parent: Node, config: Continue, run: Run) -> dict[str, Any]:
     """Train the parent on a mixture of a new text and an old one."""
     from journey.data.stream import Mixture
+    from journey.model import huggingface
+    from journey.model.huggingface import load_config
 
-    model, tokenizer = open_pair(parent.path)
+    shape, tokenizer = load_config(parent.path), open_tokenizer(parent.path)
     tokenizer.eos  # noqa: B018  (a tokenizer that was not made for chat says so before the training, not after it)
-    T = model.config.n_ctx
+    T = shape.n_ctx - 1 if config.adapting() else shape.n_ctx  # transformers is given a row with its last target
     made = parent.lineage.get("config", {}) | parent.lineage.get("chosen", {})
-    config, chosen = config.fitting(model.config.n_params, T, made.get("optimizer"))
+    config, chosen = config.fitting(shape.n_params, T, made.get("optimizer"))
     for line in chosen:
         run.say(f"{run.name}: {line}")
     rows, dev = open_rows("data", config, tokenizer, T, run)
     if config.replay:
         rows = Mixture(rows, stream("replay_data", tokenizer, T, run), config.replay)
         dev["_replay"] = run.corpora["replay_data"]
+    if config.adapting():
+        made = adapted.fit(parent, shape, tokenizer, rows, dev, T, config, run)
+    else:
+        made = fit(huggingface.load(parent.path), tokenizer, rows, dev, config, run)
     names = ("optimizer", "batch_size", "accumulate", "lr")
-    return fit(model, tokenizer, rows, dev, config, run) | {
-        "chosen": {name: getattr(config, name) for name in names} | {"why": chosen}
-    }
+    return made | {"chosen": {name: getattr(config, name) for name in names} | {"why": chosen}}

@@ -181,8 +181,7 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
         raise Stopped
     adapted = lora.metrics(trainer.model)
     write_model(trainer.model, parent, tokenizer, run.folder)
-    if (asked := config.adapting()) and asked.quantize:
-        adapted |= cost_of_quantization(trainer, history[-1]["dev_loss"], run)
+    adapted |= lora.cost_of_quantization(trainer, config.adapting(), history[-1]["dev_loss"], run.folder)
     write_json(run.folder / HISTORY, [{"step": 0, "tokens": 0, **before}, *history])
     trainer.written.finish(run.folder)
     if left_out or unweighed:
@@ -204,19 +203,6 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
         }
         | adapted
         | rows.metrics(left_out),
-    }
-
-
-def cost_of_quantization(trainer: Any, quantized: float, run: Run) -> dict[str, Any]:
-    """What the dev split says of the adapter on the model in fp32, on which it was not trained but will be used."""
-    from journey.model import huggingface
-
-    trainer.model = huggingface.in_transformers(run.folder).to(trainer.args.device)
-    merged = trainer.dev_numbers()["dev_loss"]
-    said = "the adapter's dev loss on the model in NF4, on which it was trained, less that in fp32"
-    return {
-        "dev_loss_merged": metric(merged, "nats/token", "as dev_loss, of the adapter merged into the model in fp32"),
-        "quantization_cost": metric(quantized - merged, "nats/token", said),
     }
 
 

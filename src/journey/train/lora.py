@@ -125,3 +125,19 @@ def metrics(model: Any) -> dict[str, Metric]:
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"trained_parameters": metric(trained)} if frozen else {}
+
+
+def cost_of_quantization(trainer: Any, asked: Adapter | None, quantized: float, folder: Path) -> dict[str, Metric]:
+    """What the dev split says of the adapter in a folder on the model in fp32, on which it was not trained but will be
+    used; `quantized` is the dev loss on the model in four bits. Nothing where that was not so."""
+    from journey.model import huggingface
+
+    if asked is None or not asked.quantize:
+        return {}
+    trainer.model = huggingface.in_transformers(folder).to(trainer.args.device)
+    merged = trainer.dev_numbers()["dev_loss"]
+    said = "the adapter's dev loss on the model in NF4, on which it was trained, less that in fp32"
+    return {
+        "dev_loss_merged": metric(merged, "nats/token", "as dev_loss, of the adapter merged into the model in fp32"),
+        "quantization_cost": metric(quantized - merged, "nats/token", said),
+    }

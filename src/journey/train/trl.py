@@ -183,7 +183,8 @@ class Shell(Trainer):
         s = self.settings
 
         def share(step: int) -> float:
-            return share_of_peak(step, num_training_steps, s.schedule, s.warmup, floor=s.floor)
+            decay = getattr(s, "decay", 0.5)
+            return share_of_peak(step, num_training_steps, s.schedule, s.warmup, decay, s.floor)
 
         self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, share)  # type: ignore[arg-type]
         return self.lr_scheduler
