@@ -18,6 +18,16 @@ def test_what_is_known_is_what_comes_out():
     assert rates.continuing(1_380_000, "muon")[0] == 3e-3
 
 
+def test_an_adapter_takes_larger_steps():
+    assert rates.sft(354_823_168, 8, adapter=True)[0] == 2e-4  # Hu et al.'s for GPT-2 Medium
+    assert rates.sft(7_000_000_000, 16, adapter=True)[0] == 2e-4  # QLoRA's for 7B
+    assert rates.sft(1_380_000, 8, adapter=True)[0] == 5e-3
+    for n in (1_380_000, 124_000_000, 8_000_000_000):
+        whole, adapter = rates.dpo(n, 16)[0], rates.dpo(n, 16, adapter=True)[0]
+        assert adapter / whole == pytest.approx(rates.faster(n), rel=0.05) and 2 < adapter / whole < 30
+    assert "AdamW on an adapter" in rates.continuing(1_000_000, "adamw", adapter=True)[1]
+
+
 def test_it_says_why():
     assert rates.sft(124_439_808, 32)[1] == (
         "lr 2.9e-05: 124M parameters, AdamW, 32 conversations a step (Devlin et al. 2019 and Touvron et al. 2023)"
@@ -29,7 +39,9 @@ def test_it_says_why():
     )
 
 
-@given(st.integers(1, 10**12), st.integers(1, 10**12), st.sampled_from([rates.SFT, rates.DPO, rates.CONTINUE]))
+@given(
+    st.integers(1, 10**12), st.integers(1, 10**12), st.sampled_from([rates.SFT, rates.LORA, rates.DPO, rates.CONTINUE])
+)
 def test_a_larger_model_never_takes_larger_steps(a, b, known):
     small, large = sorted((a, b))
     assert rates.rate(known, large)[0] <= rates.rate(known, small)[0] * (1 + 1e-9)

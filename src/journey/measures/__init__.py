@@ -36,6 +36,7 @@ MEASURES = {  # in the order in which they are taken and shown -> what each one 
     "retrieval": "what an index finds, and what finding it does to the answer",
     "translation": "held-out pairs translated: exact, BLEU, chrF, and where the decoder looks",
     "costs": "parameters, and what a byte of text costs",
+    "training": "parameters that training moved, its speed, memory and checkpoint",
     "timeline": "one answer, from the search to the last token",
     **BENCHMARKS,
 }

@@ -23,6 +23,11 @@ SFT = (  # 32 conversations a step
     Known(110e6, 3e-5, "Devlin et al. 2019"),
     Known(7e9, 1.4e-5, "Touvron et al. 2023"),  # 2e-5 with 64
 )
+LORA = (  # 32 conversations a step
+    Known(1.38e6, 1e-2, "measured"),
+    Known(355e6, 4e-4, "Hu et al. 2021"),  # 2e-4 with 8
+    Known(7e9, 2.8e-4, "Dettmers et al. 2023"),  # 2e-4 with 16
+)
 DPO = (  # 16 pairs a step
     Known(1.38e6, 1e-4, "measured"),
     Known(774e6, 5e-7, "Rafailov et al. 2023"),  # 1e-6 with 64
@@ -37,7 +42,6 @@ CONTINUE = (
     ),
 )
 BESIDE_MUON = 7.5  # times that, where AdamW moves embeddings and norms alone (measured)
-ADAPTER = 10  # times that of the whole model (Schulman et al. 2025, "LoRA Without Regret"; docs/fine-tuning.md)
 AT_ONCE = 8192  # tokens worked through at a time, for the memory of activations
 
 
@@ -54,28 +58,37 @@ def rate(known: Sequence[Known], n_params: int) -> tuple[float, str]:
 def sft(n_params: int, conversations: int, adapter: bool = False) -> tuple[float, str]:
     """AdamW's peak learning rate with so many conversations a step: it grows with the root of their number (Malladi et
     al. 2022, arXiv 2205.10287). And the line to say so."""
-    lr, source = rate(SFT, n_params)
-    how = ["AdamW", f"{conversations} conversations a step"]
-    return _said(lr * math.sqrt(conversations / 32), n_params, adapter, how, source)
+    lr, source = rate(LORA if adapter else SFT, n_params)
+    how = [_by(adapter), f"{conversations} conversations a step"]
+    return _said(lr * math.sqrt(conversations / 32), n_params, how, source)
 
 
 def dpo(n_params: int, pairs: int, adapter: bool = False) -> tuple[float, str]:
     """The same, with so many pairs a step."""
     lr, source = rate(DPO, n_params)
-    return _said(lr * math.sqrt(pairs / 16), n_params, adapter, ["AdamW", f"{pairs} pairs a step"], source)
+    lr *= faster(n_params) if adapter else 1
+    return _said(lr * math.sqrt(pairs / 16), n_params, [_by(adapter), f"{pairs} pairs a step"], source)
 
 
 def continuing(n_params: int, optimizer: str, adapter: bool = False) -> tuple[float, str]:
     """The same, of a model that goes on with another text, by AdamW or beside Muon."""
     lr, source = rate(CONTINUE, n_params)
     if optimizer == "muon":
-        return _said(BESIDE_MUON * lr, n_params, False, ["AdamW beside Muon"], source)
-    return _said(lr, n_params, adapter, ["AdamW"], source)
+        return _said(BESIDE_MUON * lr, n_params, ["AdamW beside Muon"], source)
+    return _said(lr * (faster(n_params) if adapter else 1), n_params, [_by(adapter)], source)
 
 
-def _said(lr: float, n_params: int, adapter: bool, how: list[str], source: str) -> tuple[float, str]:
-    value = float(f"{ADAPTER * lr if adapter else lr:.1e}")
-    how = [*how, f"{ADAPTER} times as much for an adapter"] if adapter else how
+def faster(n_params: int) -> float:
+    """How many times the rate of the whole model an adapter of it wants: of SFT, and taken to be so elsewhere."""
+    return rate(LORA, n_params)[0] / rate(SFT, n_params)[0]
+
+
+def _by(adapter: bool) -> str:
+    return "AdamW on an adapter" if adapter else "AdamW"
+
+
+def _said(lr: float, n_params: int, how: list[str], source: str) -> tuple[float, str]:
+    value = float(f"{lr:.1e}")
     return value, f"lr {value:g}: {size(n_params)} parameters, {', '.join(how)} ({source})"
 
 
