@@ -35,7 +35,7 @@ def test_it_says_why():
     assert rates.dpo(1_000, 16)[1] == "lr 0.0001: 1k parameters, AdamW, 16 pairs a step (measured)"
     assert rates.dpo(70_000_000_000, 32)[1].endswith("70B parameters, AdamW, 32 pairs a step (Tunstall et al. 2023)")
     assert rates.continuing(8_030_000_000, "muon")[1] == (
-        "lr 9e-05: 8B parameters, AdamW beside Muon (Brown et al. 2020)"
+        "lr 4.5e-05: 8B parameters, AdamW beside Muon (Brown et al. 2020)"
     )
 
 

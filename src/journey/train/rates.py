@@ -33,15 +33,16 @@ DPO = (  # 16 pairs a step
     Known(774e6, 5e-7, "Rafailov et al. 2023"),  # 1e-6 with 64
     Known(7e9, 3.5e-7, "Tunstall et al. 2023"),  # 5e-7 with 32
 )
-# A tenth of what such a model is pre-trained with: enough to learn, and most of what it knows stays.
+# A tenth of what such a model is pre-trained with (of the smallest, a fifth): enough to learn, and most of what it knows
+# stays.
 CONTINUE = (
-    Known(1.38e6, 4e-4, "measured"),
+    Known(1.38e6, 8e-4, "measured"),
     *(
         Known(n, lr / 10, "Brown et al. 2020")
         for n, lr in ((125e6, 6e-4), (350e6, 3e-4), (760e6, 2.5e-4), (1.3e9, 2e-4), (2.7e9, 1.6e-4), (6.7e9, 1.2e-4))
     ),
 )
-BESIDE_MUON = 7.5  # times that, where AdamW moves embeddings and norms alone (measured)
+BESIDE_MUON = 3.75  # times that, where AdamW moves embeddings and norms alone (measured)
 AT_ONCE = 8192  # tokens worked through at a time, for the memory of activations
 
 
