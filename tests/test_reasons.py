@@ -126,9 +126,9 @@ def test_what_was_planned_and_not_made(copy):
 
 
 def test_a_new_version_is_the_reason(copy, monkeypatch):
-    monkeypatch.setattr(load("sft"), "version", 4)
+    monkeypatch.setattr(load("sft"), "version", 9)
     found = reasons(copy, "stages.chat.epochs=1")
-    assert found["chat"] == "new version (3 → 4), epochs 2 → 1" and found["pairs"] == "its parent is new"
+    assert found["chat"] == "new version (4 → 9), epochs 2 → 1" and found["pairs"] == "its parent is new"
 
 
 def test_a_setting_that_there_is_no_more(copy):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
@@ -51,7 +51,7 @@ class Continue(Training):
     adapter: Settings = ""
     """Train an adapter and leave the model as it is: {rank: 16, targets: all-linear}, or {} for the usual."""
 
-    epochs: ClassVar[int] = 1  # of the rows that are laid out
+    epochs = 1  # no setting: of the rows that are laid out
 
     def __post_init__(self) -> None:
         if self.adapting() and self.optimizer == "muon":

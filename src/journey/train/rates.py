@@ -33,7 +33,7 @@ DPO = (  # 16 pairs a step
     Known(774e6, 5e-7, "Rafailov et al. 2023"),  # 1e-6 with 64
     Known(7e9, 3.5e-7, "Tunstall et al. 2023"),  # 5e-7 with 32
 )
-# A tenth of what such a model is pre-trained with (of the smallest, a fifth): enough to learn, and most of what it knows
+# A tenth of what such a model is pre-trained with, of the smallest a fifth: enough to learn, and most of what it knows
 # stays.
 CONTINUE = (
     Known(1.38e6, 8e-4, "measured"),
