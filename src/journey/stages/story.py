@@ -79,6 +79,7 @@ def facts(told: Told) -> Facts:
         ("from", join(list(told.parents)) or None),
         ("text", told.text or None),
         ("shape", _shape(told.node.path)),
+        ("chosen", "; ".join(line.get("chosen", {}).get("why", [])) or None),
     ]
     return Facts([(name, value) for name, value in rows if value])
 
