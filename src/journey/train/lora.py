@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from journey.errors import JourneyError, nearest
-from journey.fields import Count, Positive, Within, check_config, fit
+from journey.fields import Count, Positive, Within, fit
 from journey.metrics import Metric, metric
 from journey.model import adapter
 
@@ -63,9 +63,7 @@ def parse(text: str) -> Adapter | None:
             values[key] = fit(value, hints[key])
         except ValueError as error:
             raise JourneyError(f"adapter: {key}: {error}") from None
-    made = Adapter(**values)
-    check_config(made)
-    return made
+    return Adapter(**values)
 
 
 def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
