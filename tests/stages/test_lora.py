@@ -17,9 +17,11 @@ from journey.errors import JourneyError
 from journey.files import sha256_file
 from journey.infer.engine import stream as stream_of
 from journey.model import adapter, huggingface
+from journey.report.format import bytes_
 from journey.stages.dpo import DPO, answer_logps, dpo
 from journey.stages.lora import LoRA, lora
 from journey.stages.sft import SFT, sft
+from journey.stages.story import Told, facts
 from journey.tokenizer.formats import Tokenizer
 from journey.train import saver
 
@@ -92,7 +94,7 @@ def taught(parents, tmp_path_factory):
 @pytest.mark.parametrize(("family", "variant"), CASES)
 def test_the_loss_falls_and_the_base_stays(parents, taught, family, variant):
     before = {path.name: sha256_file(path) for path in parents[family].iterdir()}
-    run, facts = taught(family, variant)
+    run, made = taught(family, variant)
     assert {path.name: sha256_file(path) for path in parents[family].iterdir()} == before
     lines = history(run)
     assert lines[-1]["dev_loss"] < lines[0]["dev_loss"] - 0.02 and lines[-1]["loss"] < lines[1]["loss"]
@@ -100,7 +102,7 @@ def test_the_loss_falls_and_the_base_stays(parents, taught, family, variant):
         "adapter_config.json", "adapter_model.safetensors", "base.json", "generation_config.json", "tokenizer.json",
         "tokenizer_config.json", "chat_template.jinja", "history.json", "log.jsonl",
     }  # fmt: skip
-    assert facts["metrics"]["dev_loss"]["value"] == lines[-1]["dev_loss"]
+    assert made["metrics"]["dev_loss"]["value"] == lines[-1]["dev_loss"]
 
 
 @pytest.mark.parametrize(("family", "variant"), CASES)
@@ -116,7 +118,7 @@ def test_off_it_is_the_base_bit_for_bit_and_merged_what_it_is_unmerged(parents, 
 
 @pytest.mark.parametrize(("family", "variant"), CASES)
 def test_what_is_trained_is_what_was_asked_for_and_nothing_else_moves(parents, taught, tokenizer, family, variant):
-    run, facts = taught(family, variant)
+    run, made = taught(family, variant)
     said = {"rank": 4, "targets": "all-linear", "dora": False} | VARIANTS[variant]
     roles = {"attention": "attn", "mlp": "mlp", "all-linear": "attn.,mlp."}[said["targets"]].split(",")
     _, before = huggingface.read(parents[family])
@@ -134,7 +136,7 @@ def test_what_is_trained_is_what_was_asked_for_and_nothing_else_moves(parents, t
             trained += said["rank"] * (n_in + n_out) + said["dora"] * n_out
         else:
             assert not changed.any(), name
-    assert facts["metrics"]["trained_parameters"]["value"] == trained
+    assert made["metrics"]["trained_parameters"]["value"] == trained
 
 
 def test_the_marks_are_learned_and_both_write_the_same(life, tmp_path):
@@ -174,9 +176,9 @@ def test_of_a_head_that_is_not_tied_the_marks_rows_are_trained_too(tokenizer, tm
 
 
 def test_sft_told_of_an_adapter_does_what_the_stage_lora_does(parents, taught, tmp_path):
-    of_lora, facts = taught("qwen3", "as it is")
+    of_lora, made = taught("qwen3", "as it is")
     of_sft, same = train(parents["qwen3"], tmp_path, adapter="{rank: 4}", lr=5e-3)
-    assert same == facts and history(of_sft) == history(of_lora)
+    assert same == made and history(of_sft) == history(of_lora)
     for name in ("adapter_model.safetensors", "base.json"):
         assert (of_sft.folder / name).read_bytes() == (of_lora.folder / name).read_bytes()
 
@@ -185,13 +187,13 @@ def test_a_chain_of_adapters(parents, taught, tmp_path):
     """Trained on an adapter it stands on that; the whole model is trained on what both give."""
     first, _ = taught("gpt2", "as it is")
     for name, settings in (("second", {"rank": 2}), ("whole", {"adapter": ""})):
-        run, facts = train(first.folder, tmp_path / name, **settings)
+        run, made = train(first.folder, tmp_path / name, **settings)
         if name == "second":
             assert adapter.chain(run.folder) == [run.folder, first.folder.resolve(), parents["gpt2"]]
             on = huggingface.in_transformers(first.folder)
             assert (ours(run.folder) - logits(PeftModel.from_pretrained(on, str(run.folder)).eval())).abs().max() < 1e-5
         else:
-            assert not adapter.is_adapter(run.folder) and "trained_parameters" not in facts["metrics"]
+            assert not adapter.is_adapter(run.folder) and "trained_parameters" not in made["metrics"]
             assert (ours(run.folder) - logits(whole(run.folder))).abs().max() < 1e-5
         assert history(run)[0]["dev_loss"] == pytest.approx(history(first)[-1]["dev_loss"], abs=1e-5)
 
@@ -207,12 +209,45 @@ def test_parts_packed_and_beside_a_text_it_is_the_same_training(parents, life, t
             {"data": FakeText(QUESTIONS), "replay_data": Corpus(prose.path)},
         )
         config = LoRA(batch_size=8, replay_data="prose", lr=5e-3, **settings)
-        facts = lora.body(Node(parents["qwen3"]), config, run)
+        made = lora.body(Node(parents["qwen3"]), config, run)
         lines.append(history(run))
-        assert facts["metrics"]["replayed_tokens"]["value"] > 0 and "replay_loss" in lines[-1][1]
+        assert made["metrics"]["replayed_tokens"]["value"] > 0 and "replay_loss" in lines[-1][1]
     for other in lines[1:]:
         for line, expected in zip(other, lines[0], strict=True):
             assert line == pytest.approx(expected, rel=2e-3)
+
+
+# By the command line
+
+
+def test_commands(life, tmp_path, journey):
+    """What is made, what a page tells of it, and what is refused, in one line."""
+    where, data = ("--workspace", life.workspace), ("--data", life.texts / "asked.jsonl")
+    output = journey("lora", "base", *data, "--rank", "4", "--dora", "--out", tmp_path / "made", *where, "--json")
+    assert output.code == 0, output.err
+    node = Node(tmp_path / "made")
+    n = output.json["metrics"]["trained_parameters"]["value"]
+    assert node.stage == "lora" and node.parents == [life.node("base").id] and n > 1000
+    ours, whole = (bytes_(size_of(path)) for path in (node.path, life.node("base").path))
+    assert facts(Told(node, None)).rows[-1] == ("trained", f"{n:,} parameters, {ours} beside a model of {whole}")
+    output = journey("sft", "base", *data, "--adapter", "{quantize: nf4}", "--out", tmp_path / "four", *where, "--json")
+    assert output.code == 0 and "kernels" not in output.err, output.err
+    said = dict(facts(Told(Node(tmp_path / "four"), None)).rows)["four bits"]
+    merged = output.json["metrics"]["dev_loss_merged"]["value"]
+    assert said.endswith(f"nats/token in them, {merged:.2f} merged into fp32")
+    for stage, arguments, error in (
+        ("lora", ("--adapter", "{}"), "adapter: a lora stage says rank, targets and the rest as settings of its own"),
+        ("lora", ("--rank", "0"), "rank: must be at least 1, not 0"),
+        ("sft", ("--adapter", "{rnak: 8}"), 'adapter: unknown setting "rnak", did you mean "rank"?'),
+        ("dpo", ("--adapter", "8"), "adapter: give its settings, as in {rank: 16"),
+    ):
+        output = journey(stage, "base", *data, *arguments, "--out", tmp_path / "no", *where)
+        assert output.code == 2 and error in output.err and output.err.count("\n") == 1, output.err
+        assert not (tmp_path / "no").exists()
+
+
+def size_of(folder):
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 # Going on
@@ -240,13 +275,13 @@ def same(again, expected):
             assert (again.folder / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-@pytest.mark.parametrize("settings", [{"dropout": 0.3, "accumulate": 2}, {"dora": True}, {"quantize": "nf4"}])
+@pytest.mark.parametrize("settings", [{"dropout": 0.3, "accumulate": 2, "dora": True}, {"quantize": "nf4"}])
 def test_a_killed_run_goes_on_exactly(parents, tmp_path, every_step, settings):
-    expected, facts = train(parents["gpt2"], tmp_path / "whole", **settings)
+    expected, made = train(parents["gpt2"], tmp_path / "whole", **settings)
     with pytest.raises(Killed):
         train(parents["gpt2"], tmp_path / "killed", when=killed_at(3), **settings)
     again, found = train(parents["gpt2"], tmp_path / "killed", **settings)
-    assert len(again.console.shown) == 3 and found == facts
+    assert len(again.console.shown) == 3 and found == made
     same(again, expected)
 
 
@@ -295,14 +330,14 @@ def listening(monkeypatch):
     ],
 )
 def test_the_reference_of_dpo_is_the_base(parents, pairs, tmp_path, monkeypatch, family, settings):
-    before, made = sha256_file(parents[family] / "model.safetensors"), listening(monkeypatch)
-    run, facts = prefer(parents[family], pairs, tmp_path, adapter=settings)
+    before, trainers = sha256_file(parents[family] / "model.safetensors"), listening(monkeypatch)
+    run, made = prefer(parents[family], pairs, tmp_path, adapter=settings)
     assert sha256_file(parents[family] / "model.safetensors") == before
     first, last = history(run)[1], history(run)[-1]
     assert first["margin"] == 0 and first["loss"] == pytest.approx(math.log(2), abs=1e-7)
     assert last["dev_loss"] < math.log(2) - 0.01 and last["dev_accuracy"] > 0.6
-    assert facts["metrics"]["trained_parameters"]["value"] < 20_000
-    (trainer,) = made
+    assert made["metrics"]["trained_parameters"]["value"] < 20_000
+    (trainer,) = trainers
     assert trainer.ref_model is None
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
     with torch.inference_mode():
@@ -317,27 +352,27 @@ def test_the_reference_of_dpo_is_the_base(parents, pairs, tmp_path, monkeypatch,
 
 def test_dpo_on_an_adapter(parents, pairs, taught, tmp_path, monkeypatch):
     """The reference is the adapter with its base, whether an adapter is trained on it or the whole of it."""
-    made = listening(monkeypatch)
+    trainers = listening(monkeypatch)
     first, _ = taught("qwen3", "as it is")
     for settings in ("{rank: 2}", ""):
         run, _ = prefer(first.folder, pairs, tmp_path / f"of {settings}", adapter=settings)
         line = history(run)[1]
         assert line["margin"] == pytest.approx(0, abs=1e-5) and line["loss"] == pytest.approx(math.log(2), abs=1e-6)
-        batch = made[-1].data_collator([made[-1].train_dataset[i] for i in range(4)])
+        batch = trainers[-1].data_collator([trainers[-1].train_dataset[i] for i in range(4)])
         with torch.inference_mode():
             expected = answer_logps(apart(parents["qwen3"], first.folder), batch)
-            assert (made[-1].reference_logps(batch) - expected).abs().max() < 1e-4
+            assert (trainers[-1].reference_logps(batch) - expected).abs().max() < 1e-4
         assert adapter.is_adapter(run.folder) == bool(settings)
         assert len(adapter.chain(run.folder)) == (3 if settings else 1)
 
 
-@pytest.mark.parametrize("settings", ["{}", "{quantize: nf4}"])
-def test_a_killed_dpo_goes_on_exactly(parents, pairs, tmp_path, every_step, settings):
-    expected, facts = prefer(parents["qwen3"], pairs, tmp_path / "whole", adapter=settings, epochs=2)
+def test_a_killed_dpo_goes_on_exactly(parents, pairs, tmp_path, every_step):
+    settings = {"adapter": "{quantize: nf4}", "epochs": 2}
+    expected, made = prefer(parents["qwen3"], pairs, tmp_path / "whole", **settings)
     with pytest.raises(Killed):
-        prefer(parents["qwen3"], pairs, tmp_path / "killed", killed_at(3), adapter=settings, epochs=2)
-    again, found = prefer(parents["qwen3"], pairs, tmp_path / "killed", adapter=settings, epochs=2)
-    assert len(again.console.shown) == 4 and found == facts
+        prefer(parents["qwen3"], pairs, tmp_path / "killed", killed_at(3), **settings)
+    again, found = prefer(parents["qwen3"], pairs, tmp_path / "killed", **settings)
+    assert len(again.console.shown) == 4 and found == made
     same(again, expected)
 
 

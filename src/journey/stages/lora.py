@@ -26,7 +26,8 @@ class LoRA(Adapter, SFT):
     makes="model",
     why=(
         "LoRA fine-tunes without touching the model: beside some of its matrices stand two thin ones, *B* and *A*, and "
-        "only they are trained. What comes out is the adapter: a hundredth of the model's size, and its base as it was."
+        "only they are trained. What comes out is the adapter, of a large model a hundredth of its size. The model "
+        "stays as it was."
     ),
     example=(
         "journey lora base --data dolly-15k --out adapter\n"
