@@ -1,6 +1,7 @@
 """An adapter trained through the real stages, held against PEFT and against the base that it stands on."""
 
 import functools
+import json
 import math
 
 import pytest
@@ -137,6 +138,10 @@ def test_what_is_trained_is_what_was_asked_for_and_nothing_else_moves(parents, t
         else:
             assert not changed.any(), name
     assert made["metrics"]["trained_parameters"]["value"] == trained
+    wrote = json.loads((run.folder / "adapter_config.json").read_text())
+    assert (wrote["r"], wrote["lora_alpha"]) == (said["rank"], said.get("alpha", 2 * said["rank"]))
+    assert (wrote["use_dora"], wrote["use_rslora"]) == (said["dora"], "rslora" in said)
+    assert wrote["lora_dropout"] == said.get("dropout", 0)
 
 
 def test_the_marks_are_learned_and_both_write_the_same(life, tmp_path):
