@@ -68,7 +68,9 @@ stages:
   - name: coder
     stage: continue
     parents: [base]
-    with: {data: code, replay_data: tokens, replay: 0.5, tokens: 4_096, accumulate: 2, evaluations: 1, dev_documents: 8}
+    with:
+      {data: code, replay_data: tokens, replay: 0.5, tokens: 4_096, batch_size: 4, accumulate: 2, evaluations: 1,
+       dev_documents: 8}
   - name: chat
     stage: sft
     parents: [coder]
@@ -90,7 +92,14 @@ stages:
     parents: [digits]
     with: {data: numbers, n_layer: 1, n_embd: 32, n_ctx: 64, steps: 20, warmup: 10, batch_size: 16, evaluations: 2}
 """
-# Beside that life, and not measured: the other families, and a checkpoint from elsewhere.
+# Beside that life, and not measured: an adapter, the other families, and a checkpoint from elsewhere.
+ADAPTED = """\
+  - name: adapted
+    stage: lora
+    parents: [coder]
+    with: {data: asked.jsonl, rank: 4, dora: true, dropout: 0.1, dev_examples: 16, replay_data: docs}
+  - {name: merged, stage: merge, parents: [adapted]}
+"""
 MORE = """\
   - name: {family}
     stage: pretrain
@@ -202,7 +211,7 @@ def live() -> tuple[dict[str, Any], dict[str, Any]]:
             for measure, taken in measuring.read(node, Path("workspace")).items()
             if measure not in TIMED
         }
-        more = "".join(MORE.format(family=family) for family in FAMILIES if family != "qwen3") + MINE
+        more = ADAPTED + "".join(MORE.format(family=family) for family in FAMILIES if family != "qwen3") + MINE
         nodes |= {node.name: node for node in _run(LIFE + more, measured=False)}
         steps = {name: _outcome(node, nodes) for name, node in nodes.items()}
     return steps, scores

@@ -40,7 +40,11 @@ def test_help_is_quick_because_it_imports_nothing(arguments):
 
 
 @pytest.mark.parametrize(
-    "verb", ["run", "generate", "ask", "pretrain", "sft", "pairs", "dpo", "quantize", "index", "import", "eval"]
+    "verb",
+    [
+        *("run", "generate", "ask", "pretrain", "sft", "lora", "merge"),
+        *("pairs", "dpo", "quantize", "index", "import", "eval"),
+    ],
 )
 def test_the_help_of_a_verb_imports_no_torch(verb):
     code, names, text = imported(verb, "--help")

@@ -20,6 +20,8 @@ from journey.checkpoint import COMPARED
 from journey.files import sha256_file
 from journey.stages.run import Stopped
 
+from .conftest import Life
+
 STAGES = ("prose", "code", "tokenizer", "base", "coder", "chat", "pairs", "preferred", "gguf", "index")
 MODELS = ("base", "coder", "chat", "preferred")
 HEAVY = ["torch", "trl", "transformers", "datasets", "pyarrow.parquet", "journey.train.loop", "journey.stages.dpo"]
@@ -110,7 +112,8 @@ def assert_whole(workspace):
     states = [path for path in sorted(saved(workspace / "nodes")) if not any(f".work-{id}" in str(path) for id in made)]
     for state in states[-1:]:
         names = {path.name for path in state.iterdir()}
-        assert names >= {"state.safetensors", "history.json"} or names >= {"trainer_state.json", "model.safetensors"}
+        assert names & {"state.safetensors", "model.safetensors", "adapter_model.safetensors"}
+        assert names & {"history.json", "trainer_state.json"}
 
 
 def untimed(measured):
@@ -190,6 +193,38 @@ def test_kill_9_in_the_middle_of_each_training(life, server, tmp_path):
     last = Running(server, life, workspace)
     assert last.finish() == 0, last.log.read_text()
     assert_same_life(workspace, life)
+
+
+ADAPTED = """\
+  - name: adapted
+    stage: lora
+    parents: [coder]
+    with: {{data: {texts}/asked.jsonl, epochs: 2, rank: 4, dropout: 0.1, quantize: nf4}}
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_training_of_an_adapter(life, server, tmp_path):
+    recipe = tmp_path / "adapted.yaml"
+    before, _, _ = life.recipe.read_text().partition("  - name: chat\n")
+    recipe.write_text(before + ADAPTED.format(texts=life.texts))
+    lives = [Life(life.texts, recipe, tmp_path / name) for name in ("whole", "killed")]
+    for each in lives:
+        shutil.copytree(life.workspace, each.workspace)
+    whole = Running(server, lives[0], lives[0].workspace)
+    assert whole.finish() == 0, whole.log.read_text()
+    node = lives[0].node("adapted")
+    running = Running(server, lives[1], lives[1].workspace)
+    running.wait_for_training(node, 20)
+    running.kill()
+    assert_whole(lives[1].workspace)
+    again = Running(server, lives[1], lives[1].workspace)
+    code, seen = again.finish_watching(node)
+    assert code == 0 and min(seen) >= 19, again.log.read_text()  # it went on
+    found = lives[1].node("adapted")
+    assert found.id == node.id and found.lineage["weights_sha256"] == node.lineage["weights_sha256"]
+    assert found.lineage["metrics"] == node.lineage["metrics"]
+    assert lives[1].history("adapted") == lives[0].history("adapted")
 
 
 @pytest.mark.slow

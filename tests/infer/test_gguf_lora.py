@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from journey.errors import JourneyError
 from journey.infer import gguf, gguf_lora
 from journey.infer.llamacpp import LlamaCpp
-from journey.model import adapter, huggingface, lora
+from journey.model import adapter, families, huggingface, lora
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.tokenizer import bpe
@@ -41,23 +41,25 @@ def tokenizer():
     return Tokenizer.from_merges(bpe.train(bpe.count_words(texts), V, len(SPECIALS)))
 
 
+def written(family, tokenizer, folder, tied=True):
+    """A small model whose logits are far from uniform, in a folder, its f32 file in it."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(family, V, 48, 2, n_embd=64, norm_eps=1e-5, tied=tied, **SHAPES[family])).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4 if parameter.dim() > 1 else 1).add_(0.2 * torch.randn_like(parameter), alpha=0.2)
+        if family == "gpt2":  # beyond llama.cpp's table of GELU in f16: see test_gguf.py
+            for block in model.blocks:
+                block.mlp.up.bias += 20
+    huggingface.save(model, folder)
+    gguf.write(model, tokenizer, folder / "f32.gguf", "f32")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory, tokenizer):
-    """Family -> folder of a small model whose logits are far from uniform, its f32 file in it."""
-    folders = {}
-    for family, shape in SHAPES.items():
-        torch.manual_seed(0)
-        model = GPT(GPTConfig(family, V, 48, 2, n_embd=64, norm_eps=1e-5, **shape)).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(4 if parameter.dim() > 1 else 1).add_(0.2 * torch.randn_like(parameter), alpha=0.2)
-            if family == "gpt2":  # beyond llama.cpp's table of GELU in f16: see test_gguf.py
-                for block in model.blocks:
-                    block.mlp.up.bias += 20
-        folder = folders[family] = tmp_path_factory.mktemp(family)
-        huggingface.save(model, folder)
-        gguf.write(model, tokenizer, folder / "f32.gguf", "f32")
-    return folders
+    """Family -> folder of such a model."""
+    return {family: written(family, tokenizer, tmp_path_factory.mktemp(family)) for family in SHAPES}
 
 
 def adapted(base, folder, **more):
@@ -75,7 +77,8 @@ def adapted(base, folder, **more):
 
 
 def write(base, folder, path):
-    gguf_lora.write(lora.read(folder), huggingface.load_config(base), path, name="made", base="base")
+    config, weights = huggingface.read(base)
+    gguf_lora.write(lora.read(folder), config, weights, path, name="made", base="base")
     return path
 
 
@@ -112,11 +115,30 @@ def test_the_file_says_what_it_is(bases, tmp_path):
     assert len(tensors) == 2 * 2 * 7
 
 
+@pytest.mark.parametrize("family", SHAPES)
+def test_rows_that_were_trained_whole_are_in_it_where_the_head_is_not_tied(family, tokenizer, tmp_path):
+    base = written(family, tokenizer, tmp_path / "base", tied=False)
+    embedding = families.get(family).embedding.rpartition(".")[2]
+    ids = [*range(5, 12), int(IDS[0, 3]), int(IDS[1, 7])]
+    rows = {"trainable_token_indices": {embedding: ids, "lm_head": ids[2:]}}
+    folder = adapted(base, tmp_path / "adapter", use_rslora=True, **rows)
+    path = write(base, folder, tmp_path / "lora.gguf")
+    with LlamaCpp(base / "f32.gguf", exact=True, lora=path) as llama:
+        assert difference(folder, llama) <= 1e-5
+    read = lora.read(folder)
+    assert {len(ids) for ids, _ in read.rows.values()} == {9, 7}
+    read.rows.clear()
+    shape = huggingface.load_config(base)
+    gguf_lora.write(read, shape, {}, tmp_path / "less.gguf", name="made", base="base")
+    with LlamaCpp(base / "f32.gguf", exact=True, lora=tmp_path / "less.gguf") as llama:
+        assert difference(folder, llama) > 1e-3, "without the rows it is another model"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ({"use_dora": True}, "DoRA's magnitudes"),
-        ({"trainable_token_indices": [3, 4]}, "trained rows of model.embed_tokens"),
+        ({"trainable_token_indices": [3, 4]}, "trained rows of model.embed_tokens, to which the"),
         ({"modules_to_save": ["norm"]}, r"the whole of model\.\S*norm.weight"),
     ],
 )

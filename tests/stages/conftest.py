@@ -10,13 +10,20 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
 from journey.tokenizer.formats import Tokenizer
 
-FAMILIES = {"qwen3": (Qwen3Config, Qwen3ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM), "gpt2": None}
+FAMILIES = ("qwen3", "llama", "gpt2")  # that these stages are tested with
+CLASSES = {
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+}
 MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r")]
 
 
@@ -38,15 +45,15 @@ def history(run):
     return json.loads((run.folder / "history.json").read_text())
 
 
-def small_model(family, vocab_size, n_ctx, dropout):
+def small_model(family, vocab_size, n_ctx, dropout, tied=True):
     torch.manual_seed(1)
     if family == "gpt2":
         shape = {"n_positions": n_ctx, "n_ctx": n_ctx, "n_embd": 32, "n_layer": 2, "n_head": 2}
         dropouts = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
         return GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, **shape, **dropouts))
-    config, model = FAMILIES[family]
+    config, model = CLASSES[family]
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    shape |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": n_ctx, "tie_word_embeddings": True}
+    shape |= {"num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": n_ctx, "tie_word_embeddings": tied}
     return model(config(vocab_size=vocab_size, **shape))
 
 
@@ -60,7 +67,7 @@ def tokenizer(request):
 def parents(request, tmp_path_factory, tokenizer):
     """Family -> a folder of its own for each module, whose N_CTX and DROPOUT (of GPT-2) the models have."""
     folders = {}
-    for family in FAMILIES:
+    for family in (*CLASSES, "gpt2"):
         folders[family] = tmp_path_factory.mktemp(family)
         model = small_model(family, tokenizer.vocab_size, request.module.N_CTX, request.module.DROPOUT)
         model.save_pretrained(folders[family])

@@ -93,11 +93,13 @@ def in_transformers(folder: Path) -> Any:
     as_ours: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
     if not adapter.is_adapter(folder):
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **as_ours)
-    merged = load(folder)
-    config = transformers.AutoConfig.from_pretrained(adapter.holding(folder, "config.json"), name_or_path=str(folder))
+    merged, shaped = load(folder), adapter.holding(folder, "config.json")
+    config = transformers.AutoConfig.from_pretrained(shaped)
     config.tie_word_embeddings = merged.config.tied
     kind = getattr(transformers, families.get(merged.config.family).architecture)
-    return kind.from_pretrained(None, config=config, state_dict=tensors(merged), **as_ours)
+    made = kind.from_pretrained(None, config=config, state_dict=tensors(merged), **as_ours)
+    made.name_or_path = made.config.name_or_path = str(shaped)  # PEFT would look for one named "None" on the Hub
+    return made
 
 
 def _empty(config: GPTConfig) -> GPT:

@@ -88,7 +88,8 @@ class DPO:
     """Refuse a file with a row that cannot be used, instead of leaving such rows out."""
 
     def __post_init__(self) -> None:
-        lora.parse(self.adapter)
+        if (adapter := lora.parse(self.adapter)) and adapter.dropout:
+            raise JourneyError("adapter: dropout: dpo compares the model with itself as it was, both without: leave it")
 
     def fitting(self, n_params: int) -> tuple["DPO", list[str]]:
         """With the rate chosen for a model of this size, if none is set; and the line that says so."""

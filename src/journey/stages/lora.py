@@ -5,6 +5,7 @@ from typing import Any
 
 from journey.checkpoint import Node
 from journey.errors import JourneyError
+from journey.fields import Settings
 from journey.stages.run import Run, stage
 from journey.stages.sft import SFT, sft
 from journey.train.lora import Adapter
@@ -13,6 +14,9 @@ from journey.train.lora import Adapter
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoRA(Adapter, SFT):
     """Settings of the lora stage: those of sft, and the adapter's own."""
+
+    adapter: Settings = ""
+    """Of sft; here rank, targets and the rest stand as settings of their own."""
 
     def adapting(self) -> Adapter:
         """As its own settings say."""
@@ -26,7 +30,8 @@ class LoRA(Adapter, SFT):
     makes="model",
     why=(
         "LoRA fine-tunes without touching the model: beside some of its matrices stand two thin ones, *B* and *A*, and "
-        "only they are trained. What comes out is the adapter: a hundredth of the model's size, and its base as it was."
+        "only they are trained. What comes out is the adapter, of a large model a hundredth of its size. The model "
+        "stays as it was."
     ),
     example=(
         "journey lora base --data dolly-15k --out adapter\n"

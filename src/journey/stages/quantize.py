@@ -104,10 +104,11 @@ def _check_alone(parent: Node) -> None:
 
 def _write_alone(parent: Node, shape: "GPTConfig", run: Run) -> dict[str, Any]:
     from journey.infer import gguf_lora
-    from journey.model import lora
+    from journey.model import huggingface, lora
 
     path, base = run.folder / f"{run.name}-{gguf_lora.TYPE}.gguf", look_at(adapter.base(parent.path))
-    gguf_lora.write(lora.read(parent.path), shape, path, name=parent.name, base=base.name)
+    _, weights = huggingface.read(base.path)
+    gguf_lora.write(lora.read(parent.path), shape, weights, path, name=parent.name, base=base.name)
     run.say(f"{path.name} goes with {base.name}: quantize that too, and give both to llama.cpp (--lora {path.name})")
     return {"file": path.name, "bytes": path.stat().st_size, "base": base.name, "base_id": base.id}
 

@@ -15,7 +15,7 @@ from journey.checkpoint import Node
 from journey.files import read_json
 from journey.model import adapter
 from journey.report.blocks import Block, Curves, Facts, Fold, Line, Mark, Row, Sample, Samples, Shown
-from journey.report.format import big, duration, join
+from journey.report.format import big, bytes_, duration, join, number
 from journey.scores import Taken, estimates
 from journey.train.history import read_history
 from journey.train.log import LOG
@@ -80,8 +80,26 @@ def facts(told: Told) -> Facts:
         ("text", told.text or None),
         ("shape", _shape(told.node.path)),
         ("chosen", "; ".join(line.get("chosen", {}).get("why", [])) or None),
+        *_adapter(told.node),
     ]
     return Facts([(name, value) for name, value in rows if value])
+
+
+def _adapter(node: Node) -> list[tuple[str, str]]:
+    """Of an adapter how much of it there is, against its model, and what the model in four bits made of it."""
+    metrics = node.lineage.get("metrics", {})
+    if "trained_parameters" not in metrics:
+        return []
+    ours, whole = (
+        sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        for folder in (node.path, adapter.chain(node.path)[-1])
+    )
+    n = big(metrics["trained_parameters"]["value"])
+    rows = [("trained", f"{n} parameters, {bytes_(ours)} beside a model of {bytes_(whole)}")]
+    if "dev_loss_merged" in metrics:
+        quantized, merged = (number(metrics[name]["value"]) for name in ("dev_loss", "dev_loss_merged"))
+        rows.append(("four bits", f"dev loss {quantized} nats/token in them, {merged} merged into fp32"))
+    return rows
 
 
 def _shape(folder: Path) -> str | None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from journey.errors import JourneyError, nearest
-from journey.fields import Count, Positive, Within, check_config, fit
+from journey.fields import Count, Positive, Within, fit
 from journey.metrics import Metric, metric
 from journey.model import adapter
 
@@ -63,21 +63,19 @@ def parse(text: str) -> Adapter | None:
             values[key] = fit(value, hints[key])
         except ValueError as error:
             raise JourneyError(f"adapter: {key}: {error}") from None
-    made = Adapter(**values)
-    check_config(made)
-    return made
+    return Adapter(**values)
 
 
 def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
-    """PEFT's config for the model in a folder. `marks`: ids whose rows of the embedding are trained whole, and with
-    them those of a tied head: what a chat is marked with means nothing before."""
+    """PEFT's config for the model in a folder. `marks`: ids whose rows of the embedding and of the head are trained
+    whole: what a chat is marked with means nothing before."""
     from peft import LoraConfig
 
     from journey.model import families, huggingface, lora
+    from journey.model.weights import HEAD
 
     shape = huggingface.load_config(folder)
-    embedding = families.get(shape.family).embedding.rpartition(".")[2]
-    rows: dict[str, Any] = {"trainable_token_indices": {embedding: list(marks)}} if marks else {}
+    rows = [families.get(shape.family).embedding, *([] if shape.tied else [HEAD.removesuffix(".weight")])]
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=asked.rank,
@@ -87,7 +85,7 @@ def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
         use_dora=asked.dora,
         use_rslora=asked.rslora,
         fan_in_fan_out=any(part.transposed for part in families.get(shape.family).parts),
-        **rows,
+        trainable_token_indices={name.rpartition(".")[2]: list(marks) for name in rows} if marks else None,
     )
 
 
