@@ -69,15 +69,18 @@ def parse(text: str) -> Adapter | None:
 
 
 def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
-    """PEFT's config for the model in a folder. `marks`: ids whose rows of the embedding are trained whole, and with
-    them those of a tied head: what a chat is marked with means nothing before."""
+    """PEFT's config for the model in a folder. `marks`: ids whose rows of the embedding and of the head are trained
+    whole: what a chat is marked with means nothing before. (New rows of an imported head are nearly the mean of all
+    others: no hidden state makes such a token the likeliest, and the mark that ends an answer would never come.)"""
     from peft import LoraConfig
 
     from journey.model import families, huggingface, lora
+    from journey.model.weights import HEAD
 
     shape = huggingface.load_config(folder)
     embedding = families.get(shape.family).embedding.rpartition(".")[2]
-    rows: dict[str, Any] = {"trainable_token_indices": {embedding: list(marks)}} if marks else {}
+    matrices = [embedding] if shape.tied else [embedding, HEAD.removesuffix(".weight")]
+    rows: dict[str, Any] = {"trainable_token_indices": {name: list(marks) for name in matrices}} if marks else {}
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=asked.rank,
