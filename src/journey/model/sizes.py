@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 SizeName: TypeAlias = Literal["pocket-1m", "pocket-12m", "gpt2-124m", "gpt2-355m", "gpt2-774m", "gpt2-1.5b", "llama-1b"]
 
 HEAD_DIM = 64  # of `by_depth`
+# In the place of a checkpoint's path: fresh weights, to try a recipe. GPT-2's are 124M, Llama's a few million.
+RANDOM = ("random-gpt2", RANDOM_LLAMA := "random-llama-3.1")
 
 
 def _gpt2(n_layer: int, n_embd: int, n_head: int) -> dict[str, Any]:

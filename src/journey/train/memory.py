@@ -69,7 +69,7 @@ def said(shape: "GPTConfig", lines: Sequence[Line], tokens: int) -> list[str]:
     fits = f"fits a GPU of {fitting[0]} GB" if fitting else f"fits no GPU of {CARDS[-1]} GB: more parts (accumulate)"
     first = f"memory of {rates.size(shape.n_params)} parameters, {tokens:,} tokens at a time: {fits}"
     table = [(line.what, line.bytes, line.how) for line in lines] + [("in all", total, "")]
-    return [first, *(f"  {what:<25}{n / 1e9:>8.2f} GB  {how}".rstrip() for what, n, how in table)]
+    return [first, *(f"{what:<25}{n / 1e9:>8.2f} GB  {how}".rstrip() for what, n, how in table)]
 
 
 def _matrices(shape: "GPTConfig", role: "Role") -> list[tuple[int, int]]:
