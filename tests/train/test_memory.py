@@ -117,3 +117,21 @@ def test_llama_31_8b_in_numbers_that_others_have_counted():
     assert said[-1].split()[-2:] == [f"{whole / 1e9:.2f}", "GB"]
     lines = memory.adapting(shape, Adapter(quantize="nf4"), 8192, 0)
     assert "fits no GPU of 80 GB: more parts (accumulate)" in memory.said(shape, lines, 8192)[0]
+
+
+# What opening a model takes: of an 8B a copy too many is 32 GB. The profiler counts the file's own pages, once.
+
+
+def test_an_adapters_merged_model_is_held_once(tmp_path):
+    shape = dataclasses.replace(SHAPES["llama"], n_layer=12)
+    model_of(shape, Adapter(rank=4), tmp_path / "base").save_pretrained(tmp_path / "adapter")
+    whole = (tmp_path / "base" / "model.safetensors").stat().st_size
+    assert most_allocated(lambda: huggingface.load(tmp_path / "adapter")) < (1 + 1.15) * whole
+
+
+def test_four_bits_are_made_a_matrix_at_a_time(tmp_path):
+    shape = dataclasses.replace(SHAPES["llama"], n_layer=12)
+    huggingface.save(GPT(shape), tmp_path, bos=1, eos=2, pad=3)
+    whole = (tmp_path / "model.safetensors").stat().st_size
+    kept = []
+    assert most_allocated(lambda: kept.append(load_nf4(tmp_path))) < (1 + 0.3) * whole

@@ -65,9 +65,9 @@ def load(folder: Path) -> GPT:
     saved = fit(config, saved, str(folder))
     model = _empty(config)
     ours = families.get(config.family).from_huggingface(config, saved, dict(model.named_parameters()))
+    del saved  # an adapter's merged matrices are in memory: each goes as its copy is made
     state = {
-        name: tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        for name, tensor in ours.items()
+        name: ours.pop(name).to(torch.float32, memory_format=torch.contiguous_format, copy=True) for name in list(ours)
     }
     if config.tied:
         state["head.weight"] = state["embed.weight"]

@@ -16,6 +16,7 @@ from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.fields import Count, NonNegative, Settings, Share, Within, check_multiple
 from journey.files import write_json
+from journey.machine import device
 from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
@@ -225,7 +226,8 @@ def cost_of_quantization(trainer: Any, quantized: float, run: Run) -> dict[str, 
     """What the dev split says of the adapter on the model in fp32, on which it was not trained but will be used."""
     from journey.model import huggingface
 
-    trainer.model = huggingface.in_transformers(run.folder).to(trainer.args.device)
+    merged_model = huggingface.in_transformers(run.folder)
+    trainer.model = merged_model.to(device(merged_model.get_memory_footprint()))
     merged = trainer.dev_numbers()["dev_loss"]
     said = "the adapter's dev loss on the model in NF4, on which it was trained, less that in fp32"
     return {

@@ -146,8 +146,9 @@ class Shell(Trainer):
         with torch.inference_mode():
             for start in range(0, len(by_length), 16):
                 places = by_length[start : start + 16]
-                batch = self.data_collator([self.dev[i]._asdict() for i in places])
-                found.append((places, score(self._prepare_inputs(batch))))
+                batch = self._prepare_inputs(self.data_collator([self.dev[i]._asdict() for i in places]))
+                batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+                found.append((places, score(batch)))
         self.model.train()
         return found
 

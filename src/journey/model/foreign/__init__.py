@@ -62,8 +62,8 @@ def random(name: str, seed: int, n_ctx: int | None = None) -> Source:
     """One of `sizes.RANDOM` with GPT-2's vocabulary: GPT-2's 124M shape, or all that makes a Llama 3.1 in small (heads
     that share keys, a head that is not tied, scaled positions)."""
     if name == RANDOM_LLAMA:
-        small: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_kv_head": 2, "head_dim": 16, "n_embd": 64, "n_inner": 224}
-        config = dataclasses.replace(llama_31_8b(), vocab_size=50257, **small)
+        small = dataclasses.replace(llama_31_8b(), vocab_size=50257, n_layer=2, n_embd=64, n_inner=224)
+        config = dataclasses.replace(small, n_head=4, n_kv_head=2, head_dim=16)
     else:
         config = GPTConfig.make(gpt2.FAMILY, 50257, 1024, 12, 768)
     with torch.random.fork_rng(devices=[]):
