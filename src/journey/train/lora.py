@@ -96,11 +96,18 @@ def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
 
 def load_nf4(folder: Path) -> Any:
     """The model of a folder with its matrices in NF4 with double quantization, all else in fp32."""
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
 
     if adapter.is_adapter(folder):
         raise JourneyError(f"{folder} is an adapter: `journey merge` makes a whole model of it, to be quantized")
+    return in_nf4(AutoModelForCausalLM, folder)
+
+
+def in_nf4(kind: Any, folder: Path | None, **given: Any) -> Any:
+    """What a class of transformers makes of a folder, or of what is `given` in its place, a matrix at a time."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
     try:
         from bitsandbytes.nn import Linear4bit
     except ImportError:
@@ -112,9 +119,8 @@ def load_nf4(folder: Path) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if in_bf16 else torch.float32,
     )
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", quantization_config=how
-    )
+    as_ours: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa", "quantization_config": how}
+    model = kind.from_pretrained(folder, **as_ours, **given)
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # Scored once, a layer would be packed for a CPU kernel that has no backward pass: after the first scoring
