@@ -1,6 +1,6 @@
 """What a GPU is needed for, a part at a time: `benchmarks/gpu.sh` runs them all.
 
-    [NANOGPT=path] [JOURNEY_DATA=…] python benchmarks/gpu.py {model-tests,stage-tests,speed,logits,muon,qlora,books} [--dry]
+    [NANOGPT=path] [JOURNEY_DATA=…] python benchmarks/gpu.py PART [--dry]      (model-tests, speed, qlora …: see PARTS)
 
 Each part ends with one line of JSON, {"part", "device", …}; one that fails has "failed" in it. --dry makes all tiny and
 runs on a CPU as well, to test the script: its numbers mean nothing.
