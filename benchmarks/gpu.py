@@ -220,7 +220,7 @@ def qlora(dry: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"parameters": shape.n_params, "quantized_in": round(time.perf_counter() - start, 1)}
 
     def plan(rows: int) -> float:
-        return sum(line.bytes for line in memory.adapting(shape, adapter, rows * T, len(marks)))
+        return sum(line.bytes for line in memory.adapting(shape, adapter, rows, T, len(marks)))
 
     rows = B
     if DEVICE == "cuda":

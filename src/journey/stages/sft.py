@@ -149,10 +149,10 @@ class SFT:
         if adapter is None or not adapter.quantize:
             return []
         row = row or longest(self.max_length, shape.n_ctx)
-        tokens = max(row, rates.AT_ONCE)  # at most, where `fitting` chooses
+        rows = max(1, rates.AT_ONCE // row)  # at most, where `fitting` chooses
         if self.batch_size and self.accumulate:
-            tokens = self.batch_size // self.accumulate * row
-        return memory.said(shape, memory.adapting(shape, adapter, tokens, marks), tokens)
+            rows = self.batch_size // self.accumulate
+        return memory.said(shape, memory.adapting(shape, adapter, rows, row, marks), rows * row)
 
     def _most(self) -> int:
         """Conversations a step, of as many as there can be."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 FP32 = 4
 CARDS = (16, 24, 48, 80)  # GiB
+_STANDING = 5  # lines that come first and stay from step to step
 FREE = 0.1  # of a card, for CUDA's own, the products' working space and what lies between tensors
 
 
@@ -29,24 +30,27 @@ class Line(NamedTuple):
     how: str  # the formula, with its numbers
 
 
-def adapting(shape: "GPTConfig", adapter: "Adapter", tokens: int, marks: int) -> list[Line]:
+def adapting(shape: "GPTConfig", adapter: "Adapter", rows: int, T: int, marks: int) -> list[Line]:
     """The parts at the step's fullest moment, when the gradient of the logits is there.
 
-    tokens: that go through the model at a time, rows x T. All of them are taken for an answer's, which is the most that
-    the logits can be. marks: rows of the embedding (and of a head that is not tied to it) that are trained whole.
+    rows of T tokens go through the model at a time. All of them are taken for an answer's, which is the most that the
+    logits can be. marks: rows of the embedding (and of a head that is not tied to it) that are trained whole.
+
+    Where heads share keys, torch has no fused kernel for a GPU's attention in fp32 (pytorch/pytorch#181528), and its
+    scores are kept.
     """
     matrices, adapted = _matrices(shape, "all-linear"), _matrices(shape, adapter.targets)
     in_blocks = sum(i * o for i, o in matrices)
     outside = shape.n_params - in_blocks
-    rows = marks * (1 if shape.tied else 2)
-    n = adapter.rank * sum(i + o for i, o in adapted) + rows * shape.n_embd
+    tokens, trained = rows * T, marks * (1 if shape.tied else 2)
+    n = adapter.rank * sum(i + o for i, o in adapted) + trained * shape.n_embd
     n += sum(o for _, o in adapted) if adapter.dora else 0
     of_a_number, called = (NF4, "NF4") if adapter.quantize else (FP32, "fp32")
     kept, V = _kept(shape, adapter, adapted), shape.vocab_size
     lines = [
         Line(f"blocks in {called}", of_a_number * in_blocks, f"{in_blocks:,} x {of_a_number:.4g} bytes"),
         Line("embedding, head, norms", FP32 * outside, f"{outside:,} x {FP32}"),
-        Line("adapter", FP32 * n, f"{n:,} x {FP32}: rank {adapter.rank}, {adapter.targets}, {rows:,} rows of marks"),
+        Line("adapter", FP32 * n, f"{n:,} x {FP32}: rank {adapter.rank}, {adapter.targets}, {trained:,} rows of marks"),
         Line("its gradients", FP32 * n, f"{n:,} x {FP32}"),
         Line("AdamW's two moments", 2 * FP32 * n, f"{n:,} x {2 * FP32}"),
         Line(
@@ -56,9 +60,14 @@ def adapting(shape: "GPTConfig", adapter: "Adapter", tokens: int, marks: int) ->
         ),
         Line("logits", 3 * FP32 * tokens * V, f"{tokens:,} tokens x {V:,} x {FP32}, three times (two and a gradient)"),
     ]
+    if shared := shape.n_head - shape.n_kv_head:
+        scores = shape.n_head * T + 2 * shared * shape.head_dim
+        how = f"{tokens:,} tokens x {shape.n_layer} blocks x {scores:,} x {FP32}: no kernel for shared keys in fp32"
+        lines.append(Line("attention's scores", FP32 * tokens * shape.n_layer * scores, how))
     copy = FP32 * V * shape.n_embd
-    if rows and (more := copy - lines[-1].bytes - lines[-2].bytes) > 0:
-        lines.append(Line("the embedding's gradient", more, f"{copy / 1e9:.3g} GB, when the last two are gone"))
+    if trained and (more := copy - sum(line.bytes for line in lines[_STANDING:])) > 0:
+        how = f"{copy / 1e9:.3g} GB, when activations and logits are gone"
+        lines.append(Line("the embedding's gradient", more, how))
     return lines
 
 
