@@ -1,6 +1,6 @@
 """What a GPU is needed for, a part at a time: `benchmarks/gpu.sh` runs them all.
 
-    [NANOGPT=path] [JOURNEY_DATA=…] python benchmarks/gpu.py {model-tests,stage-tests,speed,logits,muon,books} [--dry]
+    [NANOGPT=path] [JOURNEY_DATA=…] python benchmarks/gpu.py PART [--dry]      (model-tests, speed, qlora …: see PARTS)
 
 Each part ends with one line of JSON, {"part", "device", …}; one that fails has "failed" in it. --dry makes all tiny and
 runs on a CPU as well, to test the script: its numbers mean nothing.
@@ -185,6 +185,74 @@ def muon(dry: bool) -> dict[str, Any]:
     return {"seconds": found, "ratio": round(found["torch"] / found["ours"], 2), "matrices": len(model.matrices())}
 
 
+def qlora(dry: bool) -> dict[str, Any]:
+    """A random model of Llama 3.1 8B's shape in NF4, adapted for 20 steps of 8 x 512 tokens: memory, against what the
+    plan says, and seconds of a step. Its matrices are views of one buffer, so that the host never holds 16 GB."""
+    import dataclasses
+
+    from peft import get_peft_model
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    from journey.model import huggingface
+    from journey.model.sizes import llama_31_8b
+    from journey.train import memory
+    from journey.train.lora import Adapter, in_nf4, peft_config
+    from journey.train.trl import answer_nats
+
+    shape, B, T, steps, marks = llama_31_8b(), 8, 512, 20, list(range(100, 114))
+    if dry:
+        tiny = dataclasses.replace(shape, vocab_size=512, n_layer=2, n_head=4, n_kv_head=2, head_dim=16)
+        shape, T, steps = dataclasses.replace(tiny, n_embd=64, n_inner=224), 32, 3
+    adapter = Adapter(quantize="nf4", rank=64, alpha=16)
+    sizes = huggingface.shapes(shape)
+    buffer = torch.randn(max(size.numel() for size in sizes.values())).mul_(0.02).bfloat16()
+    random = {
+        name: buffer[: size.numel()].view(size) if len(size) == 2 else torch.ones(size) for name, size in sizes.items()
+    }
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(huggingface.config_json(shape, 0, 1, 2)))
+        base = in_nf4(LlamaForCausalLM, None, config=AutoConfig.from_pretrained(folder), state_dict=random)
+        model = get_peft_model(base, peft_config(adapter, Path(folder), marks)).train()
+    for parameter in (trained := [p for p in model.parameters() if p.requires_grad]):
+        parameter.data = parameter.data.float()
+    wait()
+    result: dict[str, Any] = {"parameters": shape.n_params, "quantized_in": round(time.perf_counter() - start, 1)}
+
+    def plan(rows: int) -> float:
+        return sum(line.bytes for line in memory.adapting(shape, adapter, rows, T, len(marks)))
+
+    rows = B
+    if DEVICE == "cuda":
+        there = torch.cuda.get_device_properties(0).total_memory
+        rows = next((n for n in (8, 4, 2) if plan(n) <= (1 - memory.FREE) * there), 1)
+        torch.cuda.reset_peak_memory_stats()
+    optimizer = torch.optim.AdamW(trained, lr=2e-4)
+    ids, every = torch.randint(shape.vocab_size, (B, T), device=DEVICE), torch.ones(rows, T - 1, dtype=torch.bool)
+    took, losses = [], []
+    for _ in range(steps):
+        begun, loss = time.perf_counter(), 0.0
+        for part in ids.split(rows):
+            nats = answer_nats(model, part, every.to(DEVICE), "mean") * (rows / B)
+            nats.backward()
+            loss += nats.item()
+        torch.nn.utils.clip_grad_norm_(trained, 0.3)
+        optimizer.step()
+        optimizer.zero_grad()
+        wait()
+        took.append(time.perf_counter() - begun)
+        losses.append(round(loss, 4))
+    if not losses[-1] < losses[0]:
+        result["failed"] = "the loss of the same rows did not fall"
+    second = statistics.median(took[1:])
+    result |= {"rows_at_a_time": rows, "seconds_per_step": round(second, 4), "tokens_per_second": round(B * T / second)}
+    result |= {"losses": [losses[0], losses[-1]], "trained": sum(p.numel() for p in trained), "plan": round(plan(rows))}
+    if DEVICE == "cuda":
+        result["memory"] = torch.cuda.max_memory_allocated()
+        result["memory_by_plan"] = round(result["memory"] / result["plan"], 3)
+    return result
+
+
 def books(dry: bool) -> dict[str, Any]:
     """recipes/books-30m.yaml, of half its text: dev loss against seconds, AdamW and Muon, as far as the time goes."""
     from journey.measures import MEASURES
@@ -232,6 +300,7 @@ PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "speed": speed,
     "logits": logits,
     "muon": muon,
+    "qlora": qlora,
     "books": books,
     "stage-tests": lambda dry: tests("test_gpu_stages.py", dry),
 }

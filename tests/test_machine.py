@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from journey.machine import SPINS, share_cores
+from journey.machine import SPINS, device, share_cores
 
 
 @pytest.fixture
@@ -36,3 +36,20 @@ def test_a_users_own_policy_stays(unset):
     unset.setenv("OMP_WAIT_POLICY", "active")
     share_cores()
     assert "GOMP_SPINCOUNT" not in os.environ
+
+
+@pytest.mark.parametrize(("free", "place"), [(41e9, "cuda"), (39e9, "cpu")])
+def test_a_model_goes_where_it_has_room(monkeypatch, free, place):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free), int(80e9)))
+    assert (device(), device(32e9)) == ("cuda", place)
+
+
+def test_without_a_gpu_it_is_the_cpu(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device() == device(1) == "cpu"

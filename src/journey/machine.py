@@ -33,11 +33,20 @@ def memory() -> int | None:
         return None
 
 
-def device() -> str:
-    """Where models compute: a GPU where torch has one, else the CPU."""
+_WORKING = 1.25  # of a model's bytes: what is computed with it takes room too
+
+
+def device(needs: float = 0) -> str:
+    """Where models compute: a GPU where torch has one, else the CPU; and the CPU for a model of `needs` bytes for which
+    the GPU has no room."""
     import torch  # seconds, and whoever asks is about to use it
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    if not needs:
+        return "cuda"
+    torch.cuda.empty_cache()  # what torch keeps for its own use counts as taken
+    return "cuda" if torch.cuda.mem_get_info()[0] >= _WORKING * needs else "cpu"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -116,7 +116,12 @@ class Bench:
 
     @functools.cached_property
     def _before(self) -> "tuple[GPT, Tokenizer] | None":
-        return open_model(self._parent) if self._parent else None
+        if self._parent is None:
+            return None
+        before, tokenizer = open_model(self._parent)
+        if before.embed.weight.device != self.model.embed.weight.device:  # both where the one has no room
+            before.cpu(), self.model.cpu()
+        return before, tokenizer
 
     @property
     def before(self) -> "tuple[GPT, Tokenizer] | None":
@@ -165,9 +170,9 @@ class Bench:
 
 
 def open_model(node: Node) -> "tuple[GPT, Tokenizer]":
-    """A node's model, where it computes fastest, and its tokenizer."""
+    """A node's model, where it computes fastest and has room, and its tokenizer."""
     model, tokenizer = open_pair(node.path)
-    return model.to(device()), tokenizer
+    return model.to(device(4 * model.config.n_params)), tokenizer
 
 
 @dataclasses.dataclass

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import get_peft_model
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
@@ -15,7 +16,9 @@ from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.stages.sft import SFT
 from journey.tokenizer.formats import Tokenizer
+from journey.train import trl
 from journey.train.log import LOG
+from journey.train.lora import Adapter, peft_config
 from journey.train.tail import Tail
 from journey.train.trl import Shell, make_trainer, order
 
@@ -133,3 +136,63 @@ def test_a_reward_model_writes_its_own_alone(parent, tmp_path):
     assert [line["step"] for line in logged] == list(range(1, 10)) and all("memory" in line for line in logged)
     weights = zip(whole.model.parameters(), again.model.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in weights)
+
+
+# An adapter of a model with marks that are new to it
+
+
+def adapted(folder, marks, tied):
+    """A small llama whose rows of the marks are nearly the mean of the others, as import makes them; and an adapter."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig("llama", 300, 64, 2, 4, 2, 16, 64, 128, tied=tied))
+    with torch.no_grad():
+        for matrix in {model.embed.weight, model.head.weight}:
+            matrix.normal_()
+            matrix[marks] = matrix.mean(0) + 0.01 * matrix[marks]
+    huggingface.save(model, folder, bos=1, eos=2, pad=3)
+    made = get_peft_model(huggingface.in_transformers(folder), peft_config(Adapter(rank=4), folder, marks))
+    return made.train()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_trained_rows_of_the_head_have_pefts_loss_and_gradients_without_its_copy(tmp_path, monkeypatch, tied):
+    model = adapted(tmp_path, marks := [5, 9, 299], tied)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter) if parameter.requires_grad else 0)
+    ids, answer = torch.randint(300, (2, 20)), torch.rand(2, 19) < 0.5
+    ids[:, 3:6] = torch.tensor(marks)
+
+    def found():
+        model.zero_grad()
+        loss = trl.answer_nats(model, ids, answer, "sum")
+        loss.backward()
+        return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    ours, gradients = found()
+    with model.disable_adapter():
+        assert trl.answer_nats(model, ids, answer, "sum").item() == pytest.approx(
+            trl.answer_nats(huggingface.in_transformers(tmp_path), ids, answer, "sum").item()
+        )
+    monkeypatch.setattr(trl, "_logits", lambda head, hidden: head(hidden))
+    theirs, expected = found()
+    assert ours == pytest.approx(theirs) and gradients.keys() == expected.keys()
+    for name in expected:
+        assert (gradients[name] - expected[name]).abs().max() <= 1e-5 * expected[name].abs().max() + 1e-6, name
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_mark_whose_row_is_the_mean_of_all_becomes_the_likeliest(tmp_path, tied):
+    """A head that stays as it was could never say it: its logit would stay near the mean of all logits."""
+    model = adapted(tmp_path, marks := [299], tied)
+    ids = torch.randint(290, (4, 12))
+    ids[:, -1] = marks[0]
+    answer = torch.zeros(4, 11, dtype=torch.bool)
+    answer[:, -1] = True
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(40):
+        trl.answer_nats(model, ids, answer, "mean").backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(tmp_path / "adapter")
+    assert (huggingface.load(tmp_path / "adapter")(ids)[:, -2].argmax(-1) == marks[0]).all()

@@ -19,6 +19,7 @@ import yaml
 from journey.data.questions import Choice
 from journey.files import write_text
 from journey.machine import device
+from journey.model.quiet import quiet
 
 TASK = "journey_choices"
 
@@ -77,10 +78,11 @@ def transformers_lm(node: Path, mark: bool) -> Any:
 
     from journey.model import adapter, huggingface
 
+    place = device(4 * huggingface.load_config(node).n_params)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     where: dict[str, Any] = {"pretrained": str(node)}
     if adapter.is_adapter(node):  # whose base it would look for at one path alone
-        merged = huggingface.in_transformers(node).eval().to(device())
+        merged = huggingface.in_transformers(node).eval().to(place)
         where = {"pretrained": merged, "tokenizer": str(adapter.holding(node, "tokenizer.json"))}
-    with contextlib.redirect_stderr(io.StringIO()):
-        return HFLM(**where, device=device(), dtype="float32", batch_size=32, add_bos_token=mark)
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        return HFLM(**where, device=place, dtype="float32", batch_size=32, add_bos_token=mark)

@@ -13,7 +13,7 @@ from journey.data.corpus import Corpus
 from journey.data.shards import open_shards
 from journey.errors import JourneyError
 from journey.evaluate import contamination
-from journey.model.foreign import RANDOM
+from journey.model.sizes import RANDOM
 
 Texts = Callable[[], Iterable[str]]
 
@@ -85,7 +85,7 @@ class _Search:
                 elif here.stage not in _FROM_TOKENIZER:
                     self.unknown.append(f"the node that {here.name} was made from ({id[:10]}): it is not here any more")
             if not (here.path / LINEAGE).exists() or here.stage == "import":
-                if here.lineage.get("config", {}).get("path") != RANDOM:
+                if here.lineage.get("config", {}).get("path") not in RANDOM:
                     self.unknown.append(f"what {here.name} was trained on before it was imported")
                 continue
             read = here.lineage["data"]

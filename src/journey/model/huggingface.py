@@ -25,6 +25,11 @@ def tensors(model: GPT) -> dict[str, Tensor]:
     return families.get(model.config.family).to_huggingface(model.config, ours)
 
 
+def shapes(config: GPTConfig) -> dict[str, torch.Size]:
+    """The shape of each of them by its name, without making any."""
+    return {name: tensor.shape for name, tensor in tensors(_empty(config)).items()}
+
+
 def config_json(config: GPTConfig, bos: int | None, eos: int | None, pad: int | None) -> dict[str, Any]:
     """Hugging Face's config.json for our shape."""
     family = families.get(config.family)
@@ -60,9 +65,9 @@ def load(folder: Path) -> GPT:
     saved = fit(config, saved, str(folder))
     model = _empty(config)
     ours = families.get(config.family).from_huggingface(config, saved, dict(model.named_parameters()))
+    del saved  # an adapter's merged matrices are in memory: each goes as its copy is made
     state = {
-        name: tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        for name, tensor in ours.items()
+        name: ours.pop(name).to(torch.float32, memory_format=torch.contiguous_format, copy=True) for name in list(ours)
     }
     if config.tied:
         state["head.weight"] = state["embed.weight"]
@@ -139,16 +144,16 @@ def fit(config: GPTConfig, saved: Mapping[str, Tensor], where: str) -> dict[str,
     # Before the shapes are made: a damaged config.json could ask for a billion blocks.
     if (found := layers(saved, families.get(config.family).blocks)) < config.n_layer:
         raise JourneyError(f"{where}: {config.n_layer:,} blocks are needed, {found} are there: tensors are missing")
-    shapes = {name: tensor.shape for name, tensor in tensors(_empty(config)).items()}
-    over = [n for n in saved if n not in shapes and not (config.tied and n == HEAD) and not n.endswith(CONSTANTS)]
+    wanted = shapes(config)
+    over = [n for n in saved if n not in wanted and not (config.tied and n == HEAD) and not n.endswith(CONSTANTS)]
     if over:
         hint = "; biases on q, k and v are Qwen2's" if over[0].endswith(("q_proj.bias", "k_proj.bias")) else ""
         raise JourneyError(
             f"{where}: {over[0]:.120} is no part of a {config.family} as we compute it{hint}: {architectures()}"
         )
-    for name, shape in shapes.items():
+    for name, shape in wanted.items():
         check_tensor(saved, name, shape, where)
-    return {name: saved[name] for name in shapes}
+    return {name: saved[name] for name in wanted}
 
 
 def layers(names: Iterable[str], prefix: str) -> int:

@@ -1,10 +1,15 @@
 """Shapes by name: the GPT-2s as released, a Llama of a billion, the pocket ones; and one rule for all between."""
 
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from journey.model.config import GPTConfig
 
 SizeName: TypeAlias = Literal["pocket-1m", "pocket-12m", "gpt2-124m", "gpt2-355m", "gpt2-774m", "gpt2-1.5b", "llama-1b"]
 
 HEAD_DIM = 64  # of `by_depth`
+# In the place of a checkpoint's path: fresh weights, to try a recipe. GPT-2's are 124M, Llama's a few million.
+RANDOM = ("random-gpt2", RANDOM_LLAMA := "random-llama-3.1")
 
 
 def _gpt2(n_layer: int, n_embd: int, n_head: int) -> dict[str, Any]:
@@ -39,3 +44,24 @@ def by_depth(n_layer: int) -> dict[str, Any]:
     """Width 64 a layer, in heads of 64: near the shapes that train best (Kaplan et al. 2020, figure 5, finds the loss
     flat for widths of 10 to 100 a layer), so that one number chooses the rest."""
     return {"n_layer": n_layer, "n_embd": HEAD_DIM * n_layer, "n_head": n_layer}
+
+
+def llama_31_8b() -> "GPTConfig":
+    """Llama 3.1 8B (Dubey et al. 2024, table 3; config.json of meta-llama/Llama-3.1-8B)."""
+    from journey.model.config import GPTConfig, RopeScaling
+
+    return GPTConfig(
+        family="llama",
+        vocab_size=128_256,
+        n_ctx=131_072,
+        n_layer=32,
+        n_head=32,
+        n_kv_head=8,
+        head_dim=128,
+        n_embd=4096,
+        n_inner=14_336,
+        rope_theta=500_000.0,
+        rope_scaling=RopeScaling("llama3", 8.0, original_n_ctx=8192),
+        norm_eps=1e-5,
+        tied=False,
+    )

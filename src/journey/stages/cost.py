@@ -20,6 +20,7 @@ class Cost:
     bytes: float
 
 
+_WRITTEN = 50e6  # parameters a second that are read, checked and written
 ELSEWHERE = Cost(120, 500e6)  # of what is made of a checkpoint from elsewhere, whose size is not known here
 
 
@@ -30,6 +31,13 @@ def parameters(configs: Sequence[Any]) -> int | None:
         return None
     vocab = next((c.vocab_size for c in configs if hasattr(c, "vocab_size")), 4096)
     return 12 * shape.n_layer * shape.n_embd**2 + vocab * shape.n_embd
+
+
+def writing(configs: Sequence[Any]) -> Cost:
+    """Of writing the model of these configs once in fp32; of one from elsewhere too, where that says how large it is
+    (`n_params`)."""
+    n = parameters(configs) or next((c.n_params for c in configs if hasattr(c, "n_params")), None)
+    return Cost(10 + n / _WRITTEN, 4 * n) if n else ELSEWHERE
 
 
 def training(configs: Sequence[Any], tokens: int = 400_000, flops: float | None = None) -> Cost:

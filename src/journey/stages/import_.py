@@ -12,9 +12,10 @@ from journey.files import check_file, digest, read_json, sha256_file, write_json
 from journey.metrics import metric
 from journey.model.adapter import is_adapter
 from journey.model.opening import read_config
+from journey.model.sizes import RANDOM
 from journey.report.blocks import Text
 from journey.report.format import MISSING, power
-from journey.stages.cost import ELSEWHERE, Cost
+from journey.stages.cost import Cost, writing
 from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from journey.model.foreign.source import Source
     from journey.tokenizer.formats import Tokenizer
 
-RANDOM = "random-gpt2"
 TOLERANCE = 1e-4  # of a logit, for logits up to 10; fp32 rounds in proportion
 _PADDING = 1024  # rows at most that a vocabulary is padded with; more is another tokenizer's
 _NOISE = 0.01  # of the embeddings' own spread: new rows differ, and all of them predict as the mean does
@@ -37,7 +37,8 @@ class Import:
 
     path: str = ""
     """nanoGPT's ckpt.pt, build-nanogpt's model_….pt, llm.c's .bin, a Hugging Face folder of GPT-2, Llama, Qwen2 or
-    Qwen3, a bare state dict (.pt, .pth, .bin, .safetensors), or random-gpt2: fresh weights, to try a recipe"""
+    Qwen3, a bare state dict (.pt, .pth, .bin, .safetensors), or random-gpt2 or random-llama-3.1 (a tiny one): fresh
+    weights, to try a recipe"""
     family: str = ""
     """gpt2, llama, qwen2 or qwen3, for a bare state dict, which does not say."""
     n_head: Count | None = None
@@ -55,8 +56,16 @@ class Import:
         return {"path": _fingerprint(self.path), "tokenizer": _found(self)[2]}
 
     def cost(self, before: Sequence[Any]) -> Cost:
-        """Not known before the file is read."""
-        return ELSEWHERE
+        """Known of a folder alone before the weights are read."""
+        return writing([self])
+
+    @property
+    def n_params(self) -> int | None:
+        """How many parameters it has, as far as a folder's config.json says it."""
+        from journey.model.huggingface import load_config
+
+        place = Path(self.path)
+        return load_config(place).n_params if self.path and (place / "config.json").is_file() else None
 
 
 @stage(
@@ -77,8 +86,8 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     from journey.model import families, foreign, huggingface
     from journey.tokenizer.characters import Characters
 
-    if config.path == RANDOM:
-        source = foreign.random_gpt2(run.seed, config.n_ctx)
+    if config.path in RANDOM:
+        source = foreign.random(config.path, run.seed, config.n_ctx)
     else:
         source = foreign.read(Path(config.path), config.family, config.n_head, config.n_ctx, config.rope_theta)
     run.say(f"{config.path}: {source.format}, {source.config.n_params:,} parameters")
@@ -122,7 +131,7 @@ def import_(parent: None, config: Import, run: Run) -> dict[str, Any]:
     facts = {
         "format": source.format,
         "path": config.path,
-        "sha256": None if config.path == RANDOM else _fingerprint(config.path),
+        "sha256": None if config.path in RANDOM else _fingerprint(config.path),
         "trained": source.facts,
         "changed": changed,
         "check": checked,
@@ -268,7 +277,7 @@ def _found(config: Import) -> tuple["Tokenizer", str, str]:
 def _find(path: str, tokenizer: str, family: str) -> tuple["Tokenizer", str, str]:
     from journey.data import vocabularies
 
-    place = None if path == RANDOM else Path(path)
+    place = None if path in RANDOM else Path(path)
     if place and (place / "config.json").exists():
         said = read_config(place).get("model_type")
         family = said if isinstance(said, str) else ""
@@ -278,11 +287,11 @@ def _find(path: str, tokenizer: str, family: str) -> tuple["Tokenizer", str, str
 
 def _fingerprint(path: str) -> str:
     """SHA-256 of a checkpoint's file, or over those files of a folder that decide what it computes."""
-    if path == RANDOM:
-        return RANDOM
+    if path in RANDOM:
+        return path
     if not path or not Path(path).exists():
         problem = f"{path} does not exist" if path else "no checkpoint given"
-        raise JourneyError(f"{problem}: give the path of a checkpoint (or {RANDOM}, to try the recipe)")
+        raise JourneyError(f"{problem}: give the path of a checkpoint (or {' or '.join(RANDOM)}, to try the recipe)")
     if not Path(path).is_dir():
         check_file(Path(path))
         return _sha256(Path(path), Path(path).stat().st_mtime_ns)

@@ -14,13 +14,13 @@ from journey.model import adapter
 from journey.model.quiet import quiet
 from journey.report.blocks import Text
 from journey.report.format import power
-from journey.stages.cost import ELSEWHERE, Cost, parameters
+from journey.stages.cost import Cost, writing
 from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
 from journey.train.rates import size
 
 if TYPE_CHECKING:
-    from journey.model.gpt import GPT
+    from torch import Tensor
 
 # Of a logit, for logits up to 10; fp32 rounds in proportion. Most differ by 1e-6 to 1e-5, small models taught at high
 # rates by 2e-5; what is merged wrongly, by the hundredth part of what the adapter does.
@@ -37,7 +37,7 @@ class Merge:
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """By the size of the model."""
-        return Cost(10, 4 * n) if (n := parameters(before)) else ELSEWHERE
+        return writing(before)
 
 
 @stage(
@@ -53,6 +53,7 @@ class Merge:
 )
 def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
     """Write an adapter and its base as one whole model, in fp32, and check that it predicts what they do by PEFT."""
+    import torch
     from safetensors.torch import save_file
 
     from journey.model import huggingface
@@ -61,8 +62,12 @@ def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
         raise JourneyError(
             f"{parent.path} is a whole model: merge takes an adapter, and there is nothing to merge here"
         )
-    model = huggingface.load(parent.path).eval()
-    difference, largest = differences(parent.path, model, open_tokenizer(parent.path).n_ids)
+    n_ctx, n_ids = huggingface.load_config(parent.path).n_ctx, open_tokenizer(parent.path).n_ids
+    ids = (torch.arange(1, min(64, n_ctx) + 1) * 7919 % n_ids).unsqueeze(0)  # (1, T), from all over the vocabulary
+    with torch.inference_mode():
+        theirs = by_peft(parent.path, ids)  # (1, T, V); that model is gone again before ours is built
+        model = huggingface.load(parent.path).eval()
+        difference, largest = (model(ids) - theirs).abs().max().item(), theirs.abs().max().item()
     allowed = TOLERANCE * max(1.0, largest / 10)
     if not difference <= allowed:
         raise JourneyError(
@@ -90,20 +95,14 @@ def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
 
 
 @quiet()
-def differences(folder: Path, merged: "GPT", n_ids: int) -> tuple[float, float]:
-    """The largest difference between the logits of a merged adapter and those that PEFT computes of base and adapter,
-    unmerged, on ids from all over the vocabulary; and the largest logit."""
-    import torch
+def by_peft(folder: Path, ids: "Tensor") -> "Tensor":
+    """The logits (1, T, V) that PEFT computes of base and adapter, unmerged."""
     from peft import PeftModel
 
     from journey.model import huggingface
 
-    ids = (torch.arange(1, min(64, merged.config.n_ctx) + 1) * 7919 % n_ids).unsqueeze(0)  # (1, T)
     base = huggingface.in_transformers(adapter.base(folder))
-    apart = PeftModel.from_pretrained(base, str(folder)).eval()
-    with torch.inference_mode():
-        ours, theirs = merged(ids), apart(ids, use_cache=False).logits  # (1, T, V)
-    return (ours - theirs).abs().max().item(), theirs.abs().max().item()
+    return PeftModel.from_pretrained(base, str(folder)).eval()(ids, use_cache=False).logits
 
 
 @merge.tells

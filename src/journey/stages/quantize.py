@@ -13,7 +13,7 @@ from journey.files import read_json, write_json
 from journey.metrics import metric
 from journey.model import adapter
 from journey.pair import open_pair
-from journey.stages.cost import ELSEWHERE, Cost, parameters
+from journey.stages.cost import Cost, writing
 from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
 
@@ -33,7 +33,7 @@ class Quantize:
 
     def cost(self, before: Sequence[Any]) -> Cost:
         """By the size of the model."""
-        return Cost(10, 4 * n) if (n := parameters(before)) else ELSEWHERE
+        return writing(before)
 
 
 @stage(

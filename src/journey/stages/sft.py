@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from journey.chat import SPECIALS
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
 from journey.fields import Count, NonNegative, Settings, Share, Within, check_multiple
@@ -20,7 +21,7 @@ from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.rows import stream
 from journey.stages.run import Run, Stopped, stage
-from journey.train import lora, rates
+from journey.train import lora, memory, rates
 from journey.train.history import HISTORY
 from journey.train.lora import Adapter
 from journey.train.packing import Packed
@@ -29,6 +30,7 @@ from journey.train.schedule import ScheduleName
 from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
 
 if TYPE_CHECKING:
+    from journey.model.config import GPTConfig
     from journey.tokenizer.formats import Tokenizer
 
 Messages = list[dict[str, Any]]
@@ -139,6 +141,18 @@ class SFT:
         )
         return [most[1] if least[0] == most[0] else f"lr {least[0]:g} to {most[1].removeprefix('lr ')}, or fewer"]
 
+    def memory(self, shape: "GPTConfig", row: int | None = None, marks: int = len(SPECIALS)) -> list[str]:
+        """What an adapter beside four bits takes of a GPU's memory, line by line; of another training nothing. `row` is
+        the longest in tokens (none: the longest that there can be), `marks` how many tokens are trained whole."""
+        adapter = self.adapting()
+        if adapter is None or not adapter.quantize:
+            return []
+        row = row or longest(self.max_length, shape.n_ctx)
+        rows = max(1, rates.AT_ONCE // row)  # at most, where `fitting` chooses
+        if self.batch_size and self.accumulate:
+            rows = self.batch_size // self.accumulate
+        return memory.said(shape, memory.adapting(shape, adapter, rows, row, marks), rows * row)
+
     def _most(self) -> int:
         """Conversations a step, of as many as there can be."""
         return rates.conversations_a_step(10**9 if self.max_examples is None else self.max_examples)[0]
@@ -172,7 +186,7 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in parts)
     row = limit if config.packing else max(row.tokens for row in train)
     config, chosen = config.fitting(shape.n_params, len(train), row)
-    for line in chosen:
+    for line in [*chosen, *config.memory(shape, row, len(tokenizer.special))]:
         run.say(f"{run.name}: {line}")
     trainer = trainer_of(parent.path, train, dev, config, tokenizer, limit, run)
     before = trainer.dev_numbers()

@@ -14,6 +14,7 @@ import yaml
 
 from journey.errors import JourneyError, nearest
 from journey.fields import Count, Positive, Within, fit
+from journey.machine import device
 from journey.metrics import Metric, metric
 from journey.model import adapter
 
@@ -68,14 +69,16 @@ def parse(text: str) -> Adapter | None:
 
 def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
     """PEFT's config for the model in a folder. `marks`: ids whose rows of the embedding and of the head are trained
-    whole: what a chat is marked with means nothing before."""
+    whole: what a chat is marked with means nothing before. (New rows of an imported head are nearly the mean of all
+    others: no hidden state makes such a token the likeliest, and the mark that ends an answer would never come.)"""
     from peft import LoraConfig
 
     from journey.model import families, huggingface, lora
     from journey.model.weights import HEAD
 
     shape = huggingface.load_config(folder)
-    rows = [families.get(shape.family).embedding, *([] if shape.tied else [HEAD.removesuffix(".weight")])]
+    embedding = families.get(shape.family).embedding.rpartition(".")[2]
+    matrices = [embedding] if shape.tied else [embedding, HEAD.removesuffix(".weight")]
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=asked.rank,
@@ -85,17 +88,24 @@ def peft_config(asked: Adapter, folder: Path, marks: Sequence[int]) -> Any:
         use_dora=asked.dora,
         use_rslora=asked.rslora,
         fan_in_fan_out=any(part.transposed for part in families.get(shape.family).parts),
-        trainable_token_indices={name.rpartition(".")[2]: list(marks) for name in rows} if marks else None,
+        trainable_token_indices={name: list(marks) for name in matrices} if marks else None,
     )
 
 
 def load_nf4(folder: Path) -> Any:
     """The model of a folder with its matrices in NF4 with double quantization, all else in fp32."""
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
 
     if adapter.is_adapter(folder):
         raise JourneyError(f"{folder} is an adapter: `journey merge` makes a whole model of it, to be quantized")
+    return in_nf4(AutoModelForCausalLM, folder)
+
+
+def in_nf4(kind: Any, folder: Path | None, **given: Any) -> Any:
+    """What a class of transformers makes of a folder, or of what is `given` in its place, a matrix at a time."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
     try:
         from bitsandbytes.nn import Linear4bit
     except ImportError:
@@ -107,9 +117,8 @@ def load_nf4(folder: Path) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if in_bf16 else torch.float32,
     )
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", quantization_config=how
-    )
+    as_ours: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa", "quantization_config": how}
+    model = kind.from_pretrained(folder, **as_ours, **given)
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # Scored once, a layer would be packed for a CPU kernel that has no backward pass: after the first scoring
@@ -132,7 +141,8 @@ def cost_of_quantization(trainer: Any, asked: Adapter | None, quantized: float, 
 
     if asked is None or not asked.quantize:
         return {}
-    trainer.model = huggingface.in_transformers(folder).to(trainer.args.device)
+    merged_model = huggingface.in_transformers(folder)
+    trainer.model = merged_model.to(device(merged_model.get_memory_footprint()))
     merged = trainer.dev_numbers()["dev_loss"]
     said = "the adapter's dev loss on the model in NF4, on which it was trained, less that in fp32"
     return {

@@ -146,8 +146,9 @@ class Shell(Trainer):
         with torch.inference_mode():
             for start in range(0, len(by_length), 16):
                 places = by_length[start : start + 16]
-                batch = self.data_collator([self.dev[i]._asdict() for i in places])
-                found.append((places, score(self._prepare_inputs(batch))))
+                batch = self._prepare_inputs(self.data_collator([self.dev[i]._asdict() for i in places]))
+                batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+                found.append((places, score(batch)))
         self.model.train()
         return found
 
@@ -344,8 +345,23 @@ def answer_nats(model: Any, ids: Any, answer: Any, reduction: str, positions: An
 
     core = model.get_base_model() if hasattr(model, "get_base_model") else model  # of PEFT's wrapper
     hidden = core.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # (B, T, C)
-    logits = core.get_output_embeddings()(hidden[:, :-1][answer])  # (answer tokens, V)
+    logits = _logits(core.get_output_embeddings(), hidden[:, :-1][answer])
     return F.cross_entropy(logits.float(), ids[:, 1:][answer], reduction=reduction)
+
+
+def _logits(head: Any, hidden: Any) -> Any:
+    """Logits (N, V) of hidden states (N, C). Where rows of the head are trained PEFT would copy the whole matrix for
+    them at each call, and make the gradient of all of it: 2 GB each of an 8B. Here their logits are put in place."""
+    import torch
+
+    trained = getattr(head, "token_adapter", None)  # of PEFT's wrapper around it
+    if trained is None or head.disable_adapters or trained.merged:
+        return head(hidden)
+    (name,) = trained.active_adapters
+    rows = trained.trainable_tokens_delta[name]  # (marks, C)
+    places = torch.tensor(trained.token_indices[name], device=hidden.device)
+    logits = trained.get_base_layer()(hidden)
+    return logits.index_copy_(1, places, (hidden @ rows.T).to(logits.dtype))
 
 
 def answer_flops(shape: "GPTConfig", tokens: int, rows: int, answers: int) -> float:

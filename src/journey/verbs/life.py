@@ -1,9 +1,10 @@
 """A journey: run it, draw it, report it."""
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional
@@ -16,10 +17,14 @@ from journey.machine import device, gpus
 from journey.stages.cost import parameters
 from journey.stages.import_ import Import
 from journey.stages.pretrain import Pretrain
+from journey.stages.sft import SFT
 from journey.stages.tokenizer import TokenizerConfig
 from journey.stages.training import SMALL, Training, chosen_precision
 from journey.train.trackers import tracking
 from journey.verbs.common import Result, TimeLimit, Track, Workspace, home
+
+if TYPE_CHECKING:
+    from journey.model.config import GPTConfig
 
 
 def run(
@@ -101,7 +106,7 @@ def _print_plan(planned: list[runner.Planned], place: Path, cost: runner.Cost) -
             state = f"{state:<22}  {item.reason}"
         print(f"  {item.step.name:<14} {item.step.stage:<10} {item.id[:10]}  {state}", file=sys.stderr)
     print(f"in all about {clock(cost.seconds)} and {cost.bytes / 1e6:,.0f} MB", file=sys.stderr)
-    for line in (*_precisions(waiting), *_rates(planned)):
+    for line in (*_precisions(waiting), *_rates(planned), *_memory(planned)):
         print(line, file=sys.stderr)
 
 
@@ -119,22 +124,41 @@ def _rates(planned: list[runner.Planned]) -> Iterator[str]:
     """The settings of each training that follow from its parent's size, as far as they are known before."""
     for item in planned:
         if item.waits and hasattr(item.step.config, "following"):
-            for line in item.step.config.following(_parameters(item, planned), item.before):
+            shape = _shape(item, planned)
+            for line in item.step.config.following(shape and shape.n_params, item.before):
                 yield f"{item.step.name}: {line}"
 
 
-def _parameters(item: runner.Planned, planned: list[runner.Planned]) -> int | None:
-    """How many the model has that a training goes on from; None where a checkpoint from elsewhere has yet to say."""
+def _memory(planned: list[runner.Planned]) -> Iterator[str]:
+    """What each training of an adapter beside four bits will take, of the model for which a small random one stands."""
+    from journey.model.sizes import RANDOM_LLAMA, llama_31_8b
+
+    for item in planned:
+        if item.waits and isinstance(config := item.step.config, SFT) and (adapter := config.adapting()):
+            start = next((each for each in item.before if isinstance(each, Import)), None)
+            stands = start is not None and start.path == RANDOM_LLAMA
+            shape = (llama_31_8b() if stands else _shape(item, planned)) if adapter.quantize else None
+            if shape is None:
+                continue
+            if start and start.n_ctx:
+                shape = dataclasses.replace(shape, n_ctx=start.n_ctx)
+            if stands:
+                yield f"{item.step.name}: {RANDOM_LLAMA} is tiny; the model that it stands for, Llama 3.1 8B, takes"
+            yield from (f"{item.step.name}: {line}" for line in config.memory(shape))
+
+
+def _shape(item: runner.Planned, planned: list[runner.Planned]) -> "GPTConfig | None":
+    """Of the model that a training goes on from; None where a checkpoint from elsewhere has yet to say."""
     from journey.model.huggingface import load_config
 
     (name,) = item.step.parents
     made = [Path(name), *(other.path for other in planned if other.step.name == name and other.done)]
     made += [Path(config.path) for config in item.before if isinstance(config, Import)]
     if folder := next((folder for folder in made if (folder / "config.json").is_file()), None):
-        return load_config(folder).n_params
+        return load_config(folder)
     shape = next((config for config in item.before if isinstance(config, Pretrain)), None)
     vocab_size = next((config.vocab_size for config in item.before if isinstance(config, TokenizerConfig)), None)
-    return shape.shape(vocab_size).n_params if shape and vocab_size else None
+    return shape.shape(vocab_size) if shape and vocab_size else None
 
 
 def verify(

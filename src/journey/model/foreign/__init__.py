@@ -19,9 +19,9 @@ from journey.model.foreign.source import Source
 from journey.model.foreign.torchfile import TorchFile
 from journey.model.gpt import GPT
 from journey.model.huggingface import tensors as model_tensors
+from journey.model.sizes import RANDOM_LLAMA, llama_31_8b
 from journey.model.weights import check_weights, read_safetensors
 
-RANDOM = "random-gpt2"
 _LONGEST_TEXT = 200  # characters of a training fact that is carried along
 
 
@@ -58,14 +58,19 @@ def _cut(source: Source, n_ctx: int | None, path: object) -> Source:
     return source
 
 
-def random_gpt2(seed: int, n_ctx: int | None = None) -> Source:
-    """GPT-2's 124M shape with fresh weights: to try a recipe without a checkpoint."""
-    config = GPTConfig.make(gpt2.FAMILY, 50257, 1024, 12, 768)
+def random(name: str, seed: int, n_ctx: int | None = None) -> Source:
+    """One of `sizes.RANDOM` with GPT-2's vocabulary: GPT-2's 124M shape, or all that makes a Llama 3.1 in small (heads
+    that share keys, a head that is not tied, scaled positions)."""
+    if name == RANDOM_LLAMA:
+        small = dataclasses.replace(llama_31_8b(), vocab_size=50257, n_layer=2, n_embd=64, n_inner=224)
+        config = dataclasses.replace(small, n_head=4, n_kv_head=2, head_dim=16)
+    else:
+        config = GPTConfig.make(gpt2.FAMILY, 50257, 1024, 12, 768)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = model_tensors(GPT(config))
-    source = Source(RANDOM, config, made, ["random weights: it knows nothing"], unchecked="the weights are random")
-    return _cut(source, n_ctx, RANDOM)
+    source = Source(name, config, made, ["random weights: it knows nothing"], unchecked="the weights are random")
+    return _cut(source, n_ctx, name)
 
 
 def _read(path: Path, family: str, n_head: int | None, n_ctx: int | None, rope_theta: float | None) -> Source:
