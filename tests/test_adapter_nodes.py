@@ -166,6 +166,20 @@ def test_a_workspace_that_moved_still_works_and_a_base_that_changed_does_not(cop
         hidden.rename(lived.workspace)
 
 
+def test_a_base_that_was_trained_anew_is_refused_by_its_hash(copy, journey):
+    folder, base = copy.node("chat").path, copy.node("base").path
+    said = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(said | {"base_model_name_or_path": str(base)}))
+    (folder / "lineage.json").unlink()  # it would tell of the file just changed
+    assert journey("generate", folder, "The", "--max-new-tokens", "2").code == 0
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"][3] += 1e-3
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    output = journey("generate", folder, "The")
+    assert output.code == 2 and output.err.count("\n") == 1
+    assert "adapts base (node " in output.err and f"but the weights in {base} are others" in output.err
+
+
 def test_an_adapter_from_elsewhere_is_opened_merged_and_has_an_id_of_its_base_too(lived, tmp_path, journey):
     base, folder = lived.node("base").path, tmp_path / "made"
     made = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["q_proj"]))
