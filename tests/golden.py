@@ -41,7 +41,7 @@ DEEDS = ("reads", "writes", "sorts", "returns", "copies", "merges", "closes", "c
 # These say where something came from, not what was computed.
 BESIDE = ("README.md", "index.json", "dpo.json", "import.json")
 
-TIMED = ("timeline",)  # measures that find what the clock says
+TIMED = ("timeline", "training")  # measures that find what the clock says
 LOSSES = 4  # the first of each training: later ones show what CPUs round differently
 
 LIFE = """\
@@ -52,6 +52,7 @@ measure:
   choices: 12
   questions: 8
   costs: true
+  training: true
   perplexity: true
   piqa: {items: 8, shots: 1, data: bench}
   gsm8k: {items: 2, shots: 0, data: bench}

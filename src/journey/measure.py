@@ -119,7 +119,8 @@ class Bench:
         if self._parent is None:
             return None
         before, tokenizer = open_model(self._parent)
-        if before.embed.weight.device != self.model.embed.weight.device:  # both where the one has no room
+        if self.node.is_model and before.embed.weight.device != self.model.embed.weight.device:
+            # Both are where the one has no room.
             before.cpu(), self.model.cpu()
         return before, tokenizer
 

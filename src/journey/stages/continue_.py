@@ -79,7 +79,8 @@ class Continue(Training):
         optimizer = self.optimizer or ("muon" if made_by == "muon" and not adapts else "adamw")
         by_tokens, why_so_many = rates.rows_a_step(self.tokens, T)
         by_size, why_so_fast = rates.continuing(n_params, optimizer, adapts)
-        batch_size = self.batch_size or by_tokens
+        parts = self.accumulate or 1
+        batch_size = self.batch_size or -(-by_tokens // parts) * parts
         said = [] if self.batch_size else [why_so_many]
         said += [why_so_fast] if self.lr is None else []
         return dataclasses.replace(

@@ -119,7 +119,8 @@ class SFT:
         """With what is not set chosen for a model of this size and `n` conversations of at most `longest` tokens; and
         the lines that say so."""
         by_number, why_so_many = rates.conversations_a_step(n)
-        batch_size = self.batch_size or by_number
+        parts = self.accumulate or 1
+        batch_size = self.batch_size or -(-by_number // parts) * parts
         by_size, why_so_fast = rates.sft(n_params, batch_size, self.adapting() is not None)
         said = [] if self.batch_size else [why_so_many]
         said += [why_so_fast] if self.lr is None else []
