@@ -119,8 +119,8 @@ class Bench:
         if self._parent is None:
             return None
         before, tokenizer = open_model(self._parent)
-        if before.embed.weight.device != self.model.embed.weight.device:  # both where the one has no room
-            before.cpu(), self.model.cpu()
+        if self.node.is_model and before.embed.weight.device != self.model.embed.weight.device:
+            before.cpu(), self.model.cpu()  # together, where one of them has no room
         return before, tokenizer
 
     @property
