@@ -120,8 +120,7 @@ class Bench:
             return None
         before, tokenizer = open_model(self._parent)
         if self.node.is_model and before.embed.weight.device != self.model.embed.weight.device:
-            # Both are where the one has no room.
-            before.cpu(), self.model.cpu()
+            before.cpu(), self.model.cpu()  # together, where one of them has no room
         return before, tokenizer
 
     @property

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from journey import chat
 from journey.errors import JourneyError
 from journey.model import foreign, huggingface
+from journey.model.sizes import llama_31_8b
 from journey.stages import import_ as module
 from journey.stages.import_ import Import, import_, resized
 from journey.stages.run import Run
@@ -367,6 +368,17 @@ def test_random_gpt2_says_that_nothing_was_checked(tmp_path, base, monkeypatch):
     other = import_(None, config, Run(tmp_path / "other", seed=2))
     again = import_(None, config, Run(tmp_path / "again", seed=1))
     assert other.lineage["weights_sha256"] != node.lineage["weights_sha256"] == again.lineage["weights_sha256"]
+
+
+def test_random_llama_is_a_llama_31_in_small(tmp_path, base):
+    base.backend.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(JourneyError, match=r"random-llama-3.1 has 50,257 embeddings, the tokenizer .* only"):
+        import_(None, Import(path="random-llama-3.1", tokenizer=str(tmp_path)), Run(tmp_path / "mine"))
+    source, true = foreign.random("random-llama-3.1", 0, 2048), llama_31_8b()
+    for same in ("family", "rope_theta", "rope_scaling", "norm_eps", "tied"):
+        assert getattr(source.config, same) == getattr(true, same)
+    assert source.config.n_head == 2 * source.config.n_kv_head and source.config.n_ctx == 2048
+    assert "lm_head.weight" in source.tensors and source.unchecked == "the weights are random"
 
 
 # nanoGPT's characters.
