@@ -251,7 +251,8 @@ def test_a_quantized_file_costs_what_the_same_documents_say(take):
         "runtime": "llama",
         "convention": "by documents",
     }
-    taken = take("quantized", "gguf", parent="preferred", evaluate__quantized__measure=found)
+    stubs = {"evaluate__quantized__types_of": found["types"], "evaluate__quantized__measure": found}
+    taken = take("quantized", "gguf", parent="preferred", **stubs)
     cost, prompts, texts = comparisons(taken, "gguf")
     assert (cost.size.value, cost.size.low, cost.size.high) == pytest.approx((1, 1, 1)) and cost.verdict == "worse"
     assert cost.key == "bits_per_byte.q8_0 vs fp32" and "30 % of the bytes" in cost.compare and cost.node == "gguf"
