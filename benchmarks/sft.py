@@ -5,11 +5,12 @@
 Both train one epoch from the same weights with the same rate, schedule, batch and answers, in fp32 and without
 checkpointing of activations, which would cost TRL more on a CPU; each in its own order. A useful token is one of a
 conversation: padding is none. A third training is TRL's in our order and by our schedule: there both do the same at
-each step, so that the losses must agree, and what is left of the ratio is the head. In turn, `--rounds` times; the last
-line is JSON.
+each step, so that the losses must agree, and what is left of the ratio is the head. A fourth is ours with `packing`. In
+turn, `--rounds` times; the last line is JSON.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -69,6 +70,7 @@ def main() -> None:
         config, _ = SFT(evaluations=1).fitting(model.config.n_params, len(train), max(row.tokens for row in train))
         sides = {
             "ours": lambda: ours(folder, train, dev, config, tokenizer, T),
+            "ours, packed": lambda: ours(folder, train, dev, dataclasses.replace(config, packing=True), tokenizer, T),
             "TRL": lambda: theirs(folder, train, dev, config, False),
             "TRL in our order": lambda: theirs(folder, train, dev, config, True),
         }
@@ -85,10 +87,11 @@ def main() -> None:
         rates = ", ".join(f"{useful / seconds:,.0f}" for seconds, _ in runs)
         print(f"{side:<18} {rates} useful tokens/s   loss after {runs[0][1]:.4f}")
     ratios = {side: statistics.median(b[0] / a[0] for a, b in zip(found["ours"], found[side], strict=True))
-              for side in ("TRL", "TRL in our order")}  # fmt: skip
+              for side in ("TRL", "TRL in our order", "ours, packed")}  # fmt: skip
     apart = abs(found["ours"][0][1] - found["TRL in our order"][0][1])
     same = ratios["TRL in our order"]
     print(f"ours / TRL's: {ratios['TRL']:.2f}; in the same order {same:.2f}, losses {apart:.5f} apart")
+    print(f"padded / packed: {ratios['ours, packed']:.2f}")
     said = {"shape": asked.shape, "ratios": ratios, "losses_apart": apart, "found": found, "machine": machine}
     print(json.dumps(said))
 
