@@ -1,7 +1,5 @@
 """What a model's training took: parameters that moved, speed, memory, and what it leaves on the disk."""
 
-import statistics
-
 from journey.measure import Bench, NoSettings, measure
 from journey.model.adapter import WEIGHTS as ADAPTER
 from journey.model.adapter import is_adapter
@@ -12,7 +10,7 @@ from journey.train.tail import Tail
 # key -> what it is called, its unit, how it is counted, which is better
 _SCORES = {
     "trained_parameters": ("parameters trained", "", "those that the optimizer moves", "lower"),
-    "tokens_per_second": ("training speed", "tokens/s", "median of its steps, without evaluating and saving", "higher"),
+    "tokens_per_second": ("training speed", "tokens/s", "mean of its steps, without evaluating and saving", "higher"),
     "peak_memory": ("peak memory", "MB", "of the whole process, its libraries among it", "lower"),
     "checkpoint": ("checkpoint", "MB", "the weights that the node holds; of an adapter, that alone", "lower"),
 }
@@ -28,20 +26,20 @@ _SCORES = {
     default=False,
 )
 def training(bench: Bench, config: NoSettings) -> Taken:
-    """From the node's lineage, its log and its files: one item, the training itself."""
+    """From the node's lineage, its log and its files. The items are its steps; but for the speed they are all alike."""
     node = bench.node
     logged = Tail(node.path / LOG).new() if (node.path / LOG).is_file() else []
-    speeds = [line["tokens_per_second"] for line in logged if line.get("tokens_per_second")]
-    if not speeds:
+    speeds = {line["step"]: line["tokens_per_second"] for line in logged if line.get("tokens_per_second")}
+    if len(speeds) < 2:
         return Taken()
     trained = node.lineage["metrics"].get("trained_parameters", {}).get("value")
     weights = [node.path / ADAPTER] if is_adapter(node.path) else [*node.path.glob("*.safetensors")]
     found = {
         "trained_parameters": trained or bench.model.config.n_params,
-        "tokens_per_second": statistics.median(speeds),
         "peak_memory": node.lineage["peak_memory"] / 1e6,
         "checkpoint": sum(path.stat().st_size for path in weights) / 1e6,
     }
+    rows = [{"id": str(step), "tokens_per_second": speed, **found} for step, speed in speeds.items()]
     scores = [
         Score(
             key=f"training.{key}",
@@ -51,9 +49,9 @@ def training(bench: Bench, config: NoSettings) -> Taken:
             better=better,  # type: ignore[arg-type]
             stated="",
             question=f"{label[:1].upper()}{label[1:]}?",
-            item="trainings",
+            item="steps",
             convention=convention,
         )
         for key, (label, unit, convention, better) in _SCORES.items()
     ]
-    return Taken({"items": Items.of([{"id": "training", **found}])}, scores)
+    return Taken({"items": Items.of(rows)}, scores)
