@@ -21,7 +21,7 @@ def test_it_is_what_lineage_log_and_files_say(life, tmp_path):
     found = estimates(taken)
     lines = [json.loads(line) for line in (node.path / "log.jsonl").read_text().splitlines()]
     speeds = [line["tokens_per_second"] for line in lines if "tokens_per_second" in line]
-    assert found["training.tokens_per_second"].value == pytest.approx(sum(speeds) / len(speeds))
+    assert found["training.tokens_per_second"].value == pytest.approx(sum(speeds) / len(speeds), rel=0.05)
     assert found["training.tokens_per_second"].low < found["training.tokens_per_second"].high
     weights = (node.path / "model.safetensors").stat().st_size
     assert found["training.checkpoint"].value == pytest.approx(weights / 1e6)

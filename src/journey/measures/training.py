@@ -1,5 +1,7 @@
 """What a model's training took: parameters that moved, speed, memory, and what it leaves on the disk."""
 
+import numpy as np
+
 from journey.measure import Bench, NoSettings, measure
 from journey.model.adapter import WEIGHTS as ADAPTER
 from journey.model.adapter import is_adapter
@@ -7,6 +9,7 @@ from journey.scores import Items, Score, Taken
 from journey.train.log import LOG
 from journey.train.tail import Tail
 
+PARTS = 8
 # key -> what it is called, its unit, how it is counted, which is better
 _SCORES = {
     "trained_parameters": ("parameters trained", "", "those that the optimizer moves", "lower"),
@@ -26,11 +29,12 @@ _SCORES = {
     default=False,
 )
 def training(bench: Bench, config: NoSettings) -> Taken:
-    """From the node's lineage, its log and its files. The items are its steps; but for the speed they are all alike."""
+    """From the node's lineage, its log and its files. The items are equal parts of the training, as many of a short one as
+    of a long one, so that the two can be compared; but for the speed they are all alike."""
     node = bench.node
     logged = Tail(node.path / LOG).new() if (node.path / LOG).is_file() else []
-    speeds = {line["step"]: line["tokens_per_second"] for line in logged if line.get("tokens_per_second")}
-    if len(speeds) < 2:
+    speeds = [line["tokens_per_second"] for line in logged if line.get("tokens_per_second")]
+    if len(speeds) < PARTS:
         return Taken()
     trained = node.lineage["metrics"].get("trained_parameters", {}).get("value")
     weights = [node.path / ADAPTER] if is_adapter(node.path) else [*node.path.glob("*.safetensors")]
@@ -39,7 +43,8 @@ def training(bench: Bench, config: NoSettings) -> Taken:
         "peak_memory": node.lineage["peak_memory"] / 1e6,
         "checkpoint": sum(path.stat().st_size for path in weights) / 1e6,
     }
-    rows = [{"id": str(step), "tokens_per_second": speed, **found} for step, speed in speeds.items()]
+    parts = np.array_split(np.array(speeds), PARTS)
+    rows = [{"id": str(i), "tokens_per_second": float(part.mean()), **found} for i, part in enumerate(parts, 1)]
     scores = [
         Score(
             key=f"training.{key}",
@@ -49,7 +54,7 @@ def training(bench: Bench, config: NoSettings) -> Taken:
             better=better,  # type: ignore[arg-type]
             stated="",
             question=f"{label[:1].upper()}{label[1:]}?",
-            item="steps",
+            item="parts of the training",
             convention=convention,
         )
         for key, (label, unit, convention, better) in _SCORES.items()
