@@ -29,8 +29,8 @@ _SCORES = {
     default=False,
 )
 def training(bench: Bench, config: NoSettings) -> Taken:
-    """From the node's lineage, its log and its files. The items are equal parts of the training, as many of a short one as
-    of a long one, so that the two can be compared; but for the speed they are all alike."""
+    """From the node's lineage, its log and its files. The items are equal parts of the training, as many of a short one
+    as of a long one, so that the two can be compared; but for the speed they are all alike."""
     node = bench.node
     logged = Tail(node.path / LOG).new() if (node.path / LOG).is_file() else []
     speeds = [line["tokens_per_second"] for line in logged if line.get("tokens_per_second")]
