@@ -35,6 +35,7 @@ READS = {
     "sft's parent": ["sft", "BAD", "--data", "ASKED", "--out", "OUT"],
     "pairs": ["pairs", "BASE", "--data", "BAD", "--out", "OUT"],
     "dpo": ["dpo", "BASE", "--data", "BAD", "--out", "OUT"],
+    "lora": ["lora", "BAD", "--data", "ASKED", "--out", "OUT"],
     "merge": ["merge", "BAD", "--out", "OUT"],
     "quantize": ["quantize", "BAD", "--out", "OUT"],
     "index": ["index", "BASE", "--data", "BAD", "--out", "OUT"],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from journey.checkpoint import Node
 from journey.data.drawing import draw
 from journey.fields import Several
-from journey.machine import device
+from journey.machine import device, gpus
 from journey.pair import open_pair
 from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Row, Table
 from journey.scores import Taken, estimate
@@ -119,7 +119,7 @@ class Bench:
         if self._parent is None:
             return None
         before, tokenizer = open_model(self._parent)
-        if self.node.is_model and before.embed.weight.device != self.model.embed.weight.device:
+        if gpus() and self.node.is_model and before.embed.weight.device != self.model.embed.weight.device:
             before.cpu(), self.model.cpu()  # together, where one of them has no room
         return before, tokenizer
 

@@ -392,7 +392,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
 
 
 def test_random_gpt2_is_the_seeds():
-    a, b = (foreign.random_gpt2(seed, 64) for seed in (3, 4))
+    a, b = (foreign.random("random-gpt2", seed, 64) for seed in (3, 4))
     assert a.config.n_params == 123_702_528  # 124,439,808 with all of its 1,024 positions
     name = "transformer.h.11.attn.c_attn.weight"
     assert not torch.equal(a.tensors[name], b.tensors[name])

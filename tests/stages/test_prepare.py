@@ -202,7 +202,7 @@ def test_the_command_line_prepares_and_trains(life, tokens, tmp_path, journey):
     assert output.json["metrics"]["tokens"]["value"] == tokens.lineage["metrics"]["tokens"]["value"]
     for arguments in ([], ["prepares"], ["--data", "x"]):
         output = journey("data", *arguments)
-        assert output.code == 2 and "`journey data prepare …`" in output.err
+        assert output.code == 2 and "`journey data prepare|show …`" in output.err
     assert "journey data prepare tok --data my-texts/ --out tokens" in journey("data", "prepare", "--help").out
     output = journey("data", "prepare", "--data", prose, "--out", tmp_path / "no")
     assert output.code == 2 and "--parent NODE is missing: a tokenizer node" in output.err

@@ -303,10 +303,12 @@ def test_a_training_that_has_diverged_is_told_and_not_a_fault(life, tmp_path):
 
 
 def test_continue_keeps_its_best_and_any_schedule(life, tmp_path):
-    config = Continue(tokens=1_024, schedule="inverse-sqrt", warmup=2.0, floor=0.1, keep="best", evaluations=2)
+    config = Continue(
+        tokens=1_024, schedule="inverse-sqrt", warmup=2.0, floor=0.1, keep="best", evaluations=2, batch_size=4, lr=3e-3
+    )
     given = {"data": life.node("prose"), "replay_data": life.node("prose")}
     node = continue_(life.node("base"), config, Run(tmp_path / "more", given=given))
-    rates = [line["lr"] / config.lr for line in history(node)]
+    rates = [line["lr"] / 3e-3 for line in history(node)]
     assert rates == pytest.approx([0.5, 1, *(math.sqrt(2 / n) for n in range(3, len(rates) + 1))])
 
 

@@ -77,8 +77,8 @@ def test_a_lora_stage_has_settings_of_its_own():
             LoRA(**config)
 
 
-def test_a_rate_is_ten_times_the_models():
+def test_a_rate_is_some_times_the_models():
     for kind, fitted in ((SFT, lambda config: config.fitting(10_000, 64, 80)), (DPO, lambda c: c.fitting(10_000))):
         whole, adapted = (fitted(kind(adapter=text))[0].lr for text in ("", "{}"))
-        assert adapted == pytest.approx(10 * whole)
+        assert adapted == pytest.approx(2.5 * whole)  # of a model as small as this
     assert LoRA().fitting(10_000, 64, 80)[0].lr == SFT(adapter="{}").fitting(10_000, 64, 80)[0].lr

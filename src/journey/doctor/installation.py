@@ -45,7 +45,10 @@ NEEDED = {
 EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
-        ["hypothesis", "import-linter", "mistral-common", "mypy", "pytest", "pytest-xdist", "ruff", "sentencepiece"],
+        [
+            *("bitsandbytes", "hypothesis", "import-linter", "mistral-common", "mypy", "pytest", "pytest-xdist"),
+            *("ruff", "sentencepiece"),
+        ],
     ),
     "compare": (
         "Mistral's tokenizers and trained partners in `journey tokenizer compare`",

@@ -9,7 +9,7 @@ from journey.scores import Items, Score, Taken
 from journey.train.log import LOG
 from journey.train.tail import Tail
 
-PARTS = 8
+PARTS = 4
 # key -> what it is called, its unit, how it is counted, which is better
 _SCORES = {
     "trained_parameters": ("parameters trained", "", "those that the optimizer moves", "lower"),

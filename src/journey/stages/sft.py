@@ -142,9 +142,9 @@ class SFT:
         )
         return [most[1] if least[0] == most[0] else f"lr {least[0]:g} to {most[1].removeprefix('lr ')}, or fewer"]
 
-    def memory(self, shape: "GPTConfig", row: int | None = None, marks: int = len(SPECIALS)) -> list[str]:
+    def memory(self, shape: "GPTConfig", row: int | None = None) -> list[str]:
         """What an adapter beside four bits takes of a GPU's memory, line by line; of another training nothing. `row` is
-        the longest in tokens (none: the longest that there can be), `marks` how many tokens are trained whole."""
+        the longest in tokens (none: the longest that there can be)."""
         adapter = self.adapting()
         if adapter is None or not adapter.quantize:
             return []
@@ -152,7 +152,7 @@ class SFT:
         rows = max(1, rates.AT_ONCE // row)  # at most, where `fitting` chooses
         if self.batch_size and self.accumulate:
             rows = self.batch_size // self.accumulate
-        return memory.said(shape, memory.adapting(shape, adapter, rows, row, marks), rows * row)
+        return memory.said(shape, memory.adapting(shape, adapter, rows, row, len(SPECIALS)), rows * row)
 
     def _most(self) -> int:
         """Conversations a step, of as many as there can be."""
@@ -187,7 +187,7 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     train, dev = (encode(conversations, tokenizer, limit, run, name) for name, conversations in parts)
     row = limit if config.packing else max(row.tokens for row in train)
     config, chosen = config.fitting(shape.n_params, len(train), row)
-    for line in [*chosen, *config.memory(shape, row, len(tokenizer.special))]:
+    for line in [*chosen, *config.memory(shape, row)]:
         run.say(f"{run.name}: {line}")
     trainer = trainer_of(parent.path, train, dev, config, tokenizer, limit, run)
     before = trainer.dev_numbers()
@@ -285,7 +285,7 @@ def trainer_of(
         accumulate=config.accumulate,
         beside=replay.tokens if replay else 0,
         adapter=adapter,
-        marks=sorted(tokenizer.special.values()) if adapter else (),
+        marks=sorted(tokenizer.special[mark] for mark in SPECIALS) if adapter else (),
     )
     trainer.replay = replay
     if config.packing:
