@@ -162,3 +162,11 @@ def test_accumulation_of_an_adapter_is_one_big_batch(life, adapted, tmp_path):
 def test_an_adapter_is_trained_by_adamw_alone():
     with pytest.raises(JourneyError, match="an adapter is trained by AdamW: leave optimizer out"):
         dataclasses.replace(ADAPTING, optimizer="muon")
+
+
+def test_what_holds_of_every_training_holds_of_this_one():
+    """Also where batch and parts are chosen for it."""
+    with pytest.raises(JourneyError, match="target is held against dev_loss"):
+        Continue(target=3.0)
+    with pytest.raises(JourneyError, match="batch_size 8 is not a multiple of accumulate 3"):
+        Continue(batch_size=8, accumulate=3)

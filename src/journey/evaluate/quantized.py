@@ -77,7 +77,7 @@ def measure(
     return {
         "reference": {
             "items": perplexity.score(model, tokenizer, chosen),
-            "bytes": sum(path.stat().st_size for path in adapter.chain(model_folder)[-1].glob("*.safetensors")),
+            "bytes": adapter.n_bytes(adapter.chain(model_folder)[-1]),
             "tokens_per_second": speeds[""],
         },
         "types": types,

@@ -3,8 +3,7 @@
 import numpy as np
 
 from journey.measure import Bench, NoSettings, measure
-from journey.model.adapter import WEIGHTS as ADAPTER
-from journey.model.adapter import is_adapter
+from journey.model import adapter
 from journey.scores import Items, Score, Taken
 from journey.train.log import LOG
 from journey.train.tail import Tail
@@ -37,11 +36,10 @@ def training(bench: Bench, config: NoSettings) -> Taken:
     if len(speeds) < PARTS:
         return Taken()
     trained = node.lineage["metrics"].get("trained_parameters", {}).get("value")
-    weights = [node.path / ADAPTER] if is_adapter(node.path) else [*node.path.glob("*.safetensors")]
     found = {
         "trained_parameters": trained or bench.model.config.n_params,
         "peak_memory": node.lineage["peak_memory"] / 1e6,
-        "checkpoint": sum(path.stat().st_size for path in weights) / 1e6,
+        "checkpoint": adapter.n_bytes(node.path) / 1e6,
     }
     parts = np.array_split(np.array(speeds), PARTS)
     rows = [{"id": str(i), "tokens_per_second": float(part.mean()), **found} for i, part in enumerate(parts, 1)]

@@ -9,6 +9,8 @@ weights is refused; an adapter made by PEFT alone has no such file, and its path
 """
 
 import functools
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from journey.files import digest, holds, read_json, read_object, sha256_file, wr
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 LINEAGE = "lineage.json"  # of a node: its id
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 BASE_PATH = "base_model_name_or_path"
 _LONGEST = 4 << 20  # bytes of a JSON file of an adapter
 _DEEPEST = 8  # adapters on adapters
@@ -95,6 +98,18 @@ def holding(folder: Path, name: str) -> Path:
     if (folder / name).exists() or not is_adapter(folder):
         return folder
     return next((place for place in chain(folder) if (place / name).exists()), folder)
+
+
+def copy(folder: Path, names: Iterable[str], to: Path) -> None:
+    """Copy the files of these names that a model has, itself or, of an adapter, below it."""
+    for name in names:
+        if (file := holding(folder, name) / name).exists():
+            shutil.copyfile(file, to / name)
+
+
+def n_bytes(folder: Path) -> int:
+    """Of the weights that a folder holds; of an adapter's, those alone."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def weights_sha256(folder: Path) -> str:

@@ -4,15 +4,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from journey.checkpoint import Node
-from journey.files import write_json
 from journey.metrics import metric
 from journey.stages.rows import said
-from journey.stages.run import Run, Stopped
+from journey.stages.run import Run
 from journey.stages.training import pack
 from journey.train import lora
-from journey.train.history import HISTORY
-from journey.train.replay import positions
-from journey.train.trl import Shell, answer_nats, make_trainer, write_model
+from journey.train.finish import finish
+from journey.train.replay import text_nats
+from journey.train.trl import Shell, make_trainer
 
 if TYPE_CHECKING:
     from journey.data.corpus import Corpus
@@ -48,21 +47,18 @@ class TextTrainer(Shell):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Nats per token; every part of a step has as many."""
-        return self.nats(model, inputs).mean() / self.args.gradient_accumulation_steps
-
-    def nats(self, model: Any, inputs: Any) -> Any:
-        """Of each token that is predicted, (B, T)."""
-        import torch
-
-        ids = inputs["input_ids"]  # (B, T + 1)
-        every = torch.ones_like(ids[:, 1:], dtype=torch.bool)
-        return answer_nats(model, ids, every, "none", positions(ids == self.mark)).view(every.shape)
+        nats = text_nats(model, inputs["input_ids"], self.mark, "none")
+        return nats.mean() / self.args.gradient_accumulation_steps
 
     def dev_numbers(self) -> dict[str, float]:
         """Nats per token of each text."""
         found: dict[str, list[float]] = {}
-        for places, nats in self.over_dev(lambda inputs: self.nats(self.model, inputs).mean(1).tolist()):
-            for place, each in zip(places, nats, strict=True):
+
+        def score(inputs: Any) -> Any:
+            return text_nats(self.model, inputs["input_ids"], self.mark, "none")
+
+        for places, nats in self.over_dev(score):
+            for place, each in zip(places, nats.view(len(places), -1).mean(1).tolist(), strict=True):
                 found.setdefault(f"dev_loss{self.suffixes[place]}", []).append(each)
         return {name: sum(nats) / len(nats) for name, nats in sorted(found.items())}
 
@@ -100,15 +96,7 @@ def fit(
     )
     trainer.line = tuple(dict.fromkeys([*trainer.line, *(f"dev_loss{suffix}" for suffix in held_out)]))
     trainer.mark, trainer.suffixes = tokenizer.bos, [suffix for suffix, some in held_out.items() for _ in some]
-    before = trainer.dev_numbers()
-    history = trainer.fit()
-    if history is None:
-        raise Stopped
-    adapted = lora.metrics(trainer.model)
-    write_model(trainer.model, parent, tokenizer, run.folder)
-    adapted |= lora.cost_of_quantization(trainer, config.adapting(), history[-1]["dev_loss"], run.folder)
-    write_json(run.folder / HISTORY, [{"step": 0, "tokens": 0, **before}, *history])
-    trainer.written.finish(run.folder)
+    before, history, adapted = finish(trainer, parent, tokenizer, config.adapting(), run.folder)
     convention = f"nats per token of rows of {T} tokens, packed from the dev split, documents kept apart"
     return {
         "tokens": trainer.seen[-1],

@@ -56,8 +56,7 @@ class Continue(Training):
     def __post_init__(self) -> None:
         if self.adapting() and self.optimizer == "muon":
             raise JourneyError("an adapter is trained by AdamW: leave optimizer out")
-        if self.batch_size and self.accumulate:
-            super().__post_init__()
+        super().__post_init__()
         if self.replay and not self.replay_data:
             raise JourneyError("replay needs replay_data: name the text to repeat, or set replay to 0")
 

@@ -24,9 +24,10 @@ from journey.stages.inputs import Input, names
 from journey.stages.run import Run, Stopped, stage
 from journey.stages.story import Story, Told, curves, facts
 from journey.train import lora, rates
+from journey.train.finish import write_model
 from journey.train.history import HISTORY
 from journey.train.schedule import ScheduleName
-from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
+from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer
 
 if TYPE_CHECKING:
     from journey.data.preferences import Pair

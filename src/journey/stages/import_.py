@@ -191,12 +191,12 @@ def _check(source: "Source", folder: Path, kept: int, run: Run) -> dict[str, Any
     if source.logits is None:
         run.say(f"logits not checked: {source.unchecked}")
         return {"unchecked": source.unchecked}
-    ids = _probe(source, kept)
+    ids = probe(source.config.n_ctx, kept)
     with torch.inference_mode():
         ours = huggingface.load(folder).eval()(ids)[..., :kept]  # the model is gone again before the source is built
         theirs = source.logits(ids)[..., :kept]
         difference, size = (ours - theirs).abs().max().item(), theirs.abs().max().item()
-        allowed = TOLERANCE * max(1.0, size / 10)
+        allowed = tolerance(size)
         if not difference <= allowed:
             raise JourneyError(
                 f"what was written computes other logits than the checkpoint (by {difference:.2g}, allowed "
@@ -224,14 +224,19 @@ def _unlikeliest(source: "Source", kept: int) -> int | None:
     if source.logits is None:
         return None
     with torch.inference_mode():
-        return int(source.logits(_probe(source, kept))[0, :, :kept].log_softmax(-1).mean(0).argmin())
+        return int(source.logits(probe(source.config.n_ctx, kept))[0, :, :kept].log_softmax(-1).mean(0).argmin())
 
 
-def _probe(source: "Source", kept: int) -> "Tensor":
-    """Ids from all over the vocabulary, (1, T)."""
+def tolerance(largest: float) -> float:
+    """How far apart two ways to compute the same logits may be, where the largest of them is this."""
+    return TOLERANCE * max(1.0, largest / 10)
+
+
+def probe(n_ctx: int, n_ids: int) -> "Tensor":
+    """Ids from all over the vocabulary, (1, T), at most as many as the context has."""
     import torch
 
-    return (torch.arange(1, min(64, source.config.n_ctx) + 1) * 7919 % kept).unsqueeze(0)
+    return (torch.arange(1, min(64, n_ctx) + 1) * 7919 % n_ids).unsqueeze(0)
 
 
 def resized(matrix: "Tensor", kept: int, rows: int, seed: int, like: int | None = None) -> "Tensor":

@@ -1,7 +1,6 @@
 """Merge: an adapter and its base become one whole model."""
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,20 +14,13 @@ from journey.model.quiet import quiet
 from journey.report.blocks import Text
 from journey.report.format import power
 from journey.stages.cost import Cost, writing
+from journey.stages.import_ import probe, tolerance
 from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
 from journey.train.rates import size
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-# Of a logit, for logits up to 10; fp32 rounds in proportion. Most differ by 1e-6 to 1e-5, small models taught at high
-# rates by 2e-5; what is merged wrongly, by the hundredth part of what the adapter does.
-TOLERANCE = 1e-4
-_COPIED = (  # beside the weights and config.json, of the adapter or else of its base
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("chat_template.jinja", "generation_config.json"),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,13 +54,14 @@ def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
         raise JourneyError(
             f"{parent.path} is a whole model: merge takes an adapter, and there is nothing to merge here"
         )
-    n_ctx, n_ids = huggingface.load_config(parent.path).n_ctx, open_tokenizer(parent.path).n_ids
-    ids = (torch.arange(1, min(64, n_ctx) + 1) * 7919 % n_ids).unsqueeze(0)  # (1, T), from all over the vocabulary
+    ids = probe(huggingface.load_config(parent.path).n_ctx, open_tokenizer(parent.path).n_ids)  # (1, T)
     with torch.inference_mode():
         theirs = by_peft(parent.path, ids)  # (1, T, V); that model is gone again before ours is built
         model = huggingface.load(parent.path).eval()
         difference, largest = (model(ids) - theirs).abs().max().item(), theirs.abs().max().item()
-    allowed = TOLERANCE * max(1.0, largest / 10)
+    # Most differ by 1e-6 to 1e-5, small models taught at high rates by 2e-5; what is merged wrongly, by the hundredth
+    # part of what the adapter does.
+    allowed = tolerance(largest)
     if not difference <= allowed:
         raise JourneyError(
             f"merged, the model computes other logits than its base with the adapter (by {difference:.2g}, allowed "
@@ -80,9 +73,7 @@ def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
     said = read_json(adapter.holding(parent.path, "config.json") / "config.json")
     said.pop("torch_dtype", None)  # as older files have it
     write_json(run.folder / "config.json", said | {"dtype": "float32", "tie_word_embeddings": model.config.tied})
-    for name in _COPIED:
-        if (place := adapter.holding(parent.path, name) / name).exists():
-            shutil.copyfile(place, run.folder / name)
+    adapter.copy(parent.path, (*adapter.TOKENIZER_FILES, "added_tokens.json", "generation_config.json"), run.folder)
     return {
         "metrics": {
             "parameters": metric(model.config.n_params),

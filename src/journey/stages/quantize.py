@@ -133,7 +133,7 @@ def tell(told: Told) -> Story:
     types = read_json(told.node.path / gguf.FACTS)["types"]
     if told.parent is None or len(types) < 1:
         return Story([facts(told)])
-    whole = sum(path.stat().st_size for path in adapter.chain(told.parent.path)[-1].glob("*.safetensors"))
+    whole = adapter.n_bytes(adapter.chain(told.parent.path)[-1])
     shares = {kind: 100 * fact["bytes"] / whole for kind, fact in types.items()}
     smallest = min(shares, key=lambda kind: shares[kind])
     others = "".join(f"; {kind} {share:.0f}\u00a0%" for kind, share in shares.items() if kind != smallest)

@@ -20,14 +20,14 @@ from journey.metrics import metric
 from journey.stages.cost import Cost, training
 from journey.stages.inputs import Input, names
 from journey.stages.rows import stream
-from journey.stages.run import Run, Stopped, stage
+from journey.stages.run import Run, stage
 from journey.train import lora, memory, rates
-from journey.train.history import HISTORY
+from journey.train.finish import finish
 from journey.train.lora import Adapter
 from journey.train.packing import Packed
 from journey.train.replay import Replay, shares
 from journey.train.schedule import ScheduleName
-from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer, write_model
+from journey.train.trl import Shell, answer_flops, answer_nats, longest, make_trainer
 
 if TYPE_CHECKING:
     from journey.model.config import GPTConfig
@@ -108,8 +108,7 @@ class SFT:
 
     def __post_init__(self) -> None:
         self.adapting()
-        if self.batch_size and self.accumulate:
-            check_multiple(self, "batch_size", "accumulate")
+        check_multiple(self, "batch_size", "accumulate")
 
     def adapting(self) -> Adapter | None:
         """The adapter that is to be trained, if one is."""
@@ -190,15 +189,7 @@ def sft(parent: Node, config: SFT, run: Run) -> dict[str, Any]:
     for line in [*chosen, *config.memory(shape, row)]:
         run.say(f"{run.name}: {line}")
     trainer = trainer_of(parent.path, train, dev, config, tokenizer, limit, run)
-    before = trainer.dev_numbers()
-    history = trainer.fit()
-    if history is None:
-        raise Stopped
-    adapted = lora.metrics(trainer.model)
-    write_model(trainer.model, parent, tokenizer, run.folder)
-    adapted |= lora.cost_of_quantization(trainer, config.adapting(), history[-1]["dev_loss"], run.folder)
-    write_json(run.folder / HISTORY, [{"step": 0, "tokens": 0, **before}, *history])
-    trainer.written.finish(run.folder)
+    before, history, adapted = finish(trainer, parent, tokenizer, config.adapting(), run.folder)
     if left_out or unweighed:
         write_json(run.folder / "sft.json", {"left_out": left_out, "answers_of_weight_0": unweighed})
 

@@ -90,10 +90,7 @@ def _adapter(node: Node) -> list[tuple[str, str]]:
     metrics = node.lineage.get("metrics", {})
     if "trained_parameters" not in metrics:
         return []
-    ours, whole = (
-        sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        for folder in (node.path, adapter.chain(node.path)[-1])
-    )
+    ours, whole = map(adapter.n_bytes, (node.path, adapter.chain(node.path)[-1]))
     n = big(metrics["trained_parameters"]["value"])
     rows = [("trained", f"{n} parameters, {bytes_(ours)} beside a model of {bytes_(whole)}")]
     if "dev_loss_merged" in metrics:

@@ -40,8 +40,16 @@ class Replay:
         if not numbers:
             return torch.zeros((), device=device)
         ids = torch.from_numpy(np.stack([self.stream.row(i) for i in numbers]).astype(np.int64)).to(device)  # (b, T+1)
-        every = torch.ones_like(ids[:, 1:], dtype=torch.bool)
-        return answer_nats(model, ids, every, "sum", positions(ids == self.mark)) / self.tokens
+        return text_nats(model, ids, self.mark, "sum") / self.tokens
+
+
+def text_nats(model: Any, ids: Any, mark: int, reduction: str) -> Any:
+    """Cross-entropy of every token but the first of rows (B, T + 1) of packed documents, each behind its mark and
+    seeing itself alone: of each, (B T,), or their sum."""
+    import torch
+
+    every = torch.ones_like(ids[:, 1:], dtype=torch.bool)
+    return answer_nats(model, ids, every, reduction, positions(ids == mark))
 
 
 def positions(begins: Any) -> Any:

@@ -5,17 +5,15 @@ split; its rows are named tuples, and their names TRL's. Ids are made by our `ch
 """
 
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from journey.checkpoint import Node
 from journey.errors import JourneyError
 from journey.machine import device
-from journey.model.adapter import holding, is_adapter, record_base
+from journey.model.adapter import holding
 from journey.model.quiet import quiet
 from journey.train.history import recent
 from journey.train.log import FLOPS, Log, rates
@@ -27,13 +25,10 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from journey.model.config import GPTConfig
-    from journey.tokenizer.formats import Tokenizer
 else:
     Trainer = object  # a module that names TRL's classes takes seconds to import: `make_trainer` adds the real one
 
 Found = TypeVar("Found")
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 
 
 class Row(Protocol):
@@ -368,20 +363,3 @@ def answer_flops(shape: "GPTConfig", tokens: int, rows: int, answers: int) -> fl
     """FLOPs of training on so many tokens in rows, with the output head where an answer's token is predicted alone."""
     head = 6 * shape.vocab_size * shape.n_embd
     return tokens * (shape.flops_per_token(tokens // rows) - head) + answers * head
-
-
-@quiet()
-def write_model(model: Any, parent: Node, tokenizer: "Tokenizer", folder: Path) -> None:
-    """What was trained: weights and config or, where an adapter was trained, that and which base it is for; with the
-    parent's tokenizer and chat template, and generation settings."""
-    from transformers import GenerationConfig
-
-    model.config.use_cache = True  # the Trainer turned it off, and generation would be slow wherever the folder goes
-    model.to("cpu").save_pretrained(folder)
-    if is_adapter(folder):
-        record_base(folder, parent.path, parent.id, parent.name)
-        (folder / "README.md").unlink()  # PEFT's: the stage writes its own
-    for name in _TOKENIZER_FILES:
-        if (file := holding(parent.path, name) / name).exists():
-            shutil.copyfile(file, folder / name)
-    GenerationConfig(**tokenizer.generation).save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +92,13 @@ def find_model(name: str, workspace: Path | None) -> Node:
     if not node.is_model:
         raise JourneyError(f"{node.path} holds no weights: it is a {node.stage} node")
     return node
+
+
+def check_page(html: Path | None) -> None:
+    """JourneyError for what cannot be written as a page. A rename would put it in the place of a device or a pipe, for
+    every program on the machine."""
+    if html and (not html.parent.is_dir() or (os.path.lexists(html) and not html.is_file())):
+        raise JourneyError(f"cannot write {html}: --html names a file, in a folder that exists")
 
 
 def translates(node: Node) -> bool:

@@ -1,7 +1,6 @@
 """The verb beside `journey data prepare`: instruction data as a model will see it."""
 
 import itertools
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -15,7 +14,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 from journey import runner
 from journey.errors import JourneyError
 from journey.fields import Amount, Count, Seed
-from journey.verbs.common import Result, Workspace, home
+from journey.verbs.common import Result, Workspace, check_page, home
 from journey.verbs.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
@@ -56,9 +55,7 @@ def show(
     from journey.showing import examples as made
     from journey.showing import lines, page, summary
 
-    # A rename would put the page in the place of a device or a pipe, for every program on the machine.
-    if html and (not html.parent.is_dir() or (os.path.lexists(html) and not html.is_file())):
-        raise JourneyError(f"cannot write {html}: --html names a file, in a folder that exists")
+    check_page(html)
     name, tokenizer, limit = _opened(model, max_length, workspace)
     terminal = Console(highlight=False)
     said: list[str] = []

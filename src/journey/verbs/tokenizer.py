@@ -8,8 +8,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from journey import comparing, runner
-from journey.errors import JourneyError
-from journey.verbs.common import Result, Workspace, home
+from journey.verbs.common import Result, Workspace, check_page, home
 
 
 def open_tokenizer(name: str | None, workspace: Path | None, ask: str = "give --tokenizer,") -> tuple[str, Any]:
@@ -52,8 +51,7 @@ def explain(
     from journey.tokenizer import explain as merges
 
     name, opened = open_tokenizer(tokenizer, workspace)
-    if html and (html.is_dir() or not html.parent.is_dir()):
-        raise JourneyError(f"cannot write {html}: --html names a file, in a folder that exists")
+    check_page(html)
     words = merges.explain(text, opened)
     note = merges.spelled_specials(text, opened)
     terminal = Console(highlight=False)
