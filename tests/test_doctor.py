@@ -1,17 +1,19 @@
 """The doctor finds a healthy installation healthy, and a broken part broken, without falling over it."""
 
+import dataclasses
 import importlib.metadata
 import json
 import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from journey import doctor
 from journey.doctor import installation, selfcheck, speed
-from journey.infer.cache import KVCache
+from journey.infer import runner
 from journey.model import huggingface, layers
 from journey.tokenizer import bpe
 from journey.tokenizer.codec import Codec
@@ -87,8 +89,13 @@ def lossy_decoding(monkeypatch):
 
 
 def cache_of_the_wrong_row(monkeypatch):
-    right = KVCache.update
-    monkeypatch.setattr(KVCache, "update", lambda self, layer, k, v: right(self, layer, k, v.flip(0)))
+    right = runner.Step.of
+
+    def wrong(chunks):
+        step = right(chunks)
+        return dataclasses.replace(step, tables=np.ascontiguousarray(step.tables[::-1]))
+
+    monkeypatch.setattr(runner.Step, "of", wrong)
 
 
 def half_precision_file(monkeypatch):

@@ -7,9 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from journey.errors import JourneyError
-from journey.infer.cache import KVCache
 from journey.infer.engine import generate
 from journey.infer.timeline import cache_bytes_per_token, flops, moved, timeline
+from journey.infer.torch_runner import PagedCache
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 
@@ -59,23 +59,26 @@ def test_it_is_the_engines_greedy_answer_pass_by_pass(model):
 @pytest.mark.parametrize(("before", "T"), [(0, 1), (0, 11), (13, 1)])
 @torch.inference_mode()
 def test_flops_are_those_that_a_counter_sees(model, before, T):
-    cache = KVCache(model.config, 1, before + T)
+    cache = PagedCache(model.config, 2, torch.device("cpu"), torch.float32)
+    table = torch.arange(2)[None]
     if before:
+        cache.look(table, torch.tensor([0]), torch.tensor([before]))
         model.hidden(torch.arange(before)[None], cache=cache)
+    cache.look(table, torch.tensor([before]), torch.tensor([T]))
     with FlopCounterMode(display=False) as counter:
         x = model.hidden(torch.arange(T)[None], cache=cache, trace={})  # attention written out, so that it is counted
         model.head(x[:, -1])
     seen = counter.get_flop_counts()["Global"]
     attention = sum(n for op, n in seen.items() if "bmm" in str(op))
     S = before + T
-    causal = sum(range(before + 1, S + 1)) / (T * S)  # what a query may not see was counted too
+    causal = sum(range(before + 1, S + 1)) / (T * cache.slots.size(1))  # what a query may not see was counted too
     assert flops(model.config, T, S) == sum(seen.values()) - attention + causal * attention
 
 
 def test_bytes_are_those_of_the_tensors(model):
     T, S = 3, 9
-    cache = KVCache(model.config, 1, S)
-    per_token = sum(kept.nbytes for kept in cache.kept) // S
+    cache = PagedCache(model.config, 1, torch.device("cpu"), torch.float32)
+    per_token = sum(kept.nbytes for kept in cache.kept) // cache.kept[0].size(1)
     assert cache_bytes_per_token(model) == per_token
     weights = sum(p.nbytes for p in model.parameters())
     if model.positions is not None:

@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from journey.errors import JourneyError
-from journey.infer.cache import KVCache
 from journey.model import foreign, gpt, huggingface
 from journey.model.config import GPTConfig
 from journey.model.families import FAMILIES
 from journey.model.gpt import GPT
+from tests.pieces import in_pieces
 
 GPT2_SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
 LLAMA_SIZES = ("vocab_size", "max_position_embeddings", "hidden_size", "intermediate_size", "num_hidden_layers")
@@ -220,9 +220,7 @@ def test_positions_beyond_the_first_are_the_same(monkeypatch, how):
         model = long(monkeypatch, at_first)
         with torch.inference_mode():
             if how == "cache":
-                cache = KVCache(model.config, 2, 200)
-                parts = [model(part, cache=cache) for part in ids.split([5, 60, 1, 134], dim=1)]
-                outputs.append(torch.cat(parts, 1))
+                outputs.append(in_pieces(model, ids, [5, 60, 1, 134]))
             else:
                 numbers = torch.arange(200).expand(2, -1) // 90 if how == "documents" else None
                 outputs.append(model(ids, documents=numbers))

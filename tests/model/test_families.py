@@ -12,8 +12,9 @@ from torch import Tensor, nn
 import journey
 from journey.errors import JourneyError
 from journey.infer import gguf
-from journey.infer.cache import KVCache
+from journey.infer.blocks import BLOCK
 from journey.infer.timeline import cache_bytes_per_token
+from journey.infer.torch_runner import PagedCache
 from journey.model import families, huggingface
 from journey.model.config import GPTConfig
 from journey.model.families.family import Stored
@@ -21,6 +22,7 @@ from journey.model.families.llama import ATTENTION, Llama
 from journey.model.gpt import GPT
 from journey.model.layers import Block, Cache, explicit_attention, rotate
 from journey.train.optimizers import make_optimizers
+from tests.pieces import in_pieces
 
 SOURCE = Path(journey.__file__).parent
 
@@ -195,10 +197,10 @@ def test_a_new_family_is_saved_and_read_with_a_field_of_its_own(toy, tmp_path):
 @torch.inference_mode()
 def test_a_new_family_says_what_is_cached(toy):
     ids = torch.randint(97, (2, 9))
-    cache = KVCache(toy.config, 2, 9)
-    assert [kept.shape for kept in cache.kept] == [(2, 2, 9, 16)]  # (n_layer, B, n_max, C)
+    cache = PagedCache(toy.config, 3, ids.device, torch.float32)
+    assert [kept.shape for kept in cache.kept] == [(2, 3 * BLOCK + 1, 16)]  # (n_layer, places, C)
     assert cache_bytes_per_token(toy) == 2 * 16 * 4
-    logits = torch.cat([toy(part, cache=cache) for part in ids.split([5, 1, 3], dim=1)], dim=1)
+    logits = in_pieces(toy, ids, [5, 1, 3])
     assert (logits - toy(ids)).abs().max() < 1e-5
 
 

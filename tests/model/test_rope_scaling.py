@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from journey.errors import JourneyError
-from journey.infer import gguf
-from journey.infer.cache import KVCache
+from journey.infer import engine, gguf
 from journey.model import huggingface
 from journey.model.config import GPTConfig, RopeScaling
 from journey.model.gpt import GPT
@@ -103,11 +102,8 @@ def test_greedy_text_with_a_cache_is_transformers_beyond_the_first_context(their
     ids = torch.randint(97, (1, FIRST - 4), generator=torch.Generator().manual_seed(1))
     room = {"do_sample": False, "max_new_tokens": N - ids.size(1), "min_new_tokens": N - ids.size(1)}
     expected = reference.generate(ids, **room, pad_token_id=0)
-    cache, new = KVCache(model.config, 1, N), ids
-    while ids.size(1) < N:
-        new = model(new, cache=cache)[:, -1:].argmax(-1)
-        ids = torch.cat([ids, new], dim=1)
-    assert torch.equal(ids, expected)
+    (found,) = engine.generate(model, ids.tolist(), max_new_tokens=N, stop=set())
+    assert ids[0].tolist() + found.ids == expected[0].tolist()
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,185 @@
-"""Generation: read the prompts once, then one token a row and step, until each row stops."""
+"""Generation: requests are read and gone on with together, each step one pass over the model, until each stops."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from journey.errors import JourneyError
-from journey.infer.cache import KVCache
-from journey.infer.sampling import Sampling, row_generators, sample
+from journey.infer import blocks, runner
+from journey.infer.blocks import Blocks
+from journey.infer.sampling import GREEDY, Sampling, penalize, sample
+from journey.infer.scheduler import Chunk, Scheduler
+from journey.infer.sequence import Completion, Finish, Request, Sequence
 from journey.model.gpt import GPT
 
-GREEDY = Sampling(temperature=0)
+CACHE_BYTES = 1 << 30  # of keys and values at most, where nobody says otherwise
+SEQUENCES, TOKENS = 64, 512  # at once, and a step
 
 
 @dataclass(frozen=True)
-class Completion:
-    """What a model wrote after a prompt: its ids, the stop id included when the model ended by itself."""
+class Written:
+    """A token that a step has made."""
 
-    ids: list[int]
-    ended: bool
+    sequence: Sequence
+    token: int
+
+
+class Engine:
+    """A model that many requests share. `add` takes them, each `step` goes on with all."""
+
+    def __init__(
+        self,
+        model: GPT,
+        *,
+        n_blocks: int | None = None,
+        tokens: int = TOKENS,
+        sequences: int = SEQUENCES,
+        guess: Callable[[list[int], int], list[int]] | None = None,
+        watch: Callable[[list[Chunk], list[Written]], None] | None = None,
+    ) -> None:
+        """`n_blocks` of blocks.BLOCK tokens bound the memory of the cache. `guess` (ids, at most) says which ids may
+        come next, as infer.speculate does: they are checked in one pass, and the text is the same. `watch` is shown
+        what each step read and wrote."""
+        self.model, self.config = model, model.config
+        if n_blocks is None:
+            most = max(blocks.count(self.config.n_ctx), CACHE_BYTES // block_bytes(model))
+            n_blocks = min(sequences * blocks.count(self.config.n_ctx), most)
+        self.blocks = Blocks(n_blocks)
+        self.scheduler = Scheduler(self.blocks, max(tokens, sequences), sequences)
+        self.run = runner.make(model, n_blocks)
+        self.guess, self.watch = guess, watch
+        self.arrivals = 0
+
+    def add(self, request: Request) -> Sequence:
+        """Take a request. Raises JourneyError for a prompt that is empty or leaves no room in the context, and for a
+        text that the cache could never hold."""
+        n, n_ctx = len(request.prompt), self.config.n_ctx
+        if not n:
+            raise JourneyError("the prompt is empty: begin with the bos token")
+        if n >= n_ctx:
+            raise JourneyError(f"the prompt has {n} tokens, the context {n_ctx}: shorten the prompt")
+        sequence = Sequence(request, min(n_ctx, n + max(0, request.max_new_tokens)), self.arrivals)
+        self.arrivals += 1
+        if request.max_new_tokens < 1:
+            sequence.finish = "length"
+        else:
+            self.scheduler.add(sequence)
+        return sequence
+
+    def halt(self, sequence: Sequence) -> None:
+        """Its reader wants no more."""
+        if sequence.finish is None:
+            self._end(sequence, "halted")
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for a token."""
+        return bool(self.scheduler.running or self.scheduler.waiting)
+
+    @torch.inference_mode()
+    def step(self) -> list[Written]:
+        """One pass: the tokens that it made, in the order of the sequences."""
+        if self.guess:
+            for sequence in self.scheduler.running:
+                room = sequence.limit - len(sequence.ids) - 1
+                guessing = room > 0 and sequence.missing == 1
+                sequence.draft = self.guess(sequence.ids, room) if guessing else []
+        chunks = self.scheduler.schedule()
+        if not chunks:
+            return []
+        logits = self.run(runner.Step.of(chunks))[:, : self.model.n_tokens]
+        written = self._draw(chunks, logits)
+        if self.watch:
+            self.watch(chunks, written)
+        return written
+
+    def _draw(self, chunks: list[Chunk], logits: Tensor) -> list[Written]:
+        """The next token of all whose ids have been read; of one with guesses more, as long as they come true."""
+        first = 0
+        drawing: list[tuple[Sequence, int, int]] = []  # whose, first row, rows
+        for chunk in chunks:
+            n = chunk.start + chunk.n - len(chunk.sequence.ids) + 1 if chunk.last else 0
+            chunk.sequence.computed += chunk.n - max(0, n - 1)
+            if chunk.last:
+                drawing.append((chunk.sequence, first, n))
+                first += n
+        tokens: dict[int, int] = {}
+        alike: dict[Sampling, list[tuple[Sequence, int]]] = {}
+        for sequence, row, n in drawing:
+            if n == 1 and not (sequence.constraint or sequence.request.sampling.penalizes):
+                alike.setdefault(_but_seed(sequence.request.sampling), []).append((sequence, row))
+        for sampling, group in alike.items():
+            rows = [row for _, row in group]
+            some = logits if len(rows) == len(logits) else logits[rows]
+            found = sample(some, sampling, [sequence.generator for sequence, _ in group])
+            tokens.update(zip(rows, found, strict=True))
+        written = []
+        for sequence, row, n in drawing:
+            guesses = sequence.draft
+            for i in range(n):
+                token = tokens.get(row + i)
+                token = self._one(sequence, logits[row + i]) if token is None else token
+                written.append(Written(sequence, token))
+                self._take(sequence, token, logits[row + i])
+                if sequence.finish or i == n - 1 or token != guesses[i]:
+                    break
+                sequence.computed += 1
+            sequence.draft = []
+        return written
+
+    def _one(self, sequence: Sequence, logits: Tensor) -> int:
+        """Draw from one row (V,) that the sequence's own past changes."""
+        sampling = sequence.request.sampling
+        if sequence.constraint or sampling.penalizes:
+            logits = logits.clone()
+            penalize(logits, sampling, sequence.request.prompt, sequence.written)
+            if sequence.constraint:
+                sequence.constraint.allow(logits)
+        return sample(logits[None], sampling, [sequence.generator])[0]
+
+    def _take(self, sequence: Sequence, token: int, logits: Tensor) -> None:
+        """Go on with a token, and see whether it is the last."""
+        request = sequence.request
+        sequence.ids.append(token)
+        if request.logprobs is not None:
+            sequence.logprobs.append(_logprobs(logits, token, request.logprobs))
+        if sequence.constraint and token not in request.stop:
+            sequence.constraint.take(token)
+        if token in request.stop:
+            self._end(sequence, "stop")
+        elif len(sequence.ids) == sequence.limit:
+            full = len(sequence.ids) == self.config.n_ctx < len(request.prompt) + request.max_new_tokens
+            self._end(sequence, "context" if full else "length")
+
+    def _end(self, sequence: Sequence, why: Finish) -> None:
+        sequence.finish = why
+        self.scheduler.finish(sequence)
+
+    def generate(
+        self, requests: Iterable[Request], until: Callable[[list[int]], bool] | None = None
+    ) -> list[Completion]:
+        """The completion of each, in their order; `until` that holds of the ids written."""
+        sequences = [self.add(request) for request in requests]
+        while self.busy:
+            for one in self.step():
+                if until and one.sequence.finish is None and until(one.sequence.written):
+                    self.halt(one.sequence)
+        return [Completion.of(sequence) for sequence in sequences]
+
+    def stream(self, request: Request) -> Iterator[int]:
+        """The ids of one request, each as soon as it is known. Who stops listening lets go of the cache."""
+        sequence = self.add(request)
+        try:
+            while sequence.finish is None:
+                for one in self.step():
+                    if one.sequence is sequence:
+                        yield one.token
+        finally:
+            self.halt(sequence)
 
 
 def generate(
@@ -29,8 +189,8 @@ def generate(
     max_new_tokens: int,
     stop: set[int],
     sampling: Sampling = GREEDY,
-    batch_size: int = 32,
-    numbers: Sequence[int] | None = None,
+    batch_size: int = SEQUENCES,
+    numbers: Many[int] | None = None,
     until: Callable[[list[int]], bool] | None = None,
 ) -> list[Completion]:
     """Each prompt's completion: up to the first stop id (which it includes), max_new_tokens, or the end of n_ctx, or
@@ -38,75 +198,47 @@ def generate(
 
     Raises JourneyError for a prompt that is empty or leaves no room in the context.
     """
-    written: list[list[int]] = [[] for _ in prompts]
-    generators = row_generators(sampling, len(prompts) if numbers is None else numbers)
-    halted = set[int]()
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # like lengths, little padding
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch, own = [prompts[row] for row in rows], [generators[row] for row in rows]
-        halted.clear()
-        for row, token in steps(model, batch, max_new_tokens, stop, sampling, own, halted):
-            written[rows[row]].append(token)
-            if until and until(written[rows[row]]):
-                halted.add(row)
-    return [Completion(ids, ended=bool(ids) and ids[-1] in stop) for ids in written]
+    request = partial(Request, max_new_tokens=max_new_tokens, stop=frozenset(stop), sampling=sampling)
+    each = zip(prompts, range(len(prompts)) if numbers is None else numbers, strict=True)
+    requests = [request(prompt=prompt, number=number) for prompt, number in each]
+    longest = max((min(model.config.n_ctx, len(p) + max_new_tokens) for p in prompts), default=1)
+    engine = Engine(model, n_blocks=enough(model, longest, min(batch_size, len(prompts))), sequences=batch_size)
+    return engine.generate(requests, until)
 
 
 def stream(
     model: GPT, prompt: list[int], *, max_new_tokens: int, stop: set[int], sampling: Sampling = GREEDY
 ) -> Iterator[int]:
     """The ids of `generate` for one prompt, each as soon as it is known."""
-    for _, token in steps(model, [prompt], max_new_tokens, stop, sampling, row_generators(sampling, 1)):
-        yield token
+    longest = min(model.config.n_ctx, len(prompt) + max_new_tokens)
+    engine = Engine(model, n_blocks=enough(model, longest, 1), sequences=1)
+    request = Request(prompt=prompt, max_new_tokens=max_new_tokens, stop=frozenset(stop), sampling=sampling)
+    return engine.stream(request)
 
 
-@torch.inference_mode()
-def steps(
-    model: GPT,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    stop: set[int],
-    sampling: Sampling,
-    generators: list[np.random.Generator],
-    halted: Container[int] = (),
-) -> Iterator[tuple[int, int]]:
-    """Pairs (row, id) in the order in which they are made: one batch, its prompts in one prefill, equal ones once. A
-    row that is among the halted when its id has been taken is not gone on with."""
-    n_ctx, device = model.config.n_ctx, model.embed.weight.device
-    for prompt in prompts:
-        if not prompt:
-            raise JourneyError("the prompt is empty: begin with the bos token")
-        if len(prompt) >= n_ctx:
-            raise JourneyError(f"the prompt has {len(prompt)} tokens, the context {n_ctx}: shorten the prompt")
-    left = [min(max_new_tokens, n_ctx - len(prompt)) for prompt in prompts]  # tokens to write
-    rows = [row for row in range(len(prompts)) if left[row] > 0]
-    if not rows:
-        return
+def enough(model: GPT, longest: int, sequences: int) -> int:
+    """Blocks for so many texts of that length at once, or for as many as CACHE_BYTES hold, but for one at least."""
+    one = blocks.count(max(longest, 1))
+    return max(one, min(one * max(sequences, 1), CACHE_BYTES // block_bytes(model)))
 
-    different = list(dict.fromkeys(tuple(prompts[row]) for row in rows))
-    lengths = torch.tensor([len(prompt) for prompt in different], device=device)
-    longest = int(lengths.max())
-    cache = KVCache(model.config, len(different), max(len(prompts[row]) + left[row] for row in rows), device)
-    # Padded on the right, where no query of the row looks.
-    padded = [[*prompt, *[0] * (longest - len(prompt))] for prompt in different]
-    x = model.hidden(torch.tensor(padded, device=device), cache=cache)  # (different prompts, T, C)
-    cache.truncate(lengths)
-    place = {prompt: i for i, prompt in enumerate(different)}
-    own = [place[tuple(prompts[row])] for row in rows]
-    cache.keep(own)  # several samples of a prompt each go on from a copy of its keys and values
-    x = x[torch.arange(len(different), device=device), lengths - 1][own]  # (B, C)
-    while True:
-        ids = sample(model.head(x)[:, : model.n_tokens], sampling, [generators[row] for row in rows])  # (B,)
-        going = []
-        for i, token in enumerate(ids.tolist()):
-            yield rows[i], token
-            left[rows[i]] -= 1
-            if token not in stop and left[rows[i]] > 0 and rows[i] not in halted:
-                going.append(i)
-        if not going:
-            return
-        if len(going) < len(rows):
-            rows, ids = [rows[i] for i in going], ids[going]
-            cache.keep(going)
-        x = model.hidden(ids[:, None], cache=cache)[:, 0]  # (B, C)
+
+def block_bytes(model: GPT) -> int:
+    """Of the keys and values of a block's tokens, in fp32."""
+    return blocks.BLOCK * model.config.n_cached * torch.float32.itemsize
+
+
+def _but_seed(sampling: Sampling) -> Sampling:
+    return (
+        GREEDY
+        if sampling.temperature == 0
+        else Sampling(
+            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p
+        )
+    )
+
+
+def _logprobs(logits: Tensor, token: int, n: int) -> tuple[float, dict[int, float]]:
+    """Of the logits as the model gave them (V,): the token's log-probability, and the n likeliest with theirs."""
+    found = logits.double().log_softmax(-1)
+    top = found.topk(min(n, len(found)))
+    return float(found[token]), dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from journey.errors import JourneyError
-from journey.infer.engine import GREEDY, steps
-from journey.infer.sampling import row_generators
+from journey.infer.engine import stream
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.tokenizer.formats import Tokenizer
@@ -92,7 +91,7 @@ def _timed(model: GPT, prompt_ids: list[int], max_new_tokens: int, stop: set[int
     """The ids that the engine writes, and the milliseconds each took: an id on the host has waited for its pass."""
     ids, times = [], []
     before = time.perf_counter()
-    for _, token in steps(model, [prompt_ids], max_new_tokens, stop, GREEDY, row_generators(GREEDY, 1)):
+    for token in stream(model, prompt_ids, max_new_tokens=max_new_tokens, stop=stop):
         now = time.perf_counter()
         ids.append(token)
         times.append(1000 * (now - before))

@@ -1,0 +1,88 @@
+"""A step by torch: on a GPU, and on a CPU for which there is no kernel. Blocks of keys and values are gathered into one
+tensor a layer, rows padded on the right, where no query looks."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from journey.infer.blocks import BLOCK
+from journey.model import families
+from journey.model.config import GPTConfig
+from journey.model.gpt import GPT
+
+if TYPE_CHECKING:
+    from journey.infer.runner import Step
+
+
+class PagedCache:
+    """Keys and values, or what else the family keeps of a token, of `n_blocks` blocks; layers.Cache for a pass over
+    some tokens of some sequences."""
+
+    def __init__(self, config: GPTConfig, n_blocks: int, device: torch.device, dtype: torch.dtype) -> None:
+        shapes = families.get(config.family).cached(config)
+        self.n_ctx, self.trash = config.n_ctx, n_blocks * BLOCK  # the slot that padding is written to
+        self.kept = [
+            torch.zeros(config.n_layer, self.trash + 1, *shape, device=device, dtype=dtype) for shape in shapes
+        ]
+
+    def look(self, tables: Tensor, starts: Tensor, lengths: Tensor) -> None:
+        """The next pass reads so many tokens (B,) from so many on, of sequences with these blocks (B, width)."""
+        self.slots = (tables[:, :, None] * BLOCK + torch.arange(BLOCK, device=tables.device)).flatten(1)  # (B, S)
+        self.starts, self.lengths = starts, lengths
+
+    def extend(self, T: int) -> tuple[Tensor, Tensor]:
+        """The positions of T tokens a row (B, T), and which keys each sees (B, 1, T, S)."""
+        steps = torch.arange(T, device=self.starts.device)
+        positions = (self.starts[:, None] + steps).clamp(max=self.n_ctx - 1)  # (B, T)
+        own = self.slots.gather(1, positions.clamp(max=self.slots.size(1) - 1))
+        self.to = torch.where(steps < self.lengths[:, None], own, self.trash)
+        keys = torch.arange(self.slots.size(1), device=self.starts.device)
+        return positions, (keys <= positions[:, :, None]).unsqueeze(1)
+
+    def update(self, layer: int, *new: Tensor) -> tuple[Tensor, ...]:
+        """Write what a layer keeps of the new tokens, each (B, T, ...); all so far, each (B, S, ...)."""
+        for kept, one in zip(self.kept, new, strict=True):
+            kept[layer, self.to] = one.to(kept.dtype)
+        return tuple(kept[layer, self.slots] for kept in self.kept)
+
+
+class TorchRunner:
+    """A model run by torch, fp32 on a CPU and bf16 on a GPU: who writes together, then who reads together."""
+
+    name = "torch"
+
+    def __init__(self, model: GPT, n_blocks: int) -> None:
+        self.model, self.device = model, model.embed.weight.device
+        self.dtype = torch.float32
+        self.cache = PagedCache(model.config, n_blocks, self.device, self.dtype)
+
+    @torch.inference_mode()
+    def __call__(self, step: "Step") -> Tensor:
+        """Logits (n_read, V) of a step."""
+        lengths = np.bincount(step.rows)  # (chunks,)
+        first = np.concatenate([[0], np.cumsum(lengths)])  # where each chunk begins
+        hidden = torch.empty(len(step.ids), self.model.config.n_embd, device=self.device)
+        reading = lengths > 1
+        for group in (np.flatnonzero(~reading), np.flatnonzero(reading)):
+            if len(group):
+                at = np.concatenate([np.arange(first[row], first[row + 1]) for row in group])
+                hidden[torch.from_numpy(at).to(self.device)] = self._pass(step, group, first, lengths)
+        read = torch.from_numpy(step.read.astype(np.int64)).to(self.device)
+        return self.model.head(hidden[read]).float()
+
+    def _pass(self, step: "Step", group: np.ndarray, first: np.ndarray, lengths: np.ndarray) -> Tensor:
+        """What the head reads (n, C) of all tokens of these chunks, in their order."""
+        n, T = lengths[group], int(lengths[group].max())
+        ids = np.zeros((len(group), T), dtype=np.int64)
+        for i, row in enumerate(group):
+            ids[i, : n[i]] = step.ids[first[row] : first[row + 1]]
+        starts = step.positions[first[group]].astype(np.int64)
+        width = -(-int((starts + n).max()) // BLOCK)
+        tables = step.tables[group, :width].astype(np.int64)
+        moved = [torch.from_numpy(each).to(self.device) for each in (tables, starts, n.astype(np.int64))]
+        self.cache.look(*moved)
+        x = self.model.hidden(torch.from_numpy(ids).to(self.device), cache=self.cache)  # (B, T, C)
+        inside = torch.arange(T, device=self.device) < moved[2][:, None]
+        return x[inside]

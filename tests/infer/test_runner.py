@@ -1,0 +1,177 @@
+"""The kernel and torch's own runner against the full forward pass: any rows, in any pieces, in any blocks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from journey.infer import build
+from journey.infer.blocks import BLOCK
+from journey.infer.native import Native, check, computes
+from journey.infer.runner import Step, make
+from journey.infer.torch_runner import TorchRunner
+from journey.model.config import GPTConfig
+from journey.model.gpt import GPT
+
+kernel = pytest.mark.skipif(not build.available(), reason="there is no C compiler")
+# Widths and heads that are no multiple of a vector, shared keys, an untied head, odd vocabularies.
+SHAPES = {
+    "gpt2": GPTConfig.make("gpt2", 97, 64, 2, 36, 4),
+    "gpt2 of odd heads": GPTConfig.make("gpt2", 51, 64, 1, 21, 3),
+    "llama": GPTConfig.make("llama", 97, 64, 2, 32, 4, 1, tied=False),
+    "qwen2": GPTConfig.make("qwen2", 97, 64, 1, 48, 2, 2),
+    "qwen3": GPTConfig.make("qwen3", 103, 64, 2, 80, 4, 2),
+}
+
+
+def built(config: GPTConfig) -> GPT:
+    torch.manual_seed(0)
+    model = GPT(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + name.endswith("norm.weight"))
+    return model
+
+
+MODELS = {name: built(config) for name, config in SHAPES.items()}
+RUNNERS = [pytest.param(Native, marks=kernel, id="kernel"), pytest.param(TorchRunner, id="torch")]
+
+
+def step_of(ids, starts, lengths, tables):
+    """Tokens of several rows, each from its start on, all their logits asked for."""
+    places = [np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)]
+    tokens = [row[at] for row, at in zip(ids, places, strict=True)]
+    rows = [np.full(n, i) for i, n in enumerate(lengths)]
+    parts = (np.concatenate(tokens), np.concatenate(places), np.concatenate(rows), tables, np.arange(sum(lengths)))
+    return Step(*(np.ascontiguousarray(part, dtype=np.int32) for part in parts))
+
+
+@st.composite
+def readings(draw):
+    """Rows of some tokens, cut into pieces: what each step reads of each row, 0 for nothing."""
+    n = draw(st.integers(1, 4))
+    pieces = draw(st.lists(st.lists(st.integers(0, 20), min_size=n, max_size=n), min_size=1, max_size=4))
+    return n, [piece for piece in pieces if any(piece)]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("shape", SHAPES)
+@settings(deadline=None, max_examples=10)
+@given(reading=readings(), seed=st.integers(0, 2**16))
+@torch.inference_mode()
+def test_rows_in_pieces_equal_the_full_pass(runner, shape, reading, seed):
+    n, pieces = reading
+    model, width = MODELS[shape], 64 // BLOCK
+    random = np.random.default_rng(seed)
+    ids = random.integers(0, model.config.vocab_size, (n, 64)).astype(np.int32)
+    full = model(torch.from_numpy(ids).long())
+    tables = random.permutation(n * width).reshape(n, width)
+    run, starts = runner(model, n * width), np.zeros(n, dtype=int)
+    for piece in pieces:
+        lengths = np.minimum(piece, 64 - starts)
+        going = np.flatnonzero(lengths)
+        if not len(going):
+            continue
+        logits = run(step_of(ids[going], starts[going], lengths[going], tables[going]))
+        expected = [full[row, starts[row] : starts[row] + lengths[row]] for row in going]
+        assert (logits - torch.cat(expected)).abs().max() < 1e-4
+        starts = starts + lengths
+
+
+@kernel
+@pytest.mark.parametrize("shape", SHAPES)
+@settings(deadline=None, max_examples=10)
+@given(reading=readings(), seed=st.integers(0, 2**16))
+def test_the_kernel_s_bits_do_not_depend_on_what_is_beside(shape, reading, seed):
+    """Alone and whole, or in pieces beside others, by one thread or two: not a bit differs."""
+    n, pieces = reading
+    model, width = MODELS[shape], 64 // BLOCK
+    random = np.random.default_rng(seed)
+    ids = random.integers(0, model.config.vocab_size, (n, 64)).astype(np.int32)
+    tables = random.permutation(n * width).reshape(n, width)
+    together, starts = Native(model, n * width), np.zeros(n, dtype=int)
+    alone = [Native(model, width)(step_of(ids[[i]], [0], [64], np.arange(width)[None])) for i in range(n)]
+    for piece in pieces:
+        lengths = np.minimum(piece, 64 - starts)
+        going = np.flatnonzero(lengths)
+        if not len(going):
+            continue
+        logits = together(step_of(ids[going], starts[going], lengths[going], tables[going]))
+        expected = [alone[row][starts[row] : starts[row] + lengths[row]] for row in going]
+        assert torch.equal(logits, torch.cat(expected))
+        starts = starts + lengths
+
+
+@kernel
+def test_many_threads_give_the_bits_of_one(monkeypatch):
+    model = MODELS["qwen3"]
+    ids = np.arange(60, dtype=np.int32)[None]
+    step = step_of(ids, [0], [60], np.arange(4)[None])
+    one = Native(model, 4)(step)
+    monkeypatch.setattr("journey.infer.native._ALONE", 0)
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        assert torch.equal(Native(model, 4)(step), one)
+
+
+@kernel
+def test_weights_that_are_trained_on_are_seen():
+    model = built(SHAPES["gpt2"])
+    run, step = Native(model, 1), step_of(np.array([[5]]), [0], [1], np.array([[0]]))
+    before = run(step)
+    with torch.no_grad():
+        model.blocks[0].mlp.up.weight.mul_(3)
+        expected = model(torch.tensor([[5]]))[0]
+    assert (run(step) - expected).abs().max() < 1e-4 < (before - expected).abs().max()
+
+
+@kernel
+def test_the_kernel_takes_only_what_it_computes():
+    model = built(SHAPES["gpt2"])
+    assert computes(model) and make(model, 1).name == "kernel"
+    handle = model.blocks[1].register_forward_hook(lambda *_: None)
+    assert not computes(model) and make(model, 1).name == "torch"
+    handle.remove()
+    assert computes(model)
+    model.blocks[0].mlp.up = nn.Sequential(model.blocks[0].mlp.up)
+    assert not computes(model)
+    assert not computes(built(SHAPES["gpt2"]).bfloat16())
+
+
+@kernel
+def test_what_computes_otherwise_is_not_kept(monkeypatch, tmp_path):
+    wrong = tmp_path / "kernel.c"
+    right = build.SOURCE.read_text()
+    assert "0.044715f" in right
+    wrong.write_text(right.replace("0.044715f", "0.144715f"))
+    monkeypatch.setattr(build, "SOURCE", wrong)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.library.cache_clear()
+    try:
+        with pytest.raises(build.NotBuiltError, match="computes other logits than torch"):
+            build.library()
+        wrong.write_text("this is no C")
+        with pytest.raises(build.NotBuiltError, match="could not build the kernel"):
+            build.library()
+        assert [path.name for path in (tmp_path / "journey").iterdir()] == []
+    finally:
+        monkeypatch.undo()
+        build.library.cache_clear()
+    assert check(build.library()) < 1e-5
+
+
+@pytest.mark.parametrize("how", ["switched off", "no compiler"])
+def test_without_a_kernel_it_is_torch(monkeypatch, how):
+    build.library.cache_clear()
+    if how == "no compiler":
+        monkeypatch.setenv("PATH", "")
+    else:
+        monkeypatch.setenv(build.SWITCH, "off")
+    try:
+        assert not build.available()
+        assert make(MODELS["gpt2"], 1).name == "torch"
+    finally:
+        monkeypatch.undo()
+        build.library.cache_clear()
