@@ -14,11 +14,12 @@ def repeat(ids: list[int], most: int, gram: int = GRAM) -> list[int]:
     """What followed when the last `gram` ids last stood there before; empty where they did not."""
     if len(ids) <= gram or most < 1:
         return []
-    text = array("i", ids).tobytes()
-    size = array("i").itemsize
-    at = len(text) - size  # the last id belongs to what is looked for
-    while (at := text.rfind(text[-gram * size :], 0, at + gram * size - 1)) >= 0:
+    size = array("q").itemsize
+    text = array("q", ids).tobytes()  # looked through as bytes, which C does
+    last, end = text[-gram * size :], len(text) - size
+    while (at := text.rfind(last, 0, end)) >= 0:
         if at % size == 0:
             after = at // size + gram
             return ids[after : after + min(most, GUESSES)]
+        end = at + gram * size - 1  # it began in the middle of an id
     return []
