@@ -224,6 +224,22 @@ def test_greedy_is_ours(model, llama):
     assert list(islice(llama.greedy(prompt), 5)) == mine[:5]
 
 
+def test_several_texts_at_once_are_those_of_each_alone(model, llama):
+    """Of unlike lengths, longer together than one call takes, and more of them than sequences."""
+    prompts = [[10, 20, 30], [7], [5, 6] * 20, *([i] * 30 for i in range(40, 61))]
+    assert sum(map(len, prompts)) > 512
+    alone = [list(islice(llama.greedy(prompt), 12)) for prompt in prompts]
+    with LlamaCpp(model.path, exact=True, sequences=len(prompts)) as wide:
+        for _ in range(2):
+            together = list(islice(wide.greedy_together(prompts), 12))
+            assert [list(row) for row in zip(*together, strict=True)] == alone
+        assert len(list(wide.greedy_together([[1] * 60, [2]]))) == 64 - 60
+        assert list(islice(wide.greedy(prompts[2]), 12)) == alone[2]
+        for wrong in ([], [[1], []], [[1] * 65], [[1]] * (len(prompts) + 1)):
+            with pytest.raises(JourneyError):
+                next(wide.greedy_together(wrong))
+
+
 def test_the_context_is_at_most_the_trained_one(model):
     with LlamaCpp(model.path, 16) as short, LlamaCpp(model.path, 10_000) as long:
         assert (short.n_ctx, long.n_ctx) == (16, 64)

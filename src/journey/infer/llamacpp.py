@@ -100,9 +100,9 @@ class _Batch(Structure):
         ("n_tokens", c_int32),
         ("token", POINTER(c_int32)),
         ("embd", c_void_p),
-        ("pos", c_void_p),
-        ("n_seq_id", c_void_p),
-        ("seq_id", c_void_p),
+        ("pos", POINTER(c_int32)),
+        ("n_seq_id", POINTER(c_int32)),
+        ("seq_id", POINTER(POINTER(c_int32))),
         ("logits", POINTER(c_int8)),
     )
 
@@ -189,14 +189,16 @@ def version() -> str:
 
 
 class LlamaCpp:
-    """A GGUF file, open in llama.cpp with one sequence of at most n_ctx tokens (none: as many as it was trained for).
+    """A GGUF file, open in llama.cpp with sequences of at most n_ctx tokens each (none: as many as it was trained for).
 
     `exact` keeps keys and values in f32 and computes attention without the flash kernel; otherwise llama.cpp's own
     defaults, f16 and that kernel. `lora` is the file of an adapter to compute with, as its server's
     `--lora`. It uses as many threads as torch. Closing it frees its memory.
     """
 
-    def __init__(self, path: Path, n_ctx: int = 0, *, exact: bool = False, lora: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, n_ctx: int = 0, *, exact: bool = False, lora: Path | None = None, sequences: int = 1
+    ) -> None:
         """JourneyError for a file that is missing, damaged, or too large for the memory, and for an adapter of another
         model."""
         self._lib = lib = library()
@@ -204,7 +206,8 @@ class LlamaCpp:
         longest = lib.llama_model_n_ctx_train(model)
         self.n_ctx = min(n_ctx or longest, longest)  # gpt2 has no position beyond: llama.cpp would abort the process
         settings = lib.llama_context_default_params()
-        settings.n_ctx = self.n_ctx
+        self.sequences = sequences
+        settings.n_ctx, settings.n_seq_max = self.n_ctx * sequences, sequences
         settings.n_batch = settings.n_ubatch = _BATCH
         settings.n_outputs_max_per_seq = _BATCH
         settings.n_threads = settings.n_threads_batch = torch.get_num_threads()
@@ -263,11 +266,22 @@ class LlamaCpp:
 
     def greedy(self, prompt: Sequence[int]) -> Iterator[int]:
         """The likeliest next id, again and again, until the context is full."""
-        logits = self.logits(prompt, len(prompt) - 1)
-        for _ in range(self.n_ctx - len(prompt)):
-            token = int(logits[-1].argmax())
-            yield token
-            logits = self._decode([token], 0)
+        return (token for (token,) in self.greedy_together([prompt]))
+
+    def greedy_together(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """The likeliest next id of each of several prompts, again and again, until one of them fills the context."""
+        if len(prompts) > self.sequences:
+            raise JourneyError(f"{len(prompts)} texts at once, but it was opened for {self.sequences}")
+        for prompt in prompts or [[]]:
+            self._begin(prompt)
+        read = [(row, i, token) for row, prompt in enumerate(prompts) for i, token in enumerate(prompt)]
+        wanted = [i == len(prompts[row]) - 1 for row, i, _ in read]
+        for written in range(self.n_ctx - max(map(len, prompts))):
+            parts = [slice(start, start + _BATCH) for start in range(0, len(read), _BATCH)]
+            logits = np.concatenate([self._decode_of(read[part], wanted[part]) for part in parts])
+            yield (tokens := logits.argmax(-1).tolist())
+            read = [(row, len(prompts[row]) + written, token) for row, token in enumerate(tokens)]
+            wanted = [True] * len(tokens)
 
     def _adapt(self, lora: Path) -> None:
         _check_magic(lora)
@@ -289,15 +303,28 @@ class LlamaCpp:
     def _decode(self, ids: Sequence[int], first: int) -> np.ndarray:
         """Go on with these ids; the logits of those from `first` on, (n - first, V)."""
         n = len(ids)
+        wanted = [i >= first for i in range(n)]
+        return self._run(_Batch(n_tokens=n, token=(c_int32 * n)(*ids), logits=(c_int8 * n)(*wanted)), n - first)
+
+    def _decode_of(self, read: Sequence[tuple[int, int, int]], wanted: Sequence[bool]) -> np.ndarray:
+        """Go on with several sequences: of each token its sequence, its position and its id; the logits of the wanted
+        ones, (wanted, V)."""
+        n = len(read)
+        sequences, positions, tokens = ((c_int32 * n)(*each) for each in zip(*read, strict=True))
+        first, size = ctypes.addressof(sequences), ctypes.sizeof(c_int32)
+        each = (POINTER(c_int32) * n)(*(ctypes.cast(first + size * i, POINTER(c_int32)) for i in range(n)))
+        batch = _Batch(n_tokens=n, token=tokens, pos=positions, n_seq_id=(c_int32 * n)(*[1] * n), seq_id=each)
+        batch.logits = (c_int8 * n)(*wanted)
+        return self._run(batch, sum(wanted))
+
+    def _run(self, batch: _Batch, n_wanted: int) -> np.ndarray:
         _errors.clear()
-        tokens = (c_int32 * n)(*ids)
-        wanted = (c_int8 * n)(*([0] * first + [1] * (n - first)))
-        code = self._lib.llama_decode(self._context, _Batch(n_tokens=n, token=tokens, logits=wanted))
+        code = self._lib.llama_decode(self._context, batch)
         if code:
-            raise JourneyError(f"llama.cpp could not read {n} tokens (code {code}: {_cause()})")
-        if n == first:
+            raise JourneyError(f"llama.cpp could not read {batch.n_tokens} tokens (code {code}: {_cause()})")
+        if not n_wanted:
             return np.zeros((0, self.vocab_size), np.float32)
-        return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), (n - first, self.vocab_size)).copy()
+        return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), (n_wanted, self.vocab_size)).copy()
 
 
 def ids_of(path: Path, texts: Sequence[str]) -> list[list[int]]:
