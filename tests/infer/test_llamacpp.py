@@ -235,7 +235,7 @@ def test_several_texts_at_once_are_those_of_each_alone(model, llama):
             assert [list(row) for row in zip(*together, strict=True)] == alone
         assert len(list(wide.greedy_together([[1] * 60, [2]]))) == 64 - 60
         assert list(islice(wide.greedy(prompts[2]), 12)) == alone[2]
-        for wrong in ([], [[1], []], [[1] * 65], [[1]] * (len(prompts) + 1)):
+        for wrong in ([[]], [[1], []], [[1] * 65], [[1]] * (len(prompts) + 1)):
             with pytest.raises(JourneyError):
                 next(wide.greedy_together(wrong))
 

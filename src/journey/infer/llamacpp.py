@@ -272,7 +272,7 @@ class LlamaCpp:
         """The likeliest next id of each of several prompts, again and again, until one of them fills the context."""
         if len(prompts) > self.sequences:
             raise JourneyError(f"{len(prompts)} texts at once, but it was opened for {self.sequences}")
-        for prompt in prompts or [[]]:
+        for prompt in prompts:
             self._begin(prompt)
         read = [(row, i, token) for row, prompt in enumerate(prompts) for i, token in enumerate(prompt)]
         wanted = [i == len(prompts[row]) - 1 for row, i, _ in read]
