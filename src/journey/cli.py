@@ -37,6 +37,7 @@ VERBS = {
     "generate": ("talk", "continue a text"),
     "chat": ("talk", "talk with a node"),
     "ask": ("talk", "answer a question from an index, and show the sources"),
+    "bench": ("bench", "how fast, large and good a model is in each runtime and precision"),
     "doctor": ("measured", "versions, machine, a numerical self-check, what is missing"),
 }
 _LONGEST_PATH, _LONGEST_LINE = 100, 1000  # characters of a path that the system refuses, and of an error

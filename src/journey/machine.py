@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 
 # How often a thread of torch (OpenMP, libgomp) looks for new work before it sleeps. libgomp's default, 300,000, keeps a
 # core busy for milliseconds that the thread it waits for would need, so beside another program training falls to a
@@ -47,6 +48,14 @@ def device(needs: float = 0) -> str:
         return "cuda"
     torch.cuda.empty_cache()  # what torch keeps for its own use counts as taken
     return "cuda" if torch.cuda.mem_get_info()[0] >= _WORKING * needs else "cpu"
+
+
+def reading(device: str) -> tuple[Callable[[], object], int]:
+    """What reads memory as fast as it can be read, and how many bytes: numbers that no cache holds are added up."""
+    import torch
+
+    numbers = torch.ones(8192, 8192, device=device)
+    return lambda: numbers.sum(1), numbers.nbytes
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -28,12 +28,10 @@ def matmul() -> Finding:
 
 def reading() -> Finding:
     """How fast memory is read, which bounds generation: every token reads every weight."""
-    import torch
-
-    n, device = 8192, _device()
-    a, x = torch.ones(n, n, device=device), torch.ones(n, device=device)
-    what = f"fp32 matrix of {a.nbytes / 1e6:.0f} MB times a vector, {_where(device)}"
-    return _speed("reading", lambda: a @ x, a.nbytes / 1e9, "GB/s", what)
+    device = _device()
+    work, n_bytes = machine.reading(device.type)
+    what = f"{n_bytes / 1e6:.0f} MB of fp32 added up, {_where(device)}"
+    return _speed("reading", work, n_bytes / 1e9, "GB/s", what)
 
 
 def training() -> Finding:

@@ -9,11 +9,11 @@ Items that come in clusters (the questions of a subject) are drawn a whole clust
 import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
 from journey.errors import JourneyError
 from journey.metrics import Metric, metric
@@ -37,8 +37,9 @@ class Estimate:
     convention: str = ""
 
     def metric(self) -> Metric:
-        """In the shape that every number has in `--json`."""
-        return metric(**asdict(self))
+        """In the shape that every number has in `--json`; what is not known (nan) is none there."""
+        low, high = (None if math.isnan(end) else end for end in (self.low, self.high))
+        return metric(self.value, self.unit, self.convention, low, high, self.n)
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> "Estimate":
@@ -99,6 +100,16 @@ def proportion(hits: Sequence[bool] | np.ndarray, unit: str = "", convention: st
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
     return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n, unit, convention)
+
+
+def median(repeats: Numbers, unit: str = "", convention: str = "") -> Estimate:
+    """The median of repeats, as of times that were taken, and two of them between which it lies: by the binomial
+    distribution, whatever theirs is (the sign test's interval). Fewer than six have no such two: then nan."""
+    ordered, n = np.sort(np.asarray(repeats, dtype=float)), len(repeats)
+    # Outside of the k-th from either end it lies where fewer than k of n fair coins show heads.
+    inside = [k for k in range(n // 2) if 2 * bdtr(k, n, 0.5) <= 0.05]
+    low, high = (ordered[inside[-1]], ordered[-1 - inside[-1]]) if inside else (math.nan, math.nan)
+    return Estimate(float(np.median(ordered)), float(low), float(high), n, unit, convention)
 
 
 Runs = Sequence[tuple[Numbers, Numbers]]  # of each training what its items sum up to: (num, den), both (n,)

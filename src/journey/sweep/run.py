@@ -1,19 +1,16 @@
 """Making the nodes of a sweep, several at a time: each in a process of its own, as soon as what it needs stands."""
 
 import json
-import os
 import pickle
 import queue
-import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from journey import machine
+from journey import child, machine
 from journey.checkpoint import open_node
 from journey.stages.cost import MEASURING
 from journey.stages.run import Stopped
@@ -116,19 +113,10 @@ def _start(job: Job, asked: Asked | None, slot: int, n: int, inbox: Inbox) -> _W
     step = job.item.step
     task = Task(step.stage, step.config, step.seed, step.name, job.item.path, job.parent, job.given, asked)
     # Each process gets its share of the cores, or one GPU: threads of several on one core wait for each other.
-    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    surroundings.setdefault("OMP_NUM_THREADS", str(max(1, machine.cores() // n)))
-    if gpus := machine.gpus():
-        surroundings["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    gpus = machine.gpus()
+    surroundings = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
     errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by _reason)
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "journey.sweep.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        env=surroundings,
-        process_group=0,  # Ctrl-C is for the sweep, which asks its processes to save
-    )
+    process = child.start("journey.sweep.worker", max(1, machine.cores() // n), errors, **surroundings)
     assert process.stdin
     try:
         pickle.dump(task, process.stdin)
@@ -156,8 +144,4 @@ def _reason(done: _Working) -> str:
             return done.said
         if done.process.returncode == STOPPED:
             return "stopped, and its work is saved"
-        errors.seek(0)
-        lines = errors.read().decode(errors="replace").strip().splitlines()
-    if done.process.returncode == -signal.SIGKILL:
-        return "its process was killed, perhaps for want of memory: give fewer --jobs"
-    return lines[-1] if lines else f"its process ended with exit code {done.process.returncode}"
+        return child.why(done.process, errors, "give fewer --jobs")

@@ -1,18 +1,16 @@
 """A process that makes one node of a sweep and measures it. It ends when the sweep that began it does, even by kill -9:
 else it would go on beside the one that is begun anew, in the same folder."""
 
-import contextlib
 import json
 import os
 import pickle
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from journey import measuring
+from journey import child, measuring
 from journey.checkpoint import open_node
 from journey.console import Console
 from journey.errors import JourneyError
@@ -79,11 +77,11 @@ def work(task: Task, console: Console) -> None:
 def _serve() -> int:
     task: Task = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_sweep, daemon=True).start()
-    with _wire() as wire, wire.listening():
+    with child.wire() as out, (console := Wire(out)).listening():
         try:
-            work(task, wire)
+            work(task, console)
         except JourneyError as error:
-            wire.tell(error=str(error))
+            console.tell(error=str(error))
             return BAD_INPUT
         except Stopped:
             return STOPPED
@@ -93,14 +91,6 @@ def _serve() -> int:
 def _end_with_sweep() -> None:
     os.read(0, 1)  # returns when the sweep has ended, however; not by sys.stdin, whose lock would be held at exit
     os._exit(1)
-
-
-@contextlib.contextmanager
-def _wire() -> Iterator[Wire]:
-    """A wire on stdout, which from now on is stderr for everybody else: libraries print."""
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
-        os.dup2(2, 1)
-        yield Wire(out)
 
 
 if __name__ == "__main__":

@@ -77,13 +77,19 @@ def home(workspace: Path | None, must: bool = True) -> Path:
 
 
 def open_model(name: str, workspace: Path | None) -> tuple[Node, Any, Any]:
-    """A node with its model and tokenizer loaded. Errors: JourneyError when it holds no weights, or no GPT's."""
+    """A node with its model and tokenizer loaded. Errors: those of `find_gpt`."""
+    node = find_gpt(name, workspace)
+    return node, *open_pair(node.path)
+
+
+def find_gpt(name: str, workspace: Path | None) -> Node:
+    """A node that holds a GPT. Errors: JourneyError when it holds no weights, or no GPT's."""
     node = find_model(name, workspace)
     if translates(node):
         raise JourneyError(
             f'{node.path} is an encoder–decoder, this wants a GPT: `journey generate {name} "TEXT"` translates with it'
         )
-    return node, *open_pair(node.path)
+    return node
 
 
 def find_model(name: str, workspace: Path | None) -> Node:
