@@ -47,7 +47,7 @@ def cell(key: str, e: Estimate | None) -> str:
     if e.unit == "%":
         return number(e.value, "%", decimals=0 if key == "bandwidth" else 2, sign=key == "worse")
     if e.unit == "bits/byte":
-        return number(e.value)
+        return number(e.value, decimals=4)
     return number(e.value, decimals=0 if e.value >= 100 else 1 if e.value >= 10 else 2)
 
 

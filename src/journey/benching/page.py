@@ -28,7 +28,8 @@ COLOURS = {"ours": 0, "llama.cpp": 1, "transformers": 2, "vllm": 3}
 LEAD = (
     "All take turns, round by round, each in a process of its own, with the same weights, prompts and threads; "
     "greedily. An interval is that of a median over the rounds (95 %, sign test): it says how steady the machine was, "
-    "and nothing of another machine."
+    "and nothing of another machine. Threads of ours that wait fall asleep soon, those of the others as their libraries "
+    "have it: beside other busy programs that costs them much, so measure on a machine that has nothing else to do."
 )
 NAMES = {
     "prefill": "prefill",
@@ -47,7 +48,7 @@ def page(every: Sequence[Found], machine: str) -> str:
         Page(
             title=f"{names}: speed",
             heading=names,
-            lede=f"How fast each runtime and precision computes it on {machine}.",
+            lede=f"Speed, size and quality in each runtime and precision on {machine}.",
             sections=[_section(i, found, machine) for i, found in enumerate(every)],
             made_by="journey bench",
         )
@@ -61,7 +62,7 @@ def _section(i: int, found: Found, machine: str) -> Section:
     for key, name, note in (
         ("prefill", "tokens/s of a prompt", ""),
         ("bandwidth", "% of the speed of memory", ""),
-        ("bits_per_byte", "bits per byte of held-out text", "With 95 % intervals over the documents."),
+        ("worse", "% more bits per byte", "With 95 % intervals over the documents, which are the same for all."),
     ):
         if any(key in numbers for numbers in made.values()):
             plots.append(_dots(found, made, key, name, note))
@@ -73,7 +74,7 @@ def _section(i: int, found: Found, machine: str) -> Section:
         [
             Row(plots),
             Table(title(found, machine), ["", *heads], rows),
-            Points([f"{said[:1].upper()}{said[1:]}." for said in remarks(found)], "findings"),
+            Points([f"{said}." for said in remarks(found)], "findings"),
             Text("What each number says", "caption"),
             Points([Prose(meaning) for meaning in meanings]),
             Points([f"{record.subject.name}: {record.about['by']}" for record in found.records], "sources"),

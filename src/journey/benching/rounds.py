@@ -77,9 +77,7 @@ def measure(
     found = Found(model, work.within(model.n_ctx), left_out={**left_out})
     for name in ("prompt", "tokens"):
         if (asked := getattr(work, name)) > (got := getattr(found.work, name)):
-            found.shortened.append(
-                f"{name} {asked} is more than the context of {model.n_ctx} holds: {got} are measured"
-            )
+            found.shortened.append(f"{name} {asked}: the context of {model.n_ctx} holds {got}, which are measured")
     with ExitStack() as stack:
         processes = _open(found, subjects, console, stack)
         read, steps = _reader(), 1 + len(work.batch)
@@ -125,7 +123,7 @@ def _open(found: Found, subjects: Sequence[Subject], console: Console, stack: Ex
     for subject in subjects:
         if subject.name in model.files:
             console.begin(model.name, f"opening {subject.name}")
-            process = Process(threads)
+            process = Process(subject, threads)
             stack.callback(process.close)
             with _or_left_out(found, subject):
                 about = process.ask(

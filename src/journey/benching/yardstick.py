@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from string import ascii_lowercase
 
 from journey.errors import JourneyError, nearest
 from journey.model.sizes import SIZES
 from journey.stages.pretrain import Pretrain
-from journey.tokenizer.codec import ALPHABET, Merge
+from journey.tokenizer.codec import Merge
 
 PREFIX = "random-"
 NAMES = tuple(f"{PREFIX}{size}" for size in SIZES)
@@ -46,9 +47,9 @@ def write(name: str, folder: Path) -> None:
 
 
 def _merges() -> Iterator[Merge]:
-    """Merges without end, each of a token that there is and a byte: all pairs of bytes, then longer ones."""
-    tokens = list(ALPHABET)
-    for left in tokens:
-        for right in ALPHABET:
-            yield left, right
-            tokens.append(left + right)
+    """Merges without end: all words of two letters, then of three, …, each of a shorter one and a letter."""
+    words = list(ascii_lowercase)
+    for word in words:
+        for letter in ascii_lowercase:
+            yield word, letter
+            words.append(word + letter)

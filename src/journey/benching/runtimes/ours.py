@@ -12,9 +12,11 @@ from journey.infer.engine import Engine, enough
 from journey.infer.precision import convert
 from journey.infer.sequence import Request
 from journey.model import huggingface
+from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 
 build.available()
+huggingface.shapes(GPTConfig.make("gpt2", 8, 8, 1, 8, 2))  # a first model without memory: torch imports much for it
 
 
 class Opened:
