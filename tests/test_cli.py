@@ -43,7 +43,7 @@ def test_help_is_quick_because_it_imports_nothing(arguments):
     "verb",
     [
         *("run", "generate", "ask", "pretrain", "sft", "lora", "merge"),
-        *("pairs", "dpo", "quantize", "index", "import", "eval"),
+        *("pairs", "dpo", "quantize", "index", "import", "eval", "bench"),
     ],
 )
 def test_the_help_of_a_verb_imports_no_torch(verb):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -255,3 +257,14 @@ def test_clusters_that_give_no_interval_are_refused():
         statistics.mean([1.0, 2.0, 3.0], clusters=["law"] * 3)
     with pytest.raises(ValueError, match="2 names of clusters for 3 items"):
         statistics.mean([1.0, 2.0, 3.0], clusters=["law", "art"])
+
+
+def test_a_median_lies_between_two_repeats_as_often_as_it_says():
+    assert math.isnan(statistics.median([3, 1, 2, 5, 4]).low)  # five have no two that hold it 95 times in 100
+    six = statistics.median([3, 1, 2, 5, 4, 9])
+    assert (six.value, six.low, six.high, six.n) == (3.5, 1, 9, 6)
+    rng = np.random.default_rng(0)
+    for n in (6, 9, 20):
+        drawn = [statistics.median(rng.exponential(size=n)) for _ in range(2000)]
+        held = np.mean([e.low <= math.log(2) <= e.high for e in drawn])
+        assert 0.94 < held <= 0.99, (n, held)

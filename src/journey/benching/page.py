@@ -28,8 +28,8 @@ COLOURS = {"ours": 0, "llama.cpp": 1, "transformers": 2, "vllm": 3}
 LEAD = (
     "All take turns, round by round, each in a process of its own, with the same weights, prompts and threads; "
     "greedily. An interval is that of a median over the rounds (95 %, sign test): it says how steady the machine was, "
-    "and nothing of another machine. Threads of ours that wait fall asleep soon, those of the others as their libraries "
-    "have it: beside other busy programs that costs them much, so measure on a machine that has nothing else to do."
+    "and nothing of another machine. Threads of ours that wait soon fall asleep, those of others when libgomp "
+    "lets them: beside other busy programs that costs them much, so measure on a machine that has nothing else to do."
 )
 NAMES = {
     "prefill": "prefill",
