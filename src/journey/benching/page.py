@@ -79,7 +79,7 @@ def _section(i: int, found: Found, machine: str) -> Section:
             Points([Prose(meaning) for meaning in meanings]),
             Points([f"{record.subject.name}: {record.about['by']}" for record in found.records], "sources"),
         ],
-        LEAD,
+        "" if i else LEAD,
     )
 
 

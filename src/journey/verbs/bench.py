@@ -58,8 +58,7 @@ def bench(
     with console.listening():
         every = run(named, wanted, work, home(workspace, must=False), out, console)
     machine = surroundings()["machine"]["cpu"]
-    for found in every:
-        print("\n".join(lines(found, machine)).lstrip("\n"))
+    print("\n".join(line for found in every for line in lines(found, machine)).lstrip("\n"))
     print(f"page: {out / PAGE}, every time that was taken: {out / JSON}", file=sys.stderr)
     metrics = {
         f"{found.model.name}.{record.subject.name}.{key}": number.metric()
