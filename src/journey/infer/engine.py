@@ -1,5 +1,6 @@
 """Generation: requests are read and gone on with together, each step one pass over the model, until each stops."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -39,11 +40,11 @@ class Engine:
         tokens: int = TOKENS,
         sequences: int = SEQUENCES,
         guess: Callable[[list[int], int], list[int]] | None = None,
-        watch: Callable[[list[Chunk], list[Written]], None] | None = None,
+        watch: Callable[[list[Chunk], list[Written], float], None] | None = None,
     ) -> None:
         """`n_blocks` of blocks.BLOCK tokens bound the memory of the cache. `guess` (ids, at most) says which ids may
         come next, as infer.speculate does: they are checked in one pass, and the text is the same. `watch` is shown
-        what each step read and wrote."""
+        what each step read and wrote, and its seconds."""
         self.model, self.config = model, model.config
         if n_blocks is None:
             most = max(blocks.count(self.config.n_ctx), CACHE_BYTES // block_bytes(model))
@@ -83,6 +84,7 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Written]:
         """One pass: the tokens that it made, in the order of the sequences."""
+        begin = time.perf_counter()
         if self.guess:
             for sequence in self.scheduler.running:
                 room = sequence.limit - len(sequence.ids) - 1
@@ -94,7 +96,7 @@ class Engine:
         logits = self.run(runner.Step.of(chunks))[:, : self.model.n_tokens]
         written = self._draw(chunks, logits)
         if self.watch:
-            self.watch(chunks, written)
+            self.watch(chunks, written, time.perf_counter() - begin)
         return written
 
     def _draw(self, chunks: list[Chunk], logits: Tensor) -> list[Written]:
@@ -102,11 +104,11 @@ class Engine:
         first = 0
         drawing: list[tuple[Sequence, int, int]] = []  # whose, first row, rows
         for chunk in chunks:
-            n = chunk.start + chunk.n - len(chunk.sequence.ids) + 1 if chunk.last else 0
-            chunk.sequence.computed += chunk.n - max(0, n - 1)
-            if chunk.last:
-                drawing.append((chunk.sequence, first, n))
-                first += n
+            guesses = max(0, chunk.asked - 1)
+            chunk.sequence.computed += chunk.n - guesses  # of those that come true, one by one below
+            if chunk.asked:
+                drawing.append((chunk.sequence, first, chunk.asked))
+                first += chunk.asked
         tokens: dict[int, int] = {}
         alike: dict[Sampling, list[tuple[Sequence, int]]] = {}
         for sequence, row, n in drawing:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from journey.infer import build
 from journey.infer.blocks import BLOCK
+from journey.infer.precision import HalfLinear
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.model.layers import GELU, Attention, Block, RMSNorm, SwiGLU
@@ -60,7 +61,19 @@ class _Batch(Structure):
     )
 
 
-_KNOWN = (GPT, nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, RMSNorm, Block, Attention, GELU, SwiGLU)
+_KNOWN = (
+    GPT,
+    nn.ModuleList,
+    nn.Embedding,
+    nn.Linear,
+    nn.LayerNorm,
+    RMSNorm,
+    Block,
+    Attention,
+    GELU,
+    SwiGLU,
+    HalfLinear,
+)
 
 
 def computes(model: GPT) -> bool:
@@ -133,7 +146,8 @@ def _matrix(layer: nn.Module | None) -> _Matrix:
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
     at_bias = None if bias is None else bias.data_ptr()  # type: ignore[operator]
-    return _Matrix(weight.data_ptr(), None, at_bias, F32, *weight.shape, 0)
+    kind = F16 if weight.dtype == torch.float16 else F32
+    return _Matrix(weight.data_ptr(), None, at_bias, kind, *weight.shape, 0)
 
 
 def _norm(layer: nn.Module | None) -> _Norm:

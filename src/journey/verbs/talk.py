@@ -1,6 +1,8 @@
 """What a node says: continue or translate a text, chat, answer from an index."""
 
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -9,7 +11,8 @@ from tyro.conf import Positional
 from journey import runner
 from journey.checkpoint import Node
 from journey.errors import JourneyError
-from journey.fields import Amount, Count, NonNegative, Seed, Within
+from journey.fields import Amount, Count, NonNegative, Positive, Seed, Share, Within
+from journey.lineage import surroundings
 from journey.pair import open_seq2seq
 from journey.verbs.common import Result, Workspace, find_model, home, open_model, translates
 
@@ -24,22 +27,33 @@ def generate(
     temperature: Annotated[NonNegative, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.8,
     top_k: Annotated[Amount, tyro.conf.arg(help="only among the k likeliest (0: all)")] = 0,
     top_p: Annotated[TopP, tyro.conf.arg(help="only among the likeliest that make up this share")] = 1.0,
+    min_p: Annotated[Share, tyro.conf.arg(help="only among those this times as likely as the likeliest")] = 0.0,
+    repetition_penalty: Annotated[Positive, tyro.conf.arg(help="above 1: less of what is there already")] = 1.0,
+    samples: Annotated[Count, tyro.conf.arg(help="so many texts, written together")] = 1,
+    guess: Annotated[bool, tyro.conf.arg(help="try what followed last time, several tokens a pass: same text")] = False,
     beams: Annotated[Count, tyro.conf.arg(help="of an encoder–decoder: search with so many (1: greedily)")] = 1,
     seed: Seed = 0,
+    xray: Annotated[bool, tyro.conf.arg(help="show how it was written, pass by pass: OUT/xray.html")] = False,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="where xray.html and xray.json go")] = Path(),
     workspace: Workspace = None,
 ) -> Result:
     """Continue a text with a node, token by token; an encoder–decoder translates it, and draws nothing at random.
 
     journey generate base "numpy.mean(a, axis=None)"
     journey generate base "import " --temperature 0
+    journey generate base "The function returns" --samples 4 --xray      what ran in parallel, and what could not
     journey generate translator "four hundred and twelve" --beams 4
     """
-    from journey.infer.engine import stream
     from journey.infer.sampling import Sampling
 
     if translates(model_node := find_model(node, workspace)):
-        if temperature not in (0, 0.8) or top_k or top_p != 1:
-            raise JourneyError("an encoder–decoder draws nothing at random: leave temperature, top_k and top_p out")
+        if temperature not in (0, 0.8) or top_k or top_p != 1 or min_p or repetition_penalty != 1:
+            raise JourneyError(
+                "an encoder–decoder draws nothing at random: leave temperature, top_k, top_p, min_p and "
+                "repetition_penalty out"
+            )
+        if samples > 1 or guess or xray:
+            raise JourneyError("an encoder–decoder writes one text by itself: leave samples, guess and xray out")
         return _translate(model_node, prompt, max_new_tokens, beams)
     if beams > 1:
         raise JourneyError(f"{node} is a GPT, beams are for an encoder–decoder: leave --beams out")
@@ -50,12 +64,73 @@ def generate(
         raise JourneyError(
             f"the prompt has {len(ids)} tokens, the context is {model.config.n_ctx}: shorten it by {1 - room}"
         )
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    limit = min(max_new_tokens, room)
-    print(prompt, end="", flush=True)
-    written = stream(model, ids, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling)
-    text, n = _print_as_written(written, tokenizer)
-    return Result(found.id, more={"prompt": prompt, "text": text, "tokens": n})
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )
+    asked = {"max_new_tokens": min(max_new_tokens, room), "stop": frozenset(tokenizer.stop), "sampling": sampling}
+    if xray:
+        from journey.xray.record import warm
+
+        warm(model, ids)
+    texts, run = _write(model, tokenizer, prompt, ids, samples, guess, asked)
+    shown = [tokenizer.decode([i for i in text if i not in tokenizer.stop]) for text in texts]
+    n = sum(len(text) for text in texts)
+    more = {"prompt": prompt, "text": shown[0], "tokens": n} | ({"texts": shown} if samples > 1 else {})
+    path = _xray(found, run, tokenizer, ids, texts, out) if xray else None
+    return Result(found.id, path, more=more)
+
+
+def _write(
+    model: Any, tokenizer: Any, prompt: str, ids: list[int], samples: int, guess: bool, asked: dict[str, Any]
+) -> tuple[list[list[int]], Any]:
+    """Write the texts and print them, one alone as it is made; their ids, and the run's passes."""
+    from journey.infer.engine import Engine, enough
+    from journey.infer.sequence import Request
+    from journey.infer.speculate import repeat
+    from journey.xray.record import Run
+
+    run = Run(model)
+    n_blocks = enough(model, len(ids) + asked["max_new_tokens"], samples)
+    engine = Engine(model, n_blocks=n_blocks, sequences=samples, guess=repeat if guess else None, watch=run)
+    if samples == 1:
+        print(prompt, end="", flush=True)
+        return [_print_as_written(engine.stream(Request(prompt=ids, **asked)), tokenizer)[1]], run
+    done = engine.generate(Request(prompt=ids, number=i, **asked) for i in range(samples))
+    for i, completion in enumerate(done, 1):
+        print(f"--- {i}\n{prompt}", end="")
+        _print_as_written(completion.ids, tokenizer)
+    return [completion.ids for completion in done], run
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _xray(node: Node, run: Any, tokenizer: Any, ids: list[int], texts: list[list[int]], out: Path) -> Path:
+    """Compare and measure, and write the page and its numbers."""
+    from journey.doctor import speed
+    from journey.files import write_json, write_text
+    from journey.xray import page, record
+
+    saved = record.compare(run.model, ids, texts[0], _say)
+    _say("xray: what the machine can do")
+    found = {"matmul": speed.matmul(), "reading": speed.reading()}
+    roof = {name: one.metrics[name]["value"] for name, one in found.items()}
+    machine = {name: one.found.partition("(")[2].rstrip(")") for name, one in found.items()} | {
+        "cpu": surroundings()["machine"]["cpu"]
+    }
+    html = page.page(
+        run, saved, tokenizer, ids, texts, name=node.name, roof=(roof["matmul"], roof["reading"]), machine=machine
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "xray.html", html)
+    write_json(out / "xray.json", {"passes": page.facts(run), "saved": vars(saved), "roof": roof, "machine": machine})
+    return out / "xray.html"
 
 
 def _translate(node: Node, text: str, max_new_tokens: int, beams: int) -> Result:
@@ -71,8 +146,10 @@ def _translate(node: Node, text: str, max_new_tokens: int, beams: int) -> Result
     return Result(node.id, more={"prompt": text, "text": said, "tokens": len(found.ids)})
 
 
-def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None) -> tuple[str, int]:
-    """Print each id's text as soon as its characters are whole; the whole text, and how many ids there were."""
+def _print_as_written(
+    ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None
+) -> tuple[str, list[int]]:
+    """Print each id's text as soon as its characters are whole; the whole text, and the ids."""
     from journey.conversation import TextStream
 
     decoder, new = TextStream(tokenizer), list[int]()
@@ -81,7 +158,7 @@ def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, 
         if token not in tokenizer.stop:
             print(decoder.feed(token).translate(translated or {}), end="", flush=True)
     print(decoder.end())
-    return tokenizer.decode([i for i in new if i not in tokenizer.stop]), len(new)
+    return tokenizer.decode([i for i in new if i not in tokenizer.stop]), new
 
 
 def chat(
