@@ -73,7 +73,7 @@ def _translate(node: Node, text: str, max_new_tokens: int, beams: int) -> Result
 
 def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None) -> tuple[str, int]:
     """Print each id's text as soon as its characters are whole; the whole text, and how many ids there were."""
-    from journey.conversation import TextStream
+    from journey.infer.text import TextStream
 
     decoder, new = TextStream(tokenizer), list[int]()
     for token in ids:
