@@ -28,7 +28,12 @@ from journey.tokenizer.formats import SPECIALS, Tokenizer, byte_level, pre_token
 DATA = Path(os.environ.get("JOURNEY_DATA", "absent")) / "tokenizer" / "gpt2"
 JSON = '{"name":"numpy","kind":"array","n":[1,2,3],"ok":true,"ratio":0.25,"nested":{"é":null}}' * 9
 WORDS = bpe.train(bpe.count_words([argparse.__doc__, JSON]), 400, len(SPECIALS))
-CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}, "n": {"type": "integer"}}}
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 12}, "n": {"enum": [1, 20, 300]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 SCHEMAS = {
     "call": {
         "type": "object",
@@ -44,14 +49,23 @@ SCHEMAS = {
         "$defs": {
             "node": {
                 "type": "object",
-                "properties": {"v": {"type": "boolean"}, "kids": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
+                "properties": {
+                    "v": {"type": "boolean"},
+                    "kids": {"type": "array", "maxItems": 1, "items": {"$ref": "#/$defs/node"}},
+                },
                 "required": ["v"],
                 "additionalProperties": False,
             }
         },
         "$ref": "#/$defs/node",
     },
-    "either": {"anyOf": [{"type": "null"}, {"const": {"a": ['\n"\\', 1.5]}}, {"type": "number", "multipleOf": 0.25}]},
+    "either": {
+        "anyOf": [
+            {"type": "null"},
+            {"const": {"a": ['\n"\\', 1.5]}},
+            {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 999},
+        ]
+    },
     "list": {
         "type": "array",
         "minItems": 2,
@@ -60,7 +74,13 @@ SCHEMAS = {
     },
     "when": {"type": "string", "format": "date-time"},
 }
-PATTERNS = [r"[0-9]{3}-[a-c]+", r"(yes|no|<\|end\|>)(,(yes|no))*", r"é🙂?[^a-z\n]{0,4}", r"/a\\b\"'(\n|x)", r""]
+PATTERNS = [
+    r"[0-9]{3}-[a-c]{1,9}",
+    r"(yes|no|<\|(end|user)\|>)(,(yes|no)){0,9}",
+    r"é🙂?[^a-z\n]{0,4}",
+    r"/a\\b\"'(\n|x)",
+    r"",
+]
 
 
 def spaced():
@@ -139,7 +159,7 @@ def test_a_random_model_writes_what_the_schema_allows():
     model = GPT(GPTConfig.make("qwen3", 512, 160, 1, 32)).eval()  # with rows that stand for no token
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(8)
+            parameter.mul_(3)
     grammar = Grammar.json_schema(WHOLE, SCHEMAS["call"])
     rows = [(grammar.start(), [WHOLE.bos]) for _ in range(20)]
     going, draws = rows, torch.Generator().manual_seed(0)
@@ -168,7 +188,8 @@ def test_a_random_model_writes_what_the_schema_allows():
     )
 )
 def test_whatever_the_schema_allows_can_be_written_as_it_is_encoded(value):
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    in_order = {key: value[key] for key in ("s", "n", "l") if key in value}
+    text = json.dumps(in_order, ensure_ascii=False, separators=(",", ":"))
     constraint = ANY.start()
     for token in WHOLE.encode(text):
         assert token in can_follow(constraint, WHOLE) and not constraint.done
@@ -269,14 +290,14 @@ WRONG = {
     '{"$ref":"#/$defs/no"}': "'/\\$defs/no' does not exist",
     '{"$ref":"http://127.0.0.1:9/a.json"}': "does not fetch",
     '{"x-guidance":{"item_separator":";"}}': '"x-guidance" is no keyword',
-    '{"const":"\\ud800"}': "surrogate",
+    '{"const":"\\ud800"}': "the schema holds a lone surrogate",
     '{"const":NaN}': "cannot be followed",
     # bombs
-    deep(64): "recursion limit exceeded$",
+    deep(200): "recursion limit exceeded$",
     deep(10**5): "more than 32,768 characters",
     json.dumps({"enum": [*range(10**5)]}): "more than 32,768 characters",
-    json.dumps({"properties": {f"p{i}": {} for i in range(1000)}}): "Current row has 4007 items",
-    '{"allOf":[%s]}' % ",".join('{"anyOf":[{"required":["a%d"]},{"required":["b%d"]}]}' % (i, i) for i in range(40)): (
+    json.dumps({"type": "object", "properties": {f"p{i}": {} for i in range(1000)}}): "Current row has 4007 items",
+    json.dumps({"allOf": [{"anyOf": [{"required": [f"a{i}"]}, {"required": [f"b{i}"]}]} for i in range(40)]}): (
         "schema too large"
     ),
     '{"type":"integer","multipleOf":10000019}': "the schema is too complex: compiling it takes over 2 seconds",
@@ -289,7 +310,7 @@ def test_a_schema_that_cannot_be_followed_is_said_at_once(schema, said):
     with pytest.raises(JourneyError, match=said) as error:
         Grammar.json_schema(WHOLE, schema)
     assert len(str(error.value)) < 300 and "\n" not in str(error.value)
-    assert time.monotonic() - started < 8  # of which the slowest takes two, when the cores are free
+    assert time.monotonic() - started < 30  # the slowest takes two seconds of a core, and may wait for one
 
 
 @pytest.mark.parametrize(
@@ -347,7 +368,7 @@ def test_true_and_an_empty_schema_allow_any_json():
 
 def test_a_file_is_named_with_its_line(tmp_path):
     file = tmp_path / "city.json"
-    with pytest.raises(JourneyError, match=r"city.json does not exist"):
+    with pytest.raises(JourneyError, match=r"city.json is missing"):
         Grammar.json_schema_file(WHOLE, file)
     file.write_text(json.dumps(CITY, indent=1))
     assert can_follow(Grammar.json_schema_file(WHOLE, file).start(), WHOLE)

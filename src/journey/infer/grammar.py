@@ -20,8 +20,6 @@ from journey.files import check_file, parse_json
 from journey.infer.trial import MEMORY, SECONDS, compiles
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
-
     from journey.tokenizer.formats import Tokenizer
 
 LONGEST = 2**15  # characters of a schema or regex: where all of them must come, each token takes time for what is left
@@ -35,17 +33,16 @@ class Grammar:
 
     def __init__(self, tokenizer: Tokenizer, grammar: str, what: str) -> None:
         """`grammar` as llguidance writes it; `what` opens the message of each JourneyError."""
-        from llguidance import LLMatcher, LLParserLimits
-
         if not compiles(grammar):
             raise JourneyError(
                 f"{what} is too complex: compiling it takes over {SECONDS} seconds or {MEMORY >> 20:,} MB; simplify it"
             )
         self.what = what
         self.n_ids, self.stop = tokenizer.n_ids, tokenizer.stop
-        limits = LLParserLimits(verbose_errors=False)
-        self.matcher = LLMatcher(_known(tokenizer), grammar, log_level=0, limits=limits)
-        check(self.matcher, what)
+        llguidance = _library()
+        limits = llguidance.LLParserLimits(verbose_errors=False)
+        self.matcher = llguidance.LLMatcher(_known(tokenizer), grammar, log_level=0, limits=limits)
+        self.check(self.matcher)
         self.start().try_one()  # most that is impossible or too large is found out with the first token
 
     @classmethod
@@ -57,9 +54,7 @@ class Grammar:
         Raises JourneyError for what is no JSON or no schema, allows nothing, has a keyword that llguidance cannot
         follow (it says which), or is too large. Nothing is fetched for a "$ref".
         """
-        _needs_llguidance()
-        from llguidance import LLMatcher
-
+        made = _library().LLMatcher.grammar_from_json_schema
         if isinstance(schema, str):
             schema = parse_json(_short(schema, what), what, "file")
         if schema is False or not isinstance(schema, dict | bool):
@@ -68,17 +63,15 @@ class Grammar:
         if isinstance(schema, dict) and "x-guidance" in schema:  # it could say that JSON has other commas
             raise JourneyError(f'{what}: "x-guidance" is no keyword of JSON schemas: leave it out')
         try:
-            text = _short(json.dumps({} if schema is True else schema), what)
-            return cls(tokenizer, LLMatcher.grammar_from_json_schema(text, overrides=_JSON), what)
-        except ValueError as error:
+            text = _short(json.dumps({} if schema is True else schema, ensure_ascii=False), what)
+            return cls(tokenizer, made(text, overrides=_JSON), what)
+        except (ValueError, RecursionError) as error:
             raise JourneyError(f"{what} cannot be followed: {_reason(str(error))}") from None
 
     @classmethod
     def json_schema_file(cls, tokenizer: Tokenizer, file: Path) -> Grammar:
         """`json_schema` of a file, which is named in errors."""
         check_file(file)
-        if not file.is_file():
-            raise JourneyError(f"{file} does not exist: name a file with a JSON schema")
         with file.open("rb") as opened:
             data = opened.read(4 * LONGEST + 1)  # a character has at most four bytes
         if len(data) > 4 * LONGEST:
@@ -92,30 +85,33 @@ class Grammar:
         The syntax is that of Rust's `regex`: as Python's, without look-around and back-references. Raises JourneyError
         for what is no such expression, matches nothing, or is too large.
         """
-        _needs_llguidance()
-        from llguidance import LLMatcher
-
-        return cls(tokenizer, LLMatcher.grammar_from_regex(_short(pattern, what)), what)
+        made = _library().LLMatcher.grammar_from_regex
+        return cls(tokenizer, made(_short(pattern, what)), what)
 
     def start(self) -> Constraint:
         """The state of a text of which nothing is written yet."""
         return Constraint(self)
 
+    def check(self, matcher: Any) -> None:
+        """Raises JourneyError for a matcher that has given up: asked on, it would let the text end anywhere."""
+        if matcher.is_error():
+            raise JourneyError(f"{self.what} cannot be followed: {_reason(matcher.get_error())}")
+
 
 class Constraint:
-    """What one request has written, and what it may write next. Any method can raise JourneyError: it is then over,
-    for this request alone, because the grammar became too complex for llguidance's limits or a token did not fit."""
+    """What one request has written, and what it may write next. Any method can raise JourneyError: the grammar became
+    too complex for llguidance's limits, or a token did not fit. Then this request is over, and no other is."""
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
         self._matcher = grammar.matcher.deep_copy()
-        self._allowed: tuple[Tensor, bool] | None = None  # of this state, once it has been asked for
+        self._next: tuple[Tensor, bool] | None = None  # of this state, once it has been asked for
 
     def allow(self, logits: Tensor) -> None:
         """Set logits (V,) to -inf, in place, but for the tokens that may come next; the stop ids are among them where
         the text may end here. Rows beyond the tokenizer's ids are never allowed."""
         n_ids = self._grammar.n_ids
-        logits[:n_ids].masked_fill_(~self._next()[0].to(logits.device), -torch.inf)
+        logits[:n_ids].masked_fill_(self._ahead()[0].to(logits.device), -torch.inf)
         logits[n_ids:] = -torch.inf
 
     def take(self, token: int) -> None:
@@ -128,35 +124,29 @@ class Constraint:
     @property
     def done(self) -> bool:
         """Whether the text is complete and nothing but a stop id may follow: a tokenizer may have none."""
-        return self._next()[1]
+        return self._ahead()[1]
 
     def try_one(self) -> None:
         """Go on with some token that may come next."""
-        allowed, done = self._next()
-        self._consume(self._grammar.n_ids if done else int(allowed.nonzero()[0]))
+        excluded, done = self._ahead()
+        self._consume(self._grammar.n_ids if done else int(excluded.logical_not().nonzero()[0]))
 
-    def _next(self) -> tuple[Tensor, bool]:
-        """Which ids may come next (n_ids,), and whether only the end may."""
-        if self._allowed is None:
-            bias = self._matcher.compute_logit_bias()  # a byte a token, 0 where it may not come, and the end's
-            check(self._matcher, self._grammar.what)
-            told = torch.from_numpy(np.frombuffer(bias, np.uint8) > 0)
-            allowed, end = told[:-1], bool(told[-1])
-            done = end and not allowed.any()
-            allowed[[*self._grammar.stop]] = end
-            self._allowed = allowed, done
-        return self._allowed
+    def _ahead(self) -> tuple[Tensor, bool]:
+        """Which ids must not come next (n_ids,), and whether none but the stop ids may."""
+        if self._next is None:
+            bias = self._matcher.compute_logit_bias()  # a byte an id, and one for the end: 0 where it must not come
+            self._grammar.check(self._matcher)
+            told = torch.from_numpy(np.frombuffer(bias, np.uint8) == 0)
+            excluded, ends = told[:-1], not told[-1]
+            done = ends and bool(excluded.all())
+            excluded[[*self._grammar.stop]] = not ends
+            self._next = excluded, done
+        return self._next
 
     def _consume(self, token: int) -> None:
-        self._allowed = None
+        self._next = None
         self._matcher.consume_token(token)
-        check(self._matcher, self._grammar.what)
-
-
-def check(matcher: LLMatcher, what: str) -> None:
-    """Raises JourneyError for a matcher that has given up. Asked on, it would let a text end anywhere."""
-    if matcher.is_error():
-        raise JourneyError(f"{what} cannot be followed: {_reason(matcher.get_error())}")
+        self._grammar.check(self._matcher)
 
 
 class _Spelled:
@@ -182,17 +172,16 @@ class _Spelled:
 
 
 @lru_cache(maxsize=4)  # a vocabulary of 50,000 takes a quarter of a second
-def _known(tokenizer: Tokenizer) -> LLTokenizer:
-    from llguidance import LLTokenizer
-
-    return LLTokenizer(_Spelled(tokenizer))
+def _known(tokenizer: Tokenizer) -> Any:
+    return _library().LLTokenizer(_Spelled(tokenizer))
 
 
-def _needs_llguidance() -> None:
+def _library() -> Any:
     try:
-        import llguidance  # noqa: F401
+        import llguidance
     except ImportError:
         raise JourneyError('a JSON schema or regex needs llguidance: pip install "journey-gpt[grammar]"') from None
+    return llguidance
 
 
 def _short(text: str, what: str) -> str:
