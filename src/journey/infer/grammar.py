@@ -52,7 +52,8 @@ class Grammar:
         """JSON that a schema allows, without white space, the keys of `properties` in the schema's order.
 
         Raises JourneyError for what is no JSON or no schema, allows nothing, has a keyword that llguidance cannot
-        follow (it says which), or is too large. Nothing is fetched for a "$ref".
+        follow (it says which), or is too large. Nothing is fetched for a "$ref". A key that `properties` does not name
+        can come twice, of which JSON takes the last: so `minProperties` alone can be missed.
         """
         made = _library().LLMatcher.grammar_from_json_schema
         if isinstance(schema, str):

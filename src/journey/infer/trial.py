@@ -16,7 +16,7 @@ SECONDS, MEMORY = 2, 2**30  # of one core; bytes of addresses, of which Python a
 @lru_cache(maxsize=64)
 def compiles(grammar: str) -> bool:
     """Whether llguidance is done with a grammar, and with the first byte of its text, within `SECONDS` and `MEMORY`;
-    what it finds to be wrong with it does not matter here. Takes 60 ms, and that once for each grammar."""
+    what it finds to be wrong with it does not matter here. Takes a twentieth of a second, once for each grammar."""
     command = [sys.executable, "-P", "-m", __name__]
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
