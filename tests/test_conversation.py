@@ -2,7 +2,6 @@
 
 import argparse
 import textwrap
-from itertools import chain
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journey import chat
-from journey.conversation import Conversation, TextStream, chat_loop
+from journey.conversation import Conversation, chat_loop
 from journey.errors import JourneyError
 from journey.infer import engine
 from journey.infer.sampling import Sampling
@@ -143,29 +142,6 @@ def test_bad_turns():
     gpt2 = Tokenizer.from_merges([], specials=["<|endoftext|>"])
     with pytest.raises(JourneyError, match="<\\|end\\|>, <\\|system\\|>"):
         Conversation(gpt2, 64, 8)
-
-
-@settings(deadline=None)
-@given(st.one_of(st.text().map(TOKENIZER.encode), st.lists(st.integers(0, TOKENIZER.vocab_size - 1))))
-def test_streamed_text_is_the_decoded_text(ids):
-    decoder = TextStream(TOKENIZER)
-    pieces = [*map(decoder.feed, ids), decoder.end()]
-    assert "".join(pieces) == TOKENIZER.decode(ids)
-
-
-def test_a_special_token_outside_the_byte_alphabet_is_spelled_out():
-    tokenizer = Tokenizer.from_merges([], specials=["<｜begin of sentence｜>"])
-    ids = [*tokenizer.encode("é"), tokenizer.vocab_size - 1, *tokenizer.encode("中")]
-    decoder = TextStream(tokenizer)
-    assert "".join(map(decoder.feed, ids)) == tokenizer.decode(ids) == "é<｜begin of sentence｜>中"
-
-
-@given(st.text())
-def test_no_piece_holds_half_a_character(text):
-    decoder = TextStream(TOKENIZER)
-    pieces = [decoder.feed(byte) for byte in chain.from_iterable(map(TOKENIZER.encode, text))]
-    assert set("".join(pieces)) <= set(text)
-    assert decoder.end() == ""
 
 
 def test_the_loop_asks_and_answers(script):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import re
 from collections.abc import Callable
@@ -138,6 +137,7 @@ def _answer(
 ) -> bool:
     """Ask, and stream the answer; whether there was one. A question that cannot be asked leaves no trace."""
     from journey.infer.engine import stream
+    from journey.infer.text import TextStream
 
     remembered = conversation.forgotten
     conversation.add("user", question)
@@ -170,19 +170,3 @@ def _answer(
     write("\n")
     conversation.add("assistant", "".join(said))
     return True
-
-
-class TextStream:
-    """`tokenizer.decode` id by id: text comes as soon as its characters are whole, for a token may end inside one."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._spelled = tokenizer.spelled
-        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def feed(self, token: int) -> str:
-        """The text that this id completes, possibly none."""
-        return self._utf8.decode(self._spelled(token))
-
-    def end(self) -> str:
-        """What stands for the bytes of a character that never became whole."""
-        return self._utf8.decode(b"", final=True)
