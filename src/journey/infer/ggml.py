@@ -1,0 +1,46 @@
+"""Matrices in ggml's blocks, packed by ggml itself: the bytes that llama.cpp's own quantizer writes."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from journey.errors import JourneyError
+from journey.infer.llamacpp import library
+
+
+def pack(weights: np.ndarray, type: GGMLQuantizationType, importance: np.ndarray | None = None) -> np.ndarray:
+    """Weights (out, in) in blocks of a type: uint8 (out, bytes of a row).
+
+    `importance` (in,), positive, says what an error of each column's weights costs; Q8_0 takes none. As many threads as
+    torch's. Raises JourneyError where the blocks' own numbers are none, as of weights too large for them.
+    """
+    lib = library()
+    block, block_bytes = GGML_QUANT_SIZES[type]
+    rows, columns = weights.shape
+    if columns % block or (importance is not None and importance.shape != (columns,)):
+        raise ValueError(f"rows of {columns} in blocks of {block}, or importance of another width")
+    source = np.ascontiguousarray(weights, np.float32)
+    weighs = None if importance is None else np.ascontiguousarray(importance, np.float32)
+    packed = np.zeros((rows, columns // block * block_bytes), np.uint8)
+
+    def part(first: int) -> bool:
+        n = min(at_once, rows - first)
+        size = lib.ggml_quantize_chunk(
+            type,
+            source.ctypes.data,
+            packed.ctypes.data,
+            first * columns,
+            n,
+            columns,
+            None if weighs is None else weighs.ctypes.data,
+        )
+        made = packed[first : first + n]
+        return size == made.nbytes and lib.ggml_validate_row_data(type, made.ctypes.data, made.nbytes)
+
+    at_once = -(-rows // torch.get_num_threads())
+    with ThreadPoolExecutor() as threads:  # ctypes lets go of Python's lock
+        if not all(threads.map(part, range(0, rows, at_once))):
+            raise JourneyError(f"{type.name.lower()} cannot hold these weights: some are no numbers, or too large")
+    return packed
