@@ -123,13 +123,19 @@ def check(model: GPT, types: Iterable[str]) -> None:
     for type in types:
         if type not in TYPES:
             raise JourneyError(f'unknown GGUF type "{type}"{nearest(type, TYPES)} (there are: {", ".join(TYPES)})')
-        for name, tensor in tensors(model):
-            stored = stored_as(name, tensor.shape, type, model.config)
-            if not fits(tensor.size(-1), stored):
-                shape, block = " x ".join(map(str, tensor.shape)), GGML_QUANT_SIZES[stored][0]
-                raise JourneyError(
-                    f"{type} packs rows in blocks of {block}, but {name} is {shape}: possible here are f32 and f16"
-                )
+        if misfit := _misfit(model, type):
+            *others, last = (other for other in TYPES if not _misfit(model, other))
+            raise JourneyError(f"{type} {misfit}: possible here are {', '.join(others)} and {last}")
+
+
+def _misfit(model: GPT, type: str) -> str:
+    """Why a matrix cannot be stored in a file of this type; empty where all can."""
+    for name, tensor in tensors(model):
+        stored = stored_as(name, tensor.shape, type, model.config)
+        if not fits(tensor.size(-1), stored):
+            shape = " x ".join(map(str, tensor.shape))
+            return f"packs rows in blocks of {GGML_QUANT_SIZES[stored][0]}, but {name} is {shape}"
+    return ""
 
 
 def weighed(model: GPT, type: str) -> bool:

@@ -114,7 +114,7 @@ def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
         for type, fact in facts.items()
     }
     if importance:
-        metrics["importance_tokens"] = metric(importance.tokens, "tokens", f"of {importance.text}, its dev split")
+        metrics["importance_tokens"] = metric(importance.tokens, "tokens", f"of the dev split of {importance.text}")
     return {"metrics": metrics}
 
 
@@ -134,7 +134,7 @@ def _importance(model: "GPT", tokenizer: "Tokenizer", config: Quantize, types: S
     documents = f"{found.documents:,} documents"
     if found.documents < len(texts):
         documents = f"{found.documents:,} of {len(texts):,} documents, drawn at random,"
-    run.say(f"importance: from {found.tokens:,} tokens, {documents} of {found.text}'s dev split")
+    run.say(f"importance: from {found.tokens:,} tokens, {documents} of the dev split of {found.text}")
     return found
 
 
