@@ -11,10 +11,10 @@ from journey.infer.llamacpp import library
 
 
 def pack(weights: np.ndarray, type: GGMLQuantizationType, importance: np.ndarray | None = None) -> np.ndarray:
-    """Weights (out, in) in blocks of a type: uint8 (out, bytes of a row).
+    """Finite weights (out, in) in blocks of a type: uint8 (out, bytes of a row).
 
     `importance` (in,), positive, says what an error of each column's weights costs; Q8_0 takes none. As many threads as
-    torch's. Raises JourneyError where the blocks' own numbers are none, as of weights too large for them.
+    torch's. Raises JourneyError for weights too large for the scales of blocks.
     """
     lib = library()
     block, block_bytes = GGML_QUANT_SIZES[type]
@@ -42,5 +42,5 @@ def pack(weights: np.ndarray, type: GGMLQuantizationType, importance: np.ndarray
     at_once = -(-rows // torch.get_num_threads())
     with ThreadPoolExecutor() as threads:  # ctypes lets go of Python's lock
         if not all(threads.map(part, range(0, rows, at_once))):
-            raise JourneyError(f"{type.name.lower()} cannot hold these weights: some are no numbers, or too large")
+            raise JourneyError(f"{type.name.lower()} cannot hold these weights: some are too large")
     return packed

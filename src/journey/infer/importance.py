@@ -27,6 +27,7 @@ class Importance:
     """Mean squares of what the matrices of a model read."""
 
     squares: Mapping[str, np.ndarray]  # llama.cpp's name of a matrix (out, in) -> (in,), float32, positive
+    unused: int  # inputs that were always 0, as of a neuron that GELU never lets through
     text: str  # its name
     documents: int
     tokens: int
@@ -44,7 +45,8 @@ def importance(
     """Let the model read documents of a text called `name`, drawn at random where they are more than `most` tokens, and
     see what each matrix of its blocks is given. `progress` is told the tokens done and in all.
 
-    Raises JourneyError for no documents, and for inputs that are no numbers or always 0.
+    An input that is always 0 counts as the least of the others. Raises JourneyError for no documents, for inputs that
+    are no numbers, and where all of a matrix are 0.
     """
     if not any(texts):
         raise JourneyError(f"{name} has no documents in its dev split: name another text for importance")
@@ -60,15 +62,17 @@ def importance(
     n_tokens = sum(map(len, rows))
     sums = _sums(model, rows, tokenizer.bos, lambda done: progress(done, n_tokens))
     squares = {matrix: (total / n_tokens).float().cpu().numpy() for matrix, total in sums.items()}
+    unused = 0
     for matrix, found in squares.items():
         if not (found < _LARGEST).all():
             raise JourneyError(f"what {matrix} reads of {name} is no number, or too large: the model is damaged")
-        if unused := int((found <= 0).sum()):
-            raise JourneyError(
-                f"{unused} of {len(found)} inputs of {matrix} are 0 in all {n_tokens:,} tokens of {name}, so any "
-                "rounding of their weights would do: name a text that uses them, or leave out importance"
-            )
-    return Importance(squares, name, read, n_tokens, len(rows))
+        used = found > 0
+        if not used.any():
+            raise JourneyError(f"what {matrix} reads of {name} is always 0: leave out importance, or name another text")
+        # With no weight at all ggml would round a block of them to 0, which another text would feel.
+        found[~used] = found[used].min()
+        unused += int((~used).sum())
+    return Importance(squares, unused, name, read, n_tokens, len(rows))
 
 
 @torch.inference_mode()

@@ -134,13 +134,16 @@ def _importance(model: "GPT", tokenizer: "Tokenizer", config: Quantize, types: S
     documents = f"{found.documents:,} documents"
     if found.documents < len(texts):
         documents = f"{found.documents:,} of {len(texts):,} documents, drawn at random,"
-    run.say(f"importance: from {found.tokens:,} tokens, {documents} of the dev split of {found.text}")
+    unused = f"; {found.unused:,} inputs were always 0, and count as the least of the others" if found.unused else ""
+    run.say(f"importance: from {found.tokens:,} tokens, {documents} of the dev split of {found.text}{unused}")
     return found
 
 
 def _facts(importance: "Importance") -> dict[str, Any]:
     """What quantize.json says of it."""
-    return {"text": importance.text, "split": "dev", "documents": importance.documents, "tokens": importance.tokens}
+    kept = dataclasses.asdict(importance)
+    del kept["squares"]
+    return {"split": "dev"} | kept
 
 
 def _fallback(type: str, stored: dict[str, str]) -> str:
