@@ -22,24 +22,17 @@ def pack(weights: np.ndarray, type: GGMLQuantizationType, importance: np.ndarray
     if columns % block or (importance is not None and importance.shape != (columns,)):
         raise ValueError(f"rows of {columns} in blocks of {block}, or importance of another width")
     source = np.ascontiguousarray(weights, np.float32)
-    weighs = None if importance is None else np.ascontiguousarray(importance, np.float32)
+    counts = None if importance is None else np.ascontiguousarray(importance, np.float32)
+    weighs = None if counts is None else counts.ctypes.data
     packed = np.zeros((rows, columns // block * block_bytes), np.uint8)
+    at_once = -(-rows // torch.get_num_threads())
 
     def part(first: int) -> bool:
-        n = min(at_once, rows - first)
-        size = lib.ggml_quantize_chunk(
-            type,
-            source.ctypes.data,
-            packed.ctypes.data,
-            first * columns,
-            n,
-            columns,
-            None if weighs is None else weighs.ctypes.data,
-        )
+        n, start = min(at_once, rows - first), first * columns
+        size = lib.ggml_quantize_chunk(type, source.ctypes.data, packed.ctypes.data, start, n, columns, weighs)
         made = packed[first : first + n]
         return size == made.nbytes and lib.ggml_validate_row_data(type, made.ctypes.data, made.nbytes)
 
-    at_once = -(-rows // torch.get_num_threads())
     with ThreadPoolExecutor() as threads:  # ctypes lets go of Python's lock
         if not all(threads.map(part, range(0, rows, at_once))):
             raise JourneyError(f"{type.name.lower()} cannot hold these weights: some are too large")
