@@ -1,10 +1,11 @@
 """GGUF: bytes, bits per byte and decoding speed of each type in llama.cpp against the model's own weights in ours.
 
-    python benchmarks/quantized.py NODE [--text NODE ...] [--types f16 q8_0 q4_0] [--importance NODE] [--threads N]
+    python benchmarks/quantized.py NODE [--text NODE ...] [--types f16 q8_0 q4_0] [--importance NODE] [--documents N]
+        [--threads N]
 
-NODE is a model's folder. The held-out documents are those of the text nodes given, or of all that stand beside it. With
---importance, a text node, the types below 8 bits are made once more by its dev split, and held against those made
-without. The last line is JSON.
+NODE is a model's folder. The held-out documents, N of each text at most, are those of the text nodes given, or of all
+that stand beside it. With --importance, a text node, the types below 8 bits are made once more by its dev split, and
+held against those made without. The last line is JSON.
 """
 
 import argparse
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, nargs="*")
     parser.add_argument("--types", nargs="*", default=Quantize().types)
     parser.add_argument("--importance", default="")
+    parser.add_argument("--documents", type=int, default=quantized.DOCUMENTS)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -52,7 +54,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             made = quantize(arguments.node, config, Run(Path(folder) / "gguf"))
             seconds += made.lineage["seconds"]
-            found = quantized.measure(made.path, arguments.node, documents, questions)
+            found = quantized.measure(made.path, arguments.node, documents, questions, arguments.documents)
         sides |= {type + how: side for type, side in found["types"].items()}
 
     reference = found["reference"]

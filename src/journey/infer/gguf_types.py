@@ -57,7 +57,7 @@ def wanted(
     Norms, biases and positions stay f32. The matrix that makes the logits (a tied embedding is it) gets Q6_K, or Q8_0
     where its rows do not fit that.
     The M of Q4_K_M and Q5_K_M: in the first and last eighth of the layers, and every third between, the values'
-    projection and the way out of the MLP get Q6_K.
+    projection and the way out of the MLP get Q6_K. (What llama.cpp does beside this is for 80 layers and for experts.)
     """
     matrices = TYPES[type][0]
     if len(shape) == 1 or name == "position_embd.weight":
