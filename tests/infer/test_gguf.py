@@ -247,7 +247,7 @@ def test_the_shape_inside_the_mlp_counts_too(tokenizer):
 def test_an_unknown_type_is_told_with_the_nearest(tokenizer, tmp_path):
     with pytest.raises(JourneyError, match='unknown GGUF type "q8", did you mean "q8_0"'):
         gguf.write(make("qwen3"), tokenizer, tmp_path / "a.gguf", "q8")
-    with pytest.raises(JourneyError, match="there are: f32, f16, q8_0, q6_k, q5_k_m, q5_0, q4_k_m, q4_0"):
+    with pytest.raises(JourneyError, match=r'"q4_k_m"\? \(there are: f32, f16, q8_0, q6_k, q5_k_m, q5_0, q4_k_m, q4_0'):
         gguf.check(make("qwen3"), ["Q4_K_M"])
 
 
@@ -476,9 +476,7 @@ def test_tokenizers_that_llama_cpp_cannot_use_are_refused(tmp_path):
         gguf.write(make("qwen3", vocab_size=unmarked.vocab_size), unmarked, tmp_path / "a.gguf", "f32")
 
 
-@pytest.mark.parametrize(
-    "type, value", [("f32", float("nan")), ("q8_0", float("inf")), ("f16", 70_000.0), ("q4_k_m", float("nan"))]
-)
+@pytest.mark.parametrize("type, value", [("f32", float("nan")), ("q8_0", float("inf")), ("f16", 70_000.0)])
 def test_weights_that_are_no_numbers_are_refused(type, value, tokenizer, tmp_path):
     model = make("qwen3")
     with torch.no_grad():

@@ -122,7 +122,8 @@ def check(model: GPT, types: Iterable[str]) -> None:
     """Raises JourneyError for an unknown type, and for one that the rows of a matrix do not allow."""
     for type in types:
         if type not in TYPES:
-            raise JourneyError(f'unknown GGUF type "{type}"{nearest(type, TYPES)} (there are: {", ".join(TYPES)})')
+            near = nearest(type.lower(), TYPES)
+            raise JourneyError(f'unknown GGUF type "{type}"{near} (there are: {", ".join(TYPES)})')
         if misfit := _misfit(model, type):
             *others, last = (other for other in TYPES if not _misfit(model, other))
             raise JourneyError(f"{type} {misfit}: possible here are {', '.join(others)} and {last}")
