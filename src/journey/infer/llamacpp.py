@@ -9,7 +9,20 @@ import importlib.metadata
 import importlib.util
 import weakref
 from collections.abc import Iterator, Sequence
-from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint8, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_float,
+    c_int8,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_void_p,
+)
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +154,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llama_memory_clear": (None, [c_void_p, c_bool]),
     "llama_decode": (c_int32, [c_void_p, _Batch]),
     "llama_get_logits": (POINTER(c_float), [c_void_p]),
+    "ggml_quantize_chunk": (c_size_t, [c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
+    "ggml_validate_row_data": (c_bool, [c_int32, c_void_p, c_size_t]),
     "llama_model_meta_count": (c_int32, [c_void_p]),
     "llama_model_meta_key_by_index": (c_int32, [c_void_p, c_int32, c_char_p, c_size_t]),
     "llama_model_meta_val_str_by_index": (c_int32, [c_void_p, c_int32, c_char_p, c_size_t]),
