@@ -40,6 +40,9 @@ class Terminal:
         self.shown += text
 
 
+SCRIPTED = []  # what the fixture `script` has installed
+
+
 @pytest.fixture
 def model():
     torch.manual_seed(0)
@@ -52,32 +55,40 @@ def model():
 
 
 @pytest.fixture
-def script(monkeypatch):
+def script():
     """Let the model write these answers, one a question, instead of its own; returns the prompts that it was given."""
 
     def install(*answers):
         prompts, waiting = [], iter(answers)
 
-        def stream(model, prompt, *, max_new_tokens, stop, sampling):
+        def write(prompt, limit, sampling):
             prompts.append(prompt)
-            for token in next(waiting)[:max_new_tokens]:
+            for token in next(waiting)[:limit]:
                 if token is KeyboardInterrupt:
                     raise KeyboardInterrupt
                 yield token
 
-        monkeypatch.setattr(engine, "stream", stream)
+        SCRIPTED.append(write)
         return prompts
 
-    return install
+    yield install
+    SCRIPTED.clear()
 
 
 def answer(text):
     return [*TOKENIZER.encode(text), TOKENIZER.eos]
 
 
+def by(model):
+    def write(prompt, limit, sampling):
+        return engine.stream(model, prompt, max_new_tokens=limit, stop=TOKENIZER.stop, sampling=sampling)
+
+    return write
+
+
 def talk(terminal, n_ctx=200, max_new_tokens=30, model=None, sampling=GREEDY, system=None):
     conversation = Conversation(TOKENIZER, n_ctx, max_new_tokens, system)
-    chat_loop(model, TOKENIZER, conversation, sampling, terminal.read, terminal.write)
+    chat_loop(by(model) if model else SCRIPTED[-1], TOKENIZER, conversation, sampling, terminal.read, terminal.write)
     return conversation
 
 

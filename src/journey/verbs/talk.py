@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,12 +211,21 @@ def chat(
     import readline  # noqa: F401  (gives `input` cursor keys and history)
 
     from journey.conversation import Conversation, chat_loop
+    from journey.infer.engine import Engine, enough
     from journey.infer.sampling import Sampling
+    from journey.infer.sequence import Request
 
     found, model, tokenizer = open_model(node, workspace)
     talk = Conversation(tokenizer, model.config.n_ctx, max_new_tokens, system)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    chat_loop(model, tokenizer, talk, sampling, input, lambda text: print(text, end="", flush=True))
+    # One engine for the whole talk: of a prompt it has all that came before this question in its cache.
+    engine = Engine(model, n_blocks=enough(model, model.config.n_ctx, 2), sequences=1)
+
+    def answer(prompt: list[int], limit: int, sampling: Sampling) -> Iterator[int]:
+        stop = frozenset(tokenizer.stop)
+        return engine.stream(Request(prompt=prompt, max_new_tokens=limit, stop=stop, sampling=sampling))
+
+    chat_loop(answer, tokenizer, talk, sampling, input, lambda text: print(text, end="", flush=True))
     return Result(found.id)
 
 
