@@ -46,8 +46,8 @@ EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
         [
-            *("bitsandbytes", "hypothesis", "import-linter", "mistral-common", "mypy", "pytest", "pytest-xdist"),
-            *("ruff", "sentencepiece"),
+            *("bitsandbytes", "compressed-tensors", "hypothesis", "import-linter", "mistral-common", "mypy", "pytest"),
+            *("pytest-xdist", "ruff", "sentencepiece"),
         ],
     ),
     "compare": (

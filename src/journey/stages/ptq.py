@@ -1,0 +1,110 @@
+"""PTQ: post-training quantization. The same model with weights of 8 or 4 bits, in a folder that other tools open."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from journey.checkpoint import Node
+from journey.errors import JourneyError
+from journey.files import read_json, write_json
+from journey.metrics import metric
+from journey.model import adapter
+from journey.pair import open_pair
+from journey.report.blocks import Curves, Line, Row, Text
+from journey.report.format import bytes_, number
+from journey.stages.cost import Cost, writing
+from journey.stages.run import Run, stage
+from journey.stages.story import Story, Told, facts
+
+FACTS = "ptq.json"  # of the node: how each weight was rounded
+ERROR = (
+    "How far rounding moved each weight matrix: the length of the difference over that of the matrix (Frobenius "
+    "norms), in percent."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PTQ:
+    """Settings of the ptq stage."""
+
+    method: Literal["int8", "int4"] = "int8"
+    """int8: 8 bits, a scale for each output channel; int4: 4 bits, a scale for each group of inputs."""
+    group: Literal[32, 64, 128] = 64
+    """Of 4 bits, how many inputs share a scale: 32 make 5 bits a weight, 64 make 4.5 and 128 make 4.25."""
+    head: bool = True
+    """Quantize the output head too, to 8 bits whatever the blocks have (of a GPT-2 in 4 bits it stays as it is)."""
+
+    def cost(self, before: Sequence[Any]) -> Cost:
+        """By the size of the model."""
+        return writing(before)
+
+
+@stage(
+    takes="model",
+    makes="model",
+    why=(
+        "Every weight is rounded to a whole number of 8 or 4 bits times a scale that many of them share. Nothing is "
+        "learned. To write a token a model reads each of its weights once, so fewer bits are *faster* as well as "
+        "smaller; the question is what the rounding costs."
+    ),
+    example="journey ptq preferred --out int8\njourney ptq preferred --method int4 --group 32 --out int4",
+    shows=("flipped.{others}", "kl.{others}"),
+    version=1,
+)
+def ptq(parent: Node, config: PTQ, run: Run) -> dict[str, Any]:
+    """Write the parent with weights of 8 or 4 bits, as transformers and vLLM open them."""
+    from journey.model import compressed, huggingface, quantized
+
+    model, _ = open_pair(parent.path)
+    if quantized.is_quantized(model):
+        raise JourneyError(f"{parent.path} is quantized already: take the model that it was made of")
+    bits: quantized.Bits = 8 if config.method == "int8" else 4
+    head = config.head and not (bits == 4 and compressed.turned(model.config))
+    if head < config.head:
+        run.say(f"{run.name}: the head stays as it is: transformers would not open this family's 4 bits beside its 8")
+    if head and model.config.tied:
+        rows, C = model.embed.weight.shape
+        run.say(f"{run.name}: the head, no longer tied to the embedding, takes {rows * (C + 4):,} bytes of its own")
+    errors = quantized.quantize(model, bits, config.group, head)
+    huggingface.save_like(model, parent.path, run.folder)
+    n_bytes, before = adapter.n_bytes(run.folder), 4 * huggingface.load_config(parent.path).n_params
+    inside = sum(errors.values()) / len(errors)
+    write_json(run.folder / FACTS, {"bytes": n_bytes, "bytes_fp32": before, "weight_error": errors})
+    return {
+        "metrics": {
+            "bytes": metric(n_bytes, "bytes"),
+            "bytes_fp32": metric(before, "bytes", "of the model in fp32, an adapter merged"),
+            "weight_error": metric(100 * inside, "%", "of the weight's length, mean over the matrices"),
+        }
+    }
+
+
+@ptq.tells
+def tell(told: Told) -> Story:
+    """What it weighs, and how far each matrix moved."""
+    found = read_json(told.node.path / FACTS)
+    share, errors = 100 * found["bytes"] / found["bytes_fp32"], found["weight_error"]
+    said = f"{bytes_(found['bytes'])} of {bytes_(found['bytes_fp32'])}"
+    return Story(
+        [facts(told), Text(f"The folder has {said}."), Row([_by_layer(told, errors)])],
+        big=f"{number(share, decimals=0)}\u00a0%",
+        what=f"of the fp32 bytes: {said}",
+    )
+
+
+def _by_layer(told: Told, errors: dict[str, float]) -> Curves:
+    """A line a kind of matrix, over the layers; the head, which is in none, is named in the caption."""
+    kinds: dict[str, list[tuple[float, float]]] = {}
+    for name, error in errors.items():
+        if name.startswith("blocks."):
+            _, layer, kind = name.split(".", 2)
+            kinds.setdefault(kind, []).append((float(layer), 100 * error))
+    head = f" The head moved by {number(100 * errors['head'])} %." if "head" in errors else ""
+    return Curves(
+        f"Error of the weights of {told.node.name}",
+        "layer",
+        "%",
+        [Line(kind, points, colour) for colour, (kind, points) in enumerate(kinds.items())],
+        caption=ERROR + head,
+        values=sorted({x for points in kinds.values() for x, _ in points}),
+    )
