@@ -27,6 +27,7 @@ IDS = torch.arange(60).reshape(2, 30) * 37 % 396
 STEPS = """\
   - {name: int8, stage: ptq, parents: [chat]}
   - {name: int4, stage: ptq, parents: [chat], with: {method: int4, group: 32}}
+  - {name: awq, stage: ptq, parents: [chat], with: {method: awq, group: 32, data: prose, tokens: 2_000}}
 """
 
 
@@ -45,7 +46,7 @@ def lived(life, tmp_path_factory, journey):
 
 def test_the_node_is_a_folder_of_its_own(lived):
     chat, int8, int4 = (lived.node(name) for name in ("chat", "int8", "int4"))
-    for node, most in ((int8, 0.55), (int4, 0.5)):
+    for node, most in ((int8, 0.55), (int4, 0.5), (lived.node("awq"), 0.5)):
         assert load(node.stage).makes == "model" and node.parents == [chat.id]
         assert node.lineage["weights_sha256"] == node.lineage["files"]["model.safetensors"]
         metrics = {name: found["value"] for name, found in node.lineage["metrics"].items()}
@@ -59,7 +60,7 @@ def test_the_node_is_a_folder_of_its_own(lived):
 
 
 def test_transformers_says_what_we_say(lived):
-    for name in ("int8", "int4"):
+    for name in ("int8", "int4", "awq"):
         folder = lived.node(name).path
         model, _ = open_pair(folder)
         with quiet(), torch.inference_mode():
@@ -161,6 +162,28 @@ def test_what_wants_the_model_that_it_was_made_of_says_so(lived, command, journe
     output = journey(command[0], "--parent", "int8", *arguments, *out)
     assert output.code == 2 and "its weights are quantized: this wants the model that they were made of" in output.err
     assert output.err.strip().splitlines()[-1].startswith(f"journey {command[0]}: ")
+
+
+def test_awq_reads_the_dev_split_alone_and_tells_what_it_found(lived, tmp_path, monkeypatch):
+    from journey.data.corpus import Corpus
+
+    asked, stream = [], Corpus.stream
+    monkeypatch.setattr(Corpus, "stream", lambda self, split: asked.append(split) or stream(self, split))
+    config = PTQ(method="awq", group=32, data=str(lived.node("prose").path), tokens=2_000)
+    again = ptq(lived.node("chat"), config, Run(tmp_path / "again", seed=3))
+    node, facts = lived.node("awq"), read_json(lived.node("awq").path / "ptq.json")
+    assert asked == ["dev"] and node.lineage["data"]["data"]["name"] == "prose"
+    assert again.lineage["weights_sha256"] == node.lineage["weights_sha256"], "the same text, the same weights"
+    assert node.lineage["weights_sha256"] != lived.node("int4").lineage["weights_sha256"]
+    assert len(facts["scaled"]) == 2 * 4 and all(c["error"] <= c["error_unscaled"] for c in facts["scaled"])
+    story = ptq.tell(Told(node, lived.node("chat"), ["chat"]))
+    (row,) = [block for block in story.blocks if isinstance(block, Row)]
+    assert row.blocks[1].summary == "What scaling did"
+
+
+def test_awq_needs_a_text():
+    with pytest.raises(JourneyError, match=r"^awq needs data: name the text that it finds its scales on"):
+        PTQ(method="awq")
 
 
 def test_it_is_not_quantized_twice_and_not_imported(lived, journey, tmp_path):
