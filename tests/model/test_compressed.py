@@ -173,7 +173,10 @@ GROUP = {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "symme
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"quant_method": "gptq"}, "its weights are quantized as gptq, pack-quantized: of such formats"),
+        (
+            {"quant_method": "gptq"},
+            "its weights are quantized as gptq, pack-quantized: we read compressed-tensors' pack-quantized and LLM",
+        ),
         ({"quant_method": None}, "its weights are quantized as None"),
         ({"format": "float-quantized"}, "compressed-tensors, float-quantized"),
         ({"config_groups": {}}, "has no config_groups"),

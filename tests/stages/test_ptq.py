@@ -27,6 +27,7 @@ IDS = torch.arange(60).reshape(2, 30) * 37 % 396
 STEPS = """\
   - {name: int8, stage: ptq, parents: [chat]}
   - {name: int4, stage: ptq, parents: [chat], with: {method: int4, group: 32}}
+  - {name: mixed, stage: ptq, parents: [chat], with: {method: llm.int8}}
   - {name: awq, stage: ptq, parents: [chat], with: {method: awq, group: 32, data: prose, tokens: 2_000}}
 """
 
@@ -46,7 +47,7 @@ def lived(life, tmp_path_factory, journey):
 
 def test_the_node_is_a_folder_of_its_own(lived):
     chat, int8, int4 = (lived.node(name) for name in ("chat", "int8", "int4"))
-    for node, most in ((int8, 0.55), (int4, 0.5), (lived.node("awq"), 0.5)):
+    for node, most in ((int8, 0.55), (int4, 0.5), (lived.node("awq"), 0.5), (lived.node("mixed"), 0.55)):
         assert load(node.stage).makes == "model" and node.parents == [chat.id]
         assert node.lineage["weights_sha256"] == node.lineage["files"]["model.safetensors"]
         metrics = {name: found["value"] for name, found in node.lineage["metrics"].items()}
@@ -71,7 +72,7 @@ def test_transformers_says_what_we_say(lived):
 
 def test_the_measure_holds_it_against_its_parent(lived):
     found = {}
-    for name in ("int8", "int4"):
+    for name in ("int8", "int4", "mixed"):
         taken = measuring.read(lived.node(name), lived.workspace)
         found[name] = {key: e for each in taken.values() for key, e in estimates(each).items()}
         assert {"flipped.prose", "flipped.code", "stream_error.prose", "kl.prose", "bits_per_byte.prose"} <= {
@@ -83,7 +84,7 @@ def test_the_measure_holds_it_against_its_parent(lived):
         assert 0 <= row["flipped"] <= row["tokens"] and row["block.0"] < row["block.1"] < 1
         assert after.config.n_layer == taken["rounding"].facts["n_layer"]
     for key in ("flipped.prose", "stream_error.prose", "kl.prose"):
-        assert 0 < found["int8"][key].value < found["int4"][key].value, key
+        assert 0 < found["int8"][key].value < found["mixed"][key].value < found["int4"][key].value, key
     assert not measuring.read(lived.node("chat"), lived.workspace).get("rounding"), "of what is not quantized nothing"
 
 
@@ -131,6 +132,7 @@ def test_the_page_tells_of_it(lived):
 @pytest.mark.parametrize(
     "command",
     [
+        ("generate", "mixed", "The small array", "--max-new-tokens", "4"),
         ("generate", "int8", "The small array", "--max-new-tokens", "4"),
         ("eval", "int4"),
         ("diff", "chat", "int4"),

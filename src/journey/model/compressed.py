@@ -1,4 +1,4 @@
-"""Quantized weights on disk, in the format of compressed-tensors (`pack-quantized`), which vLLM and transformers read.
+"""Quantized weights on disk, in vLLM's format, compressed-tensors (`pack-quantized`), which transformers reads too.
 
     name.weight_packed   int32: whole numbers plus 8 or 128, row after row, the first in the lowest bits
     name.weight_scale    float: (out, 1), or (out, in / group)
@@ -6,6 +6,9 @@
 
 GPT-2's files have their matrices as (in, out), and so have these. A group of inputs is then a block of [group, 1]:
 transformers reads it, because config.json asks it to dequantize at once; vLLM knows no such blocks.
+
+LLM.int8() stands as bitsandbytes saves it, which transformers reads with bitsandbytes alone: `name.weight` int8
+(out, in), in every family, and `name.SCB`, the largest number of each row.
 """
 
 from collections.abc import Mapping
@@ -20,11 +23,12 @@ from journey.errors import JourneyError
 from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
-from journey.model.quantized import BLOCK, HEAD, Bits, QuantizedLinear
+from journey.model.quantized import BLOCK, HEAD, OUTLIER, Bits, OutlierLinear, QuantizedLinear
 from journey.model.weights import put
 
 KEY, METHOD, FORMAT = "quantization_config", "compressed-tensors", "pack-quantized"
 _PACKED, _SCALE, _SHAPE = ".weight_packed", ".weight_scale", ".weight_shape"
+_BITSANDBYTES, _SCB, _OF_SCB = "bitsandbytes", ".SCB", ".weight_format"
 _READ = {"weights", "targets", "format"}  # of a group of layers; all else must be empty
 _WEIGHTS = {"type": "int", "symmetric": True, "dynamic": False, "actorder": None, "zp_dtype": None}
 _FREE = {"num_bits", "strategy", "group_size", "block_structure", "observer", "observer_kwargs", "scale_dtype"}
@@ -32,11 +36,20 @@ _FREE = {"num_bits", "strategy", "group_size", "block_structure", "observer", "o
 
 @dataclass(frozen=True)
 class Packed:
-    """The quantized weight of a module of a saved model, as ours are: (out, in), and its scales."""
+    """The quantized weight of a module of a saved model, as ours are: (out, in), and its scales; of LLM.int8() with the
+    size of an outlier."""
 
     bits: Bits
     values: Tensor
     scale: Tensor
+    threshold: float | None = None
+
+    def layer(self, rows: slice, bias: Tensor | None) -> QuantizedLinear:
+        """The layer of some of its outputs."""
+        numbers = self.values[rows], self.scale[rows]
+        if self.threshold is None:
+            return QuantizedLinear(self.bits, *numbers, bias)
+        return OutlierLinear(self.bits, *numbers, bias, self.threshold)
 
 
 def turned(config: GPTConfig) -> tuple[str, ...]:
@@ -51,6 +64,16 @@ def settings(model: GPT) -> dict[str, Any]:
     """What config.json says of a quantized model, under `KEY`."""
     layers = [m for m in model.blocks.modules() if isinstance(m, QuantizedLinear)]
     inside, head, blocks = layers[0], model.get_submodule(HEAD), bool(turned(model.config))
+    alone = [] if isinstance(head, QuantizedLinear) else ["lm_head"]
+    if isinstance(inside, OutlierLinear):
+        return {
+            "quant_method": _BITSANDBYTES,
+            "load_in_8bit": True,
+            "load_in_4bit": False,
+            "llm_int8_threshold": inside.threshold,
+            "llm_int8_has_fp16_weight": False,
+            "llm_int8_skip_modules": alone,
+        }
     groups = [{"targets": ["Linear"], "weights": _weights(inside, blocks)}]
     if isinstance(head, QuantizedLinear) and head.bits != inside.bits:
         groups.insert(0, {"targets": ["lm_head"], "weights": _weights(head, False)})
@@ -59,7 +82,7 @@ def settings(model: GPT) -> dict[str, Any]:
         "format": FORMAT,
         "quantization_status": "compressed",
         "config_groups": {f"group_{i}": group for i, group in enumerate(groups)},
-        "ignore": [] if isinstance(head, QuantizedLinear) else ["lm_head"],
+        "ignore": alone,
     }
     return said | ({"dequantize": True} if blocks else {})
 
@@ -83,7 +106,12 @@ def tensors(model: GPT) -> dict[str, Tensor]:
         if layers and stored.huggingface.endswith(".weight"):
             values, scale = (torch.cat(parts) for parts in zip(*((m.values(), m.scale) for m in layers), strict=True))
             name = stored.huggingface.removesuffix(".weight")
-            result |= _packed(name, layers[0].bits, values, scale, stored.transposed)
+            if isinstance(layers[0], OutlierLinear):
+                # A tensor each: the file holds no memory twice.
+                result |= {stored.huggingface: values.clone(), name + _SCB: 127 * scale[:, 0]}
+                result[name + _OF_SCB] = torch.tensor(0, dtype=torch.uint8)  # row after row
+            else:
+                result |= _packed(name, layers[0].bits, values, scale, stored.transposed)
         else:
             tensor = stored.stack(ours)
             result[stored.huggingface] = tensor.t() if stored.transposed else tensor
@@ -121,9 +149,11 @@ def check(said: Any) -> None:
     """JourneyError for a `quantization_config` of weights that we do not compute with, naming what."""
     if not isinstance(said, dict):
         raise JourneyError(f"{KEY} is {said!r:.60}, where an object belongs")
+    if said.get("quant_method") == _BITSANDBYTES:
+        return _check_bitsandbytes(said)
     if said.get("quant_method") != METHOD or said.get("format") != FORMAT:
         found = f"{said.get('quant_method')!s:.40}, {said.get('format')!s:.40}"
-        raise JourneyError(f"its weights are quantized as {found}: of such formats {METHOD}' {FORMAT} is read alone")
+        raise JourneyError(f"its weights are quantized as {found}: we read {METHOD}' {FORMAT} and LLM.int8()")
     groups = said.get("config_groups")
     if not isinstance(groups, dict) or not groups:
         raise JourneyError(f"{KEY} has no config_groups, which say how its weights are quantized")
@@ -144,9 +174,46 @@ def check(said: Any) -> None:
             raise JourneyError(f"{KEY}: {name!s:.40} has {weights!s:.120}: we compute symmetric numbers of 4 or 8 bits")
 
 
-def take(config: GPTConfig, saved: dict[str, Tensor], where: str) -> dict[str, Packed]:
-    """Take the quantized weights out of a folder's tensors, and leave in the place of each a tensor of its shape that
-    holds nothing. Raises JourneyError for one that is damaged."""
+def _check_bitsandbytes(said: Mapping[str, Any]) -> None:
+    threshold = said.get("llm_int8_threshold", OUTLIER)
+    if said.get("load_in_8bit") is not True or said.get("load_in_4bit"):
+        raise JourneyError(f"{KEY}: of {_BITSANDBYTES}' formats we read LLM.int8() alone (load_in_8bit)")
+    if said.get("llm_int8_has_fp16_weight"):
+        raise JourneyError(f"{KEY}: llm_int8_has_fp16_weight is set: its weights are not of 8 bits yet")
+    if type(threshold) not in (int, float) or not 0 <= threshold < 1e9:
+        raise JourneyError(f"{KEY}: llm_int8_threshold is {threshold!r:.40}, where a number belongs, at least 0")
+
+
+def take(config: GPTConfig, saved: dict[str, Tensor], said: Mapping[str, Any], where: str) -> dict[str, Packed]:
+    """Take the quantized weights out of a folder's tensors, of which config.json says this, and leave in the place of
+    each a tensor of its shape that holds nothing. Raises JourneyError for one that is damaged, and where there is none.
+    """
+    eight = said.get("quant_method") == _BITSANDBYTES
+    threshold = float(said.get("llm_int8_threshold", OUTLIER))
+    found = _of_scb(config, saved, threshold, where) if eight else _of_packed(config, saved, where)
+    if not found:
+        raise JourneyError(f"{where}: config.json says that its weights are quantized, and none is")
+    return found
+
+
+def _of_scb(config: GPTConfig, saved: dict[str, Tensor], threshold: float, where: str) -> dict[str, Packed]:
+    found = {}
+    for name in [name.removesuffix(_SCB) for name in saved if name.endswith(_SCB)]:
+        largest, values = saved.pop(name + _SCB), saved.pop(f"{name}.weight", None)
+        laid_out = saved.pop(name + _OF_SCB, None)
+        if values is None or values.dim() != 2 or values.dtype != torch.int8 or largest.shape != values.shape[:1]:
+            raise JourneyError(f"{where}: {name} is no matrix of int8 with a number a row in its SCB: it is damaged")
+        if laid_out is not None and (laid_out.numel() != 1 or int(laid_out)):
+            raise JourneyError(f"{where}: {name}.weight is laid out for a GPU: save it by a newer bitsandbytes")
+        if not largest.isfinite().all() or not largest.is_floating_point():
+            raise JourneyError(f"{where}: {name}{_SCB} holds what is no number: it is damaged, copy or make it again")
+        found[name] = Packed(8, values, (largest.float() / 127)[:, None], threshold)
+        shape = reversed(values.shape) if name.endswith(turned(config)) else values.shape
+        put(saved, f"{name}.weight", torch.empty(*shape, device="meta"), where)
+    return found
+
+
+def _of_packed(config: GPTConfig, saved: dict[str, Tensor], where: str) -> dict[str, Packed]:
     found = {}
     for name in [name.removesuffix(_PACKED) for name in saved if name.endswith(_PACKED)]:
         packed, scale, shape = (saved.pop(name + end, None) for end in (_PACKED, _SCALE, _SHAPE))
@@ -192,8 +259,7 @@ def fill(model: GPT, packed: Mapping[str, Packed]) -> None:
         layers = [cast(nn.Linear, model.get_submodule(name)) for name in ours]
         if not isinstance(layers[0], nn.Linear):
             raise JourneyError(f"{name} is quantized: of quantized weights we compute with those of linear layers")
-        rows = [layer.out_features for layer in layers]
-        for place, layer, values, scale in zip(
-            ours, layers, whole.values.split(rows), whole.scale.split(rows), strict=True
-        ):
-            model.set_submodule(place, QuantizedLinear(whole.bits, values, scale, layer.bias))
+        first = 0
+        for place, layer in zip(ours, layers, strict=True):
+            rows = slice(first, first := first + layer.out_features)
+            model.set_submodule(place, whole.layer(rows, layer.bias))

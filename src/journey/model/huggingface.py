@@ -78,7 +78,8 @@ def load(folder: Path) -> GPT:
     of another shape than config.json says.
     """
     config, saved = read(folder, as_quantized=True)
-    packed = compressed.take(config, saved, str(folder))
+    said = read_config(adapter.holding(folder, "config.json")).get(compressed.KEY)
+    packed = compressed.take(config, saved, said, str(folder)) if said else {}
     saved = fit(config, saved, str(folder))
     model = _empty(config)
     ours = families.get(config.family).from_huggingface(config, saved, dict(model.named_parameters()))
@@ -108,10 +109,10 @@ def read(folder: Path, as_quantized: bool = False) -> tuple[GPTConfig, dict[str,
 @quiet()
 def in_transformers(folder: Path) -> Any:
     """The model of a folder as transformers computes it, in fp32; an adapter is merged in, as `read` has it, and
-    quantized weights are what we compute with.
+    quantized weights are what we compute with (of LLM.int8() the inputs are not rounded, too).
 
     transformers opens an adapter's folder too, but takes whatever weights are at its base's path now, and (5.23) begins
-    DoRA's magnitudes anew without an error. Quantized ones it opens where compressed-tensors is installed.
+    DoRA's magnitudes anew without an error. Quantized ones it opens where compressed-tensors or bitsandbytes is there.
     """
     import transformers
 

@@ -20,6 +20,7 @@ from journey.errors import JourneyError
 from journey.model.gpt import GPT
 
 Bits = Literal[4, 8]
+OUTLIER = 6.0  # from which an input is one (Dettmers et al. 2022)
 BLOCK = 32  # inputs whose halves share bytes: a group is a multiple of it
 HEAD = "head"  # our name of the output head
 # Where a group's largest number may land, in steps: that of the three with the smallest squared error is taken. There
@@ -64,6 +65,37 @@ class QuantizedLinear(nn.Module):
     def extra_repr(self) -> str:
         """In a printed model."""
         return f"in={self.in_features}, out={self.out_features}, bits={self.bits}, group={self.group}"
+
+
+class OutlierLinear(QuantizedLinear):
+    """A layer of LLM.int8() (Dettmers et al. 2022, arXiv:2208.07339): 8-bit weights times inputs of 8 bits, but for the
+    few inputs of which one is large, which are multiplied in fp32.
+
+    As bitsandbytes computes it: inputs are looked at in fp16, and all rows of a call together say which inputs have an
+    outlier. So what comes out for one text depends a little on what else is computed with it.
+    """
+
+    def __init__(
+        self, bits: Bits, values: Tensor, scale: Tensor, bias: Tensor | None = None, threshold: float = OUTLIER
+    ) -> None:
+        super().__init__(bits, values, scale, bias)
+        self.threshold = threshold  # 0: nothing is an outlier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) -> (…, out)."""
+        rows = x.flatten(0, -2)  # (N, in)
+        seen = rows.half()
+        large = (seen.abs() >= self.threshold) & (self.threshold > 0)  # (N, in)
+        whole = large.any(0)  # (in,)
+        top = seen.masked_fill(large, 0).abs().amax(1, keepdim=True).float()  # (N, 1)
+        steps = (seen * (127 / torch.where(top > 0, top, 1))).masked_fill(whole, 0).round()  # (N, in), at most ±127
+        # Sums of whole numbers, which fp32 knows exactly to 1,040 inputs, and far beyond at their usual size.
+        y = steps @ self.q.float().T * (top / 127) * self.scale.T
+        if whole.any():
+            y = y + rows[:, whole] @ self.weight_dequantized()[:, whole].T
+        if self.bias is not None:
+            y = y + self.bias
+        return y.unflatten(0, x.shape[:-1])
 
 
 def pack(values: Tensor) -> Tensor:

@@ -33,13 +33,15 @@ ERROR = (
 class PTQ:
     """Settings of the ptq stage."""
 
-    method: Literal["int8", "int4", "awq"] = "int8"
-    """int8: 8 bits, a scale for each output channel; int4: 4 bits, a scale for each group of inputs; awq: those, after
-    the inputs that are usually large on a text were given finer steps."""
+    method: Literal["int8", "llm.int8", "int4", "awq"] = "int8"
+    """int8: 8 bits, a scale for each output channel; llm.int8: those, and inputs of 8 bits too, but for the large ones;
+    int4: 4 bits, a scale for each group of inputs; awq: those, after the inputs that are usually large on a text were
+    given finer steps."""
     group: Literal[32, 64, 128] = 64
     """Of 4 bits, how many inputs share a scale: 32 make 5 bits a weight, 64 make 4.5 and 128 make 4.25."""
     head: bool = True
-    """Quantize the output head too, to 8 bits whatever the blocks have (of a GPT-2 in 4 bits it stays as it is)."""
+    """Quantize the output head too, to 8 bits whatever the blocks have (llm.int8 leaves it as it is, as its paper does,
+    and a GPT-2 of 4 bits must)."""
 
     data: str = names("", Input(("text",)), "awq: the text on whose dev split it finds which inputs are large")
     tokens: Count = 32_768
@@ -71,15 +73,16 @@ class PTQ:
     version=1,
 )
 def ptq(parent: Node, config: PTQ, run: Run) -> dict[str, Any]:
-    """Write the parent with weights of 8 or 4 bits, as transformers and vLLM open them."""
+    """Write the parent with weights of 8 or 4 bits, in formats that transformers opens."""
     from journey.model import awq, compressed, huggingface, quantized
 
     model, tokenizer = open_pair(parent.path)
     if quantized.is_quantized(model):
         raise JourneyError(f"{parent.path} is quantized already: take the model that it was made of")
-    bits: quantized.Bits = 8 if config.method == "int8" else 4
-    head = config.head and not (bits == 4 and compressed.turned(model.config))
-    if head < config.head:
+    bits: quantized.Bits = 8 if config.method in ("int8", "llm.int8") else 4
+    mixed = bits == 4 and bool(compressed.turned(model.config))
+    head = config.head and not mixed and config.method != "llm.int8"
+    if config.head and mixed:
         run.say(f"{run.name}: the head stays as it is: transformers would not open this family's 4 bits beside its 8")
     if head and model.config.tied:
         V, C = model.embed.weight.shape
@@ -91,7 +94,8 @@ def ptq(parent: Node, config: PTQ, run: Run) -> dict[str, Any]:
             f"{run.name}: scales are chosen on {sum(map(len, rows)):,} tokens of {run.given['data'].name}'s dev split"
         )
         scaled = [dataclasses.asdict(choice) for choice in awq.apply(model, rows, bits, config.group)]
-    errors = quantized.quantize(model, bits, config.group, head)
+    kind = quantized.OutlierLinear if config.method == "llm.int8" else quantized.QuantizedLinear
+    errors = quantized.quantize(model, bits, config.group, head, kind)
     huggingface.save_like(model, parent.path, run.folder)
     n_bytes, before = adapter.n_bytes(run.folder), 4 * huggingface.load_config(parent.path).n_params
     inside = sum(errors.values()) / len(errors)
