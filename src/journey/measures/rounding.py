@@ -33,9 +33,9 @@ def rounding(bench: Bench, config: Rounding) -> Taken:
     weights are not quantized."""
     from journey.interpret import diff
     from journey.interpret import rounding as between
-    from journey.model.quantized import is_quantized
+    from journey.model.huggingface import is_quantized
 
-    if not is_quantized(bench.model) or bench.parent is None or bench.before is None:
+    if not is_quantized(bench.node.path) or bench.parent is None or bench.before is None:
         return Taken()
     before, its_tokenizer = bench.before
     if reason := diff.obstacle(before, bench.model, its_tokenizer, bench.tokenizer):

@@ -9,7 +9,7 @@ Not every layer has something before it that can be divided: where heads share v
 not, nor has the second layer of an MLP whose activation is not a gate's. Those are rounded as they are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, cast
@@ -82,9 +82,15 @@ def _fold(where: str, modules: dict[str, nn.Module], names: tuple[str, ...], bef
 
 
 @torch.no_grad()
-def apply(model: GPT, rows: Sequence[Sequence[int]], bits: Bits, group: int) -> list[Choice]:
+def apply(
+    model: GPT,
+    rows: Sequence[Sequence[int]],
+    bits: Bits,
+    group: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Choice]:
     """Scale a model's layers for rounding to so many bits by what they read of rows of ids, each at most n_ctx long.
-    The model goes on computing the same."""
+    The model goes on computing the same. `progress` is told how many folds of how many are done."""
     found = list(folds(model))
     inputs = [Inputs(fold.layers[0].in_features) for fold in found]
     with ExitStack() as stack:
@@ -93,7 +99,11 @@ def apply(model: GPT, rows: Sequence[Sequence[int]], bits: Bits, group: int) -> 
             stack.callback(hook.remove)
         for row in rows:
             model.hidden(torch.tensor([row]))
-    return [_scale(fold, into, bits, group) for fold, into in zip(found, inputs, strict=True)]
+    choices: list[Choice] = []
+    for fold, into in zip(found, inputs, strict=True):
+        progress(len(choices), len(found))
+        choices.append(_scale(fold, into, bits, group))
+    return choices
 
 
 def _adding(into: Inputs) -> Any:

@@ -1,6 +1,7 @@
 """PTQ: post-training quantization. The same model with weights of 8 or 4 bits, in a folder that other tools open."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,7 @@ from journey.model import adapter
 from journey.pair import open_pair
 from journey.report.blocks import Block, Cell, Curves, Fold, Line, Row, Table, TableRow, Text
 from journey.report.format import bytes_, number
-from journey.stages.cost import Cost, writing
+from journey.stages.cost import Cost, parameters, writing
 from journey.stages.inputs import Input, names
 from journey.stages.run import Run, stage
 from journey.stages.story import Story, Told, facts
@@ -52,8 +53,9 @@ class PTQ:
             raise JourneyError("awq needs data: name the text that it finds its scales on (the dev split alone)")
 
     def cost(self, before: Sequence[Any]) -> Cost:
-        """By the size of the model."""
-        return writing(before)
+        """By the size of the model; to try scales takes about a second for a million parameters."""
+        made, n = writing(before), parameters(before)
+        return Cost(made.seconds + n / 1e6, made.bytes) if n and self.method == "awq" else made
 
 
 @stage(
@@ -93,7 +95,8 @@ def ptq(parent: Node, config: PTQ, run: Run) -> dict[str, Any]:
         run.say(
             f"{run.name}: scales are chosen on {sum(map(len, rows)):,} tokens of {run.given['data'].name}'s dev split"
         )
-        scaled = [dataclasses.asdict(choice) for choice in awq.apply(model, rows, bits, config.group)]
+        progress = functools.partial(run.progress, unit="layers")
+        scaled = [dataclasses.asdict(choice) for choice in awq.apply(model, rows, bits, config.group, progress)]
     kind = quantized.OutlierLinear if config.method == "llm.int8" else quantized.QuantizedLinear
     errors = quantized.quantize(model, bits, config.group, head, kind)
     huggingface.save_like(model, parent.path, run.folder)
