@@ -46,8 +46,16 @@ EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
         [
-            *("bitsandbytes", "hypothesis", "import-linter", "llguidance", "mistral-common", "mypy", "pytest"),
-            *("pytest-xdist", "ruff", "sentencepiece"),
+            *(
+                "bitsandbytes",
+                "compressed-tensors",
+                "hypothesis",
+                "import-linter",
+                "llguidance",
+                "mistral-common",
+                "mypy",
+            ),
+            *("pytest", "pytest-xdist", "ruff", "sentencepiece"),
         ],
     ),
     "compare": (

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from journey.errors import JourneyError
 from journey.model.gpt import GPT
+from journey.model.quantized import is_quantized, linears, quantize
 
-Precision = Literal["fp16"]
+Precision = Literal["fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -32,21 +33,20 @@ class HalfLinear(nn.Module):
 @torch.no_grad()
 def convert(model: GPT, precision: Precision) -> GPT:
     """A copy whose matrices, the head among them, have fewer bits; embeddings, norms and biases are the model's own.
+    Rounded to the nearest, as `journey ptq` does by itself.
 
-    Raises JourneyError for weights that fp16 cannot hold.
+    Raises JourneyError for a model that is quantized already, and for weights that fp16 cannot hold.
     """
+    if is_quantized(model):
+        raise JourneyError("the model's weights have few bits already: take the model that they were made of")
     made = copy.copy(model)
-    made._modules = dict(model._modules)
-    made.blocks = copy.deepcopy(model.blocks)
-    for name, layer in [("head", model.head), *made.blocks.named_modules()]:
-        if isinstance(layer, nn.Linear):
-            half = layer.weight.half()
-            if not half.isfinite().all():
-                raise JourneyError(f"{name} holds weights that are no numbers, or too large for fp16")
-            _put(made if name == "head" else made.blocks, name, HalfLinear(half, layer.bias))
+    made._modules = {**model._modules, "blocks": copy.deepcopy(model.blocks)}
+    if precision != "fp16":
+        quantize(made, 8 if precision == "int8" else 4)
+        return made
+    for name, layer in list(linears(made, head=True)):
+        half = layer.weight.half()
+        if not half.isfinite().all():
+            raise JourneyError(f"{name} holds weights that are no numbers, or too large for fp16")
+        made.set_submodule(name, HalfLinear(half, layer.bias))
     return made
-
-
-def _put(into: nn.Module, name: str, layer: nn.Module) -> None:
-    place, _, last = name.rpartition(".")
-    setattr(into.get_submodule(place), last, layer)

@@ -72,12 +72,14 @@ class Quantize:
 def quantize(parent: Node, config: Quantize, run: Run) -> dict[str, Any]:
     """Write the parent as one GGUF file a type, with its tokenizer and its chat template inside."""
     from journey.infer import gguf, gguf_lora, gguf_types
+    from journey.model import huggingface
 
     if not config.types:
         raise JourneyError(f"types is empty: name some of {', '.join(gguf_types.TYPES)}")
     types = [type for type in dict.fromkeys(config.types) if type != gguf_lora.TYPE]
     if alone := len(types) < len(set(config.types)):
         _check_alone(parent)
+    huggingface.load_config(parent.path)  # refuses weights that are quantized already
     model, tokenizer = open_pair(parent.path)
     gguf.check(model, types)
     if gguf.normalizes(tokenizer):
