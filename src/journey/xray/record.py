@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
 
+from journey.errors import JourneyError
 from journey.infer import blocks
 from journey.infer.engine import Engine, Written, enough
 from journey.infer.precision import PRECISIONS, convert
@@ -137,8 +138,12 @@ def compare(model: GPT, prompt: list[int], written: list[int], say: Callable[[st
     first, again, reused = _first(model, prompt)
     precisions = {"fp32": (together[1], _weights(model))}
     for name in PRECISIONS:
+        try:
+            smaller = convert(model, name)
+        except JourneyError as error:  # of rows that no group divides, or a model that has few bits already
+            say(f"xray: no weights in {name}: {error}")
+            continue
         say(f"xray: weights in {name}")
-        smaller = convert(model, name)
         precisions[name] = (_step(smaller, prompt, n, 1), _weights(smaller))
     say("xray: guessing ahead")
     return Saved(together, first, again, reused, precisions, _guessed(model, prompt, len(written)))
