@@ -41,7 +41,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12}
 PEAKS |= {"L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12, "A10": 125e12}
 
-BOOKS = 170  # seconds that the part may take; benchmarks/gpu.sh gives it ten more
+BOOKS = 120  # seconds that the part may take; benchmarks/gpu.sh gives it ten more
 
 
 def wait() -> None:
@@ -253,6 +253,60 @@ def qlora(dry: bool) -> dict[str, Any]:
     return result
 
 
+def inference(dry: bool) -> dict[str, Any]:
+    """Decoding GPT-2 124M with random weights in bf16: one text, ours against transformers' generate; 256 texts,
+    against what reading weights, keys and values takes at the measured bandwidth."""
+    from transformers import AutoModelForCausalLM
+
+    from journey.infer.engine import Engine, enough
+    from journey.infer.sequence import Request
+    from journey.infer.timeline import cache_bytes_per_token
+    from journey.model import huggingface
+
+    shape, new, many = ((2, 64, 2), 8, 4) if dry else ((12, 768, 12), 128, 256)
+    torch.manual_seed(0)
+    model = GPT(GPTConfig.make("gpt2", 50257, 1024, *shape))
+    with tempfile.TemporaryDirectory() as folder:
+        huggingface.save(model, Path(folder), bos=1, eos=None, pad=0)
+        theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(DEVICE)
+    model = model.to(DEVICE)
+    prompt = list(range(100, 116))
+    row = torch.tensor([prompt], device=DEVICE)
+    greedy = {"do_sample": False, "max_new_tokens": new, "min_new_tokens": new, "pad_token_id": 0}
+
+    def engine(texts: int) -> Engine:
+        return Engine(model, n_blocks=enough(model, 16 + new, texts), sequences=texts, tokens=16 * texts)
+
+    def write(by: Engine, texts: int) -> Callable[[], None]:
+        requests = [Request(prompt=[*prompt[:-1], 200 + i], max_new_tokens=new) for i in range(texts)]
+
+        def step() -> None:
+            by.generate(requests)
+
+        return step
+
+    steps = {
+        "ours": write(engine(1), 1),
+        "transformers": lambda: theirs.generate(row, attention_mask=torch.ones_like(row), **greedy),
+        "ours, many": write(engine(many), many),
+    }
+    found = in_turn(steps, *((1, 1) if dry else (2, 3)))
+    big = torch.empty(1 << (20 if dry else 31), dtype=torch.uint8, device=DEVICE)
+    bandwidth = 2 * big.numel() / seconds(lambda: big.add_(1), 3)  # read and written
+    weights = 2 * sum(p.numel() for p in model.parameters())
+    kept = cache_bytes_per_token(model) / 2  # in bf16
+    least = (weights + many * kept * (16 + new / 2)) / bandwidth  # seconds of a step
+    return {
+        "seconds": found,
+        "tokens_per_second": {"ours": new / found["ours"], "transformers": new / found["transformers"]},
+        "ratio": round(found["transformers"] / found["ours"], 2),
+        "many": many,
+        "many_tokens_per_second": many * new / found["ours, many"],
+        "bandwidth": bandwidth,
+        "share_of_the_roofline": round(least * new / found["ours, many"], 3),
+    }
+
+
 def books(dry: bool) -> dict[str, Any]:
     """recipes/books-30m.yaml, of half its text: dev loss against seconds, AdamW and Muon, as far as the time goes."""
     from journey.measures import MEASURES
@@ -301,6 +355,7 @@ PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "logits": logits,
     "muon": muon,
     "qlora": qlora,
+    "inference": inference,
     "books": books,
     "stage-tests": lambda dry: tests("test_gpu_stages.py", dry),
 }

@@ -45,6 +45,7 @@ part speed 130 "$1"
 part logits 20 "$1"
 part muon 20 "$1"
 part qlora 100 "$1"
-part books 180 "$1"
+part inference 50 "$1"
+part books 130 "$1"
 part stage-tests 60 "$1"
 exit $status

@@ -84,6 +84,7 @@ stages:
     stage: dpo
     parents: [coder]
     with: {data: preferences.jsonl, batch_size: 8, evaluations: 2}
+  - {name: int4, stage: ptq, parents: [preferred], with: {method: awq, group: 32, data: docs, tokens: 2_000}}
   - {name: gguf, stage: quantize, parents: [preferred]}
   - {name: index, stage: index, parents: [preferred], with: {data: docs, embedder: node}}
   - {name: numbers, stage: translations, with: {max_pairs: 600, held_out: 16}}

@@ -21,6 +21,7 @@ from journey.model import adapter, huggingface, lora
 from journey.scores import estimates
 from journey.stages import kind_of
 from journey.stages.merge import Merge, merge
+from journey.stages.ptq import PTQ, ptq
 from journey.stages.run import Run
 from journey.stages.sft import SFT, sft
 
@@ -207,6 +208,25 @@ def test_an_adapter_from_elsewhere_is_opened_merged_and_has_an_id_of_its_base_to
     weights["model.norm.weight"][3] += 1e-3
     save_file(weights, tmp_path / "base" / "model.safetensors")
     assert Node(tmp_path / "elsewhere").id != first, "of the base's weights too"
+
+
+def test_quantized_it_is_merged_first(lived, tmp_path):
+    of_both = [
+        ptq(lived.node(name), PTQ(), Run(tmp_path / name)).lineage["weights_sha256"] for name in ("chat", "merged")
+    ]
+    assert of_both[0] == of_both[1]
+    assert (tmp_path / "chat" / "tokenizer.json").read_bytes() == (
+        lived.node("chat").path / "tokenizer.json"
+    ).read_bytes()
+
+
+def test_an_adapter_of_quantized_weights_is_refused(lived, tmp_path):
+    """Merged into rounded weights it would be another model than was trained."""
+    shutil.copytree(lived.node("chat").path, tmp_path / "chat")
+    quantized = ptq(lived.node("base"), PTQ(), Run(tmp_path / "quantized"))
+    adapter.record_base(tmp_path / "chat", quantized.path, quantized.id, quantized.name)
+    with pytest.raises(JourneyError, match="its weights are quantized: this wants the model that they were made of"):
+        huggingface.load(tmp_path / "chat")
 
 
 def test_a_whole_model_is_not_merged(lived, tmp_path):

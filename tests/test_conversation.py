@@ -2,7 +2,6 @@
 
 import argparse
 import textwrap
-from itertools import chain
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journey import chat
-from journey.conversation import Conversation, TextStream, chat_loop
+from journey.conversation import Conversation, chat_loop
 from journey.errors import JourneyError
 from journey.infer import engine
 from journey.infer.sampling import Sampling
@@ -41,6 +40,9 @@ class Terminal:
         self.shown += text
 
 
+SCRIPTED = []  # what the fixture `script` has installed
+
+
 @pytest.fixture
 def model():
     torch.manual_seed(0)
@@ -53,32 +55,40 @@ def model():
 
 
 @pytest.fixture
-def script(monkeypatch):
+def script():
     """Let the model write these answers, one a question, instead of its own; returns the prompts that it was given."""
 
     def install(*answers):
         prompts, waiting = [], iter(answers)
 
-        def stream(model, prompt, *, max_new_tokens, stop, sampling):
+        def write(prompt, limit, sampling):
             prompts.append(prompt)
-            for token in next(waiting)[:max_new_tokens]:
+            for token in next(waiting)[:limit]:
                 if token is KeyboardInterrupt:
                     raise KeyboardInterrupt
                 yield token
 
-        monkeypatch.setattr(engine, "stream", stream)
+        SCRIPTED.append(write)
         return prompts
 
-    return install
+    yield install
+    SCRIPTED.clear()
 
 
 def answer(text):
     return [*TOKENIZER.encode(text), TOKENIZER.eos]
 
 
+def by(model):
+    def write(prompt, limit, sampling):
+        return engine.stream(model, prompt, max_new_tokens=limit, stop=TOKENIZER.stop, sampling=sampling)
+
+    return write
+
+
 def talk(terminal, n_ctx=200, max_new_tokens=30, model=None, sampling=GREEDY, system=None):
     conversation = Conversation(TOKENIZER, n_ctx, max_new_tokens, system)
-    chat_loop(model, TOKENIZER, conversation, sampling, terminal.read, terminal.write)
+    chat_loop(by(model) if model else SCRIPTED[-1], TOKENIZER, conversation, sampling, terminal.read, terminal.write)
     return conversation
 
 
@@ -143,29 +153,6 @@ def test_bad_turns():
     gpt2 = Tokenizer.from_merges([], specials=["<|endoftext|>"])
     with pytest.raises(JourneyError, match="<\\|end\\|>, <\\|system\\|>"):
         Conversation(gpt2, 64, 8)
-
-
-@settings(deadline=None)
-@given(st.one_of(st.text().map(TOKENIZER.encode), st.lists(st.integers(0, TOKENIZER.vocab_size - 1))))
-def test_streamed_text_is_the_decoded_text(ids):
-    decoder = TextStream(TOKENIZER)
-    pieces = [*map(decoder.feed, ids), decoder.end()]
-    assert "".join(pieces) == TOKENIZER.decode(ids)
-
-
-def test_a_special_token_outside_the_byte_alphabet_is_spelled_out():
-    tokenizer = Tokenizer.from_merges([], specials=["<｜begin of sentence｜>"])
-    ids = [*tokenizer.encode("é"), tokenizer.vocab_size - 1, *tokenizer.encode("中")]
-    decoder = TextStream(tokenizer)
-    assert "".join(map(decoder.feed, ids)) == tokenizer.decode(ids) == "é<｜begin of sentence｜>中"
-
-
-@given(st.text())
-def test_no_piece_holds_half_a_character(text):
-    decoder = TextStream(TOKENIZER)
-    pieces = [decoder.feed(byte) for byte in chain.from_iterable(map(TOKENIZER.encode, text))]
-    assert set("".join(pieces)) <= set(text)
-    assert decoder.end() == ""
 
 
 def test_the_loop_asks_and_answers(script):

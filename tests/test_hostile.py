@@ -37,6 +37,8 @@ READS = {
     "dpo": ["dpo", "BASE", "--data", "BAD", "--out", "OUT"],
     "lora": ["lora", "BAD", "--data", "ASKED", "--out", "OUT"],
     "merge": ["merge", "BAD", "--out", "OUT"],
+    "ptq": ["ptq", "BAD", "--out", "OUT"],
+    "ptq's text": ["ptq", "BASE", "--method", "awq", "--group", "32", "--data", "BAD", "--out", "OUT"],
     "quantize": ["quantize", "BAD", "--out", "OUT"],
     "index": ["index", "BASE", "--data", "BAD", "--out", "OUT"],
     "prepare": ["data", "prepare", "TOKENIZER", "--data", "BAD", "--out", "OUT"],

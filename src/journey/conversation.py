@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
 from journey import chat
 from journey.errors import JourneyError, nearest
 
 if TYPE_CHECKING:
     from journey.infer.sampling import Sampling
-    from journey.model.gpt import GPT
     from journey.tokenizer.formats import Tokenizer
+
+Writes: TypeAlias = "Callable[[list[int], int, Sampling], Iterator[int]]"
+"""A prompt, how many tokens at most, how they are drawn: the ids, one by one."""
 
 COMMANDS = {
     "/reset": "forget the conversation",
@@ -86,7 +87,7 @@ class Conversation:
 
 
 def chat_loop(
-    model: GPT,
+    answer: Writes,
     tokenizer: Tokenizer,
     conversation: Conversation,
     sampling: Sampling,
@@ -95,8 +96,9 @@ def chat_loop(
 ) -> None:
     """Ask and answer until `read(prompt)` raises EOFError (Ctrl-D) or the user says /exit.
 
-    `read` gives a line without its end, as `input` does; `write` gets text as it is made, line ends included. Each
-    answer has a seed of its own, so that a question asked twice is answered anew and a whole chat can be repeated.
+    `answer` writes, as an engine does. `read` gives a line without its end, as `input` does; `write` gets text as it is
+    made, line ends included. Each answer has a seed of its own, so that a question asked twice is answered anew and a
+    whole chat can be repeated.
     """
     write("/help lists the commands, Ctrl-D leaves\n")
     answers = 0
@@ -115,7 +117,7 @@ def chat_loop(
             _obey(line, conversation, write)
         elif line:
             turn = dataclasses.replace(sampling, seed=sampling.seed + answers)
-            answers += _answer(model, tokenizer, conversation, line, turn, write)
+            answers += _answer(answer, tokenizer, conversation, line, turn, write)
 
 
 def _obey(command: str, conversation: Conversation, write: Callable[[str], None]) -> None:
@@ -129,7 +131,7 @@ def _obey(command: str, conversation: Conversation, write: Callable[[str], None]
 
 
 def _answer(
-    model: GPT,
+    answer: Writes,
     tokenizer: Tokenizer,
     conversation: Conversation,
     question: str,
@@ -137,7 +139,7 @@ def _answer(
     write: Callable[[str], None],
 ) -> bool:
     """Ask, and stream the answer; whether there was one. A question that cannot be asked leaves no trace."""
-    from journey.infer.engine import stream
+    from journey.infer.text import TextStream
 
     remembered = conversation.forgotten
     conversation.add("user", question)
@@ -157,7 +159,7 @@ def _answer(
 
     limit = conversation.max_new_tokens
     try:
-        for token in stream(model, prompt, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling):
+        for token in answer(prompt, limit, sampling):
             if token in tokenizer.stop:
                 show(decoder.end())
                 break
@@ -170,19 +172,3 @@ def _answer(
     write("\n")
     conversation.add("assistant", "".join(said))
     return True
-
-
-class TextStream:
-    """`tokenizer.decode` id by id: text comes as soon as its characters are whole, for a token may end inside one."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._spelled = tokenizer.spelled
-        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def feed(self, token: int) -> str:
-        """The text that this id completes, possibly none."""
-        return self._utf8.decode(self._spelled(token))
-
-    def end(self) -> str:
-        """What stands for the bytes of a character that never became whole."""
-        return self._utf8.decode(b"", final=True)

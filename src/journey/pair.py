@@ -18,7 +18,7 @@ def open_pair(folder: Path) -> tuple["GPT", "Tokenizer"]:
     """
     from journey.model import huggingface
 
-    huggingface.load_config(folder)  # first: a folder that holds no model is told as that
+    huggingface.load_config(folder, as_quantized=True)  # first: a folder that holds no model is told as that
     tokenizer = open_tokenizer(folder)
     model = huggingface.load(folder).eval()
     model.n_tokens = tokenizer.n_ids

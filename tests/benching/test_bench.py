@@ -19,6 +19,7 @@ from journey.benching.work import AFTER, Work
 from journey.data.corpus import Corpus
 from journey.errors import JourneyError
 from journey.evaluate import perplexity
+from journey.infer import gguf
 from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
@@ -90,11 +91,19 @@ def test_a_yardstick_is_as_large_as_its_name_says(tmp_path):
 
 
 @pytest.mark.parametrize(("family", "tied"), [("gpt2", True), ("qwen3", True), ("llama", False)])
-def test_bytes_read_leave_out_tables(family, tied):
-    model = GPT(GPTConfig.make(family, 96, 40, 2, 32, 2, tied=tied))
-    every, read = ours.weights(model)
-    assert every == 4 * model.config.n_params
-    assert every - read == 4 * 32 * (40 * (family == "gpt2") + 96 * (not tied))
+def test_all_runtimes_count_the_same_bytes(family, tied, tmp_path):
+    """Of all weights, and of those that a token reads: neither positions nor an embedding that makes no logits."""
+    from journey.benching.runtimes import hugging_face, llama_cpp
+
+    tokenizer = Tokenizer.from_merges([("t", "h"), ("th", "e")])
+    model = GPT(GPTConfig.make(family, tokenizer.n_ids, 40, 2, 32, 2, tied=tied))
+    huggingface.save(model, tmp_path, bos=tokenizer.bos)
+    gguf.write(model, tokenizer, tmp_path / "it.gguf", "f32")
+    every = 4 * model.config.n_params
+    read = every - 4 * 32 * (40 * (family == "gpt2") + tokenizer.n_ids * (not tied))
+    for module, path in ((ours, tmp_path), (hugging_face, tmp_path), (llama_cpp, tmp_path / "it.gguf")):
+        opened = module.Opened(Task(str(path), "fp32", tokenizer.n_ids, 1, 40))
+        assert (opened.weights, opened.read) == (every, read), module
 
 
 # Everything together

@@ -10,14 +10,15 @@ import torch
 from journey.data.questions import Question
 from journey.data.sources import Document
 from journey.evaluate import perplexity, quantized, statistics
-from journey.infer import gguf
+from journey.infer import gguf, gguf_types
 from journey.infer.llamacpp import LlamaCpp
+from journey.measures.quantized import KINDS
 
 QUESTIONS = [
     Question(f"q{i}", f"What does `thing_{i}` do?", "It counts.", f"thing_{i}(x)\n\nCounts {'x, ' * i}🙂.", True)
     for i in range(3)
 ]
-TYPES = ("f16", "q8_0", "q4_0")
+TYPES = ("f16", "q8_0", "q4_k_m", "q4_0")
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +78,13 @@ def test_what_bits_cost_grows_as_they_shrink(measured):
     assert cost("f16") < 0.001
     assert cost("q8_0") < 0.005
     assert cost("f16") < cost("q8_0") < cost("q4_0") < 0.2
+    assert cost("q4_k_m") < cost("q4_0")
     differences = [measured["types"][type]["logits_max_difference"] for type in TYPES]
     assert differences == sorted(differences)
+
+
+def test_the_measure_has_a_score_for_every_type():
+    assert tuple(gguf_types.TYPES) == KINDS
 
 
 def test_f32_is_ours(measured, model):

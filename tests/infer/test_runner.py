@@ -1,5 +1,8 @@
 """The kernel and torch's own runner against the full forward pass: any rows, in any pieces, in any blocks."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +17,7 @@ from journey.infer.runner import Step, make
 from journey.infer.torch_runner import TorchRunner
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
+from journey.model.quantized import OutlierLinear, quantize
 
 kernel = pytest.mark.skipif(not build.available(), reason="there is no C compiler")
 # Widths and heads that are no multiple of a vector, shared keys, an untied head, odd vocabularies.
@@ -102,6 +106,46 @@ def test_the_kernel_s_bits_do_not_depend_on_what_is_beside(shape, reading, seed)
         expected = [alone[row][starts[row] : starts[row] + lengths[row]] for row in going]
         assert torch.equal(logits, torch.cat(expected))
         starts = starts + lengths
+
+
+@kernel
+@pytest.mark.parametrize(
+    ("shape", "bits", "group"),
+    [
+        ("gpt2", 8, 0),
+        ("gpt2 of odd heads", 8, 0),
+        ("qwen3", 8, 0),
+        ("llama", 4, 32),
+        ("qwen2", 4, 64),
+        ("wide", 4, 128),
+    ],
+)
+@settings(deadline=None, max_examples=5)
+@given(cuts=st.lists(st.integers(1, 63), max_size=6), seed=st.integers(0, 2**16))
+@torch.inference_mode()
+def test_few_bits_are_computed_as_they_say(shape, bits, group, cuts, seed):
+    """As torch computes with the dequantized weights, and the same bits in any pieces."""
+    config = SHAPES.get(shape) or GPTConfig.make("llama", 97, 64, 1, 128, 4)
+    model = built(replace(config, n_inner=2 * config.n_embd) if bits == 4 and shape != "wide" else config)
+    if shape == "qwen2":
+        model = built(replace(GPTConfig.make("qwen2", 97, 64, 1, 64, 2, 2), n_inner=128))
+    quantize(model, bits, group or 64)
+    assert computes(model)
+    ids = np.random.default_rng(seed).integers(0, config.vocab_size, (1, 64)).astype(np.int32)
+    full = model(torch.from_numpy(ids).long())[0]
+    table = np.arange(4)[None]
+    whole = Native(model, 4)(step_of(ids, [0], [64], table))
+    assert (whole - full).abs().max() < 1e-4 * full.abs().max()
+    run, places = Native(model, 4), sorted({0, 64, *cuts})
+    parts = [run(step_of(ids, [a], [b - a], table)) for a, b in pairwise(places)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+@kernel
+def test_inputs_in_8_bits_are_not_the_kernel_s():
+    model = built(SHAPES["gpt2"])
+    quantize(model, 8, kind=OutlierLinear)
+    assert not computes(model)
 
 
 @kernel

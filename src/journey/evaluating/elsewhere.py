@@ -90,6 +90,6 @@ def _opened(name: str, workspace: Path, kept: Any, progress: Any) -> Any:
         return
     node, _, url = name.partition("@")
     folder = runner.find_node(node, workspace).path
-    n_ctx = huggingface.load_config(folder).n_ctx
+    n_ctx = huggingface.load_config(folder, as_quantized=True).n_ctx
     lm = AtUrl(url, node, open_tokenizer(folder), n_ctx, kept=kept, progress=progress)
     yield lm, f"{node} at {lm.endpoint.shown}"

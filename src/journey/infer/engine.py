@@ -1,9 +1,11 @@
 """Generation: requests are read and gone on with together, each step one pass over the model, until each stops."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,7 +16,11 @@ from journey.infer.blocks import Blocks
 from journey.infer.sampling import GREEDY, Sampling, penalize, sample
 from journey.infer.scheduler import Chunk, Scheduler
 from journey.infer.sequence import Completion, Finish, Request, Sequence
+from journey.infer.text import StopStrings
 from journey.model.gpt import GPT
+
+if TYPE_CHECKING:
+    from journey.tokenizer.formats import Tokenizer
 
 CACHE_BYTES = 1 << 30  # of keys and values at most, where nobody says otherwise
 SEQUENCES, TOKENS = 64, 512  # at once, and a step
@@ -26,6 +32,7 @@ class Written:
 
     sequence: Sequence
     token: int
+    text: str = ""  # that is certain now and was not before, where the engine has a tokenizer
 
 
 class Engine:
@@ -34,17 +41,18 @@ class Engine:
     def __init__(
         self,
         model: GPT,
+        tokenizer: "Tokenizer | None" = None,
         *,
         n_blocks: int | None = None,
         tokens: int = TOKENS,
         sequences: int = SEQUENCES,
         guess: Callable[[list[int], int], list[int]] | None = None,
-        watch: Callable[[list[Chunk], list[Written]], None] | None = None,
+        watch: Callable[[list[Chunk], list[Written], float], None] | None = None,
     ) -> None:
-        """`n_blocks` of blocks.BLOCK tokens bound the memory of the cache. `guess` (ids, at most) says which ids may
-        come next, as infer.speculate does: they are checked in one pass, and the text is the same. `watch` is shown
-        what each step read and wrote."""
-        self.model, self.config = model, model.config
+        """With a tokenizer, what is written comes as text too. `n_blocks` of blocks.BLOCK tokens bound the memory of
+        the cache. `guess` (ids, at most) says which ids may come next, as infer.speculate does: they are checked in one
+        pass, and the text is the same. `watch` is shown what each step read and wrote, and its seconds."""
+        self.model, self.config, self.tokenizer = model, model.config, tokenizer
         if n_blocks is None:
             most = max(blocks.count(self.config.n_ctx), CACHE_BYTES // block_bytes(model))
             n_blocks = min(sequences * blocks.count(self.config.n_ctx), most)
@@ -64,6 +72,10 @@ class Engine:
             raise JourneyError(f"the prompt has {n} tokens, the context {n_ctx}: shorten the prompt")
         sequence = Sequence(request, min(n_ctx, n + max(0, request.max_new_tokens)), self.arrivals)
         self.arrivals += 1
+        if self.tokenizer:
+            sequence.text = StopStrings(self.tokenizer, request.stop_strings)
+        elif request.stop_strings:
+            raise ValueError("to find stop strings the engine needs a tokenizer")
         if request.max_new_tokens < 1:
             sequence.finish = "length"
         else:
@@ -83,6 +95,7 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Written]:
         """One pass: the tokens that it made, in the order of the sequences."""
+        begin = time.perf_counter()
         if self.guess:
             for sequence in self.scheduler.running:
                 room = sequence.limit - len(sequence.ids) - 1
@@ -94,7 +107,7 @@ class Engine:
         logits = self.run(runner.Step.of(chunks))[:, : self.model.n_tokens]
         written = self._draw(chunks, logits)
         if self.watch:
-            self.watch(chunks, written)
+            self.watch(chunks, written, time.perf_counter() - begin)
         return written
 
     def _draw(self, chunks: list[Chunk], logits: Tensor) -> list[Written]:
@@ -102,11 +115,10 @@ class Engine:
         first = 0
         drawing: list[tuple[Sequence, int, int]] = []  # whose, first row, rows
         for chunk in chunks:
-            n = chunk.start + chunk.n - len(chunk.sequence.ids) + 1 if chunk.last else 0
-            chunk.sequence.computed += chunk.n - max(0, n - 1)
-            if chunk.last:
-                drawing.append((chunk.sequence, first, n))
-                first += n
+            chunk.sequence.computed += chunk.n - max(0, chunk.asked - 1)  # guesses one by one below
+            if chunk.asked:
+                drawing.append((chunk.sequence, first, chunk.asked))
+                first += chunk.asked
         tokens: dict[int, int] = {}
         alike: dict[Sampling, list[tuple[Sequence, int]]] = {}
         for sequence, row, n in drawing:
@@ -115,16 +127,24 @@ class Engine:
         for sampling, group in alike.items():
             rows = [row for _, row in group]
             some = logits if len(rows) == len(logits) else logits[rows]
-            found = sample(some, sampling, [sequence.generator for sequence, _ in group])
+            try:
+                found = sample(some, sampling, [sequence.generator for sequence, _ in group])
+            except JourneyError:  # of some of them: one by one below
+                continue
             tokens.update(zip(rows, found, strict=True))
         written = []
         for sequence, row, n in drawing:
             guesses = sequence.draft
             for i in range(n):
                 token = tokens.get(row + i)
-                token = self._one(sequence, logits[row + i]) if token is None else token
-                written.append(Written(sequence, token))
-                self._take(sequence, token, logits[row + i])
+                try:
+                    token = self._one(sequence, logits[row + i]) if token is None else token
+                    text = self._take(sequence, token, logits[row + i])
+                except JourneyError as error:  # of this request: the others go on
+                    sequence.error = error
+                    self._end(sequence, "error")
+                    break
+                written.append(Written(sequence, token, text))
                 if sequence.finish or i == n - 1 or token != guesses[i]:
                     break
                 sequence.computed += 1
@@ -141,19 +161,28 @@ class Engine:
                 sequence.constraint.allow(logits)
         return sample(logits[None], sampling, [sequence.generator])[0]
 
-    def _take(self, sequence: Sequence, token: int, logits: Tensor) -> None:
-        """Go on with a token, and see whether it is the last."""
-        request = sequence.request
+    def _take(self, sequence: Sequence, token: int, logits: Tensor) -> str:
+        """Go on with a token, and see whether it is the last; the text that is certain now."""
+        request, text = sequence.request, sequence.text
         sequence.ids.append(token)
         if request.logprobs is not None:
             sequence.logprobs.append(_logprobs(logits, token, request.logprobs))
-        if sequence.constraint and token not in request.stop:
+        new = text.feed(token) if text and token not in request.stop else ""
+        if sequence.constraint:
             sequence.constraint.take(token)
         if token in request.stop:
             self._end(sequence, "stop")
+        elif text and text.stopped is not None:
+            self._end(sequence, "string")
+        elif sequence.constraint and sequence.constraint.done:
+            self._end(sequence, "grammar")
         elif len(sequence.ids) == sequence.limit:
             full = len(sequence.ids) == self.config.n_ctx < len(request.prompt) + request.max_new_tokens
             self._end(sequence, "context" if full else "length")
+        if text and sequence.finish and text.stopped is None:
+            new += text.end()
+        sequence.shown += new
+        return new
 
     def _end(self, sequence: Sequence, why: Finish) -> None:
         sequence.finish = why
@@ -168,7 +197,12 @@ class Engine:
             for one in self.step():
                 if until and one.sequence.finish is None and until(one.sequence.written):
                     self.halt(one.sequence)
-        return [Completion.of(sequence) for sequence in sequences]
+        return [self.done(sequence) for sequence in sequences]
+
+    @staticmethod
+    def done(sequence: Sequence) -> Completion:
+        """What a finished sequence has written. Raises the JourneyError that ended it, if one did."""
+        return Completion.of(sequence)
 
     def stream(self, request: Request) -> Iterator[int]:
         """The ids of one request, each as soon as it is known. Who stops listening lets go of the cache."""

@@ -11,7 +11,6 @@ from gguf import (
     GGMLQuantizationType,
     GGUFType,
     GGUFWriter,
-    LlamaFileType,
     TokenType,
     quants,
     size_label,
@@ -19,23 +18,18 @@ from gguf import (
 from torch import Tensor
 
 from journey.errors import JourneyError, nearest
-from journey.infer import proof
+from journey.infer import ggml, proof
+from journey.infer.gguf_types import PLAIN, TYPES, UNWEIGHED, fits, stored_as, wanted
+from journey.infer.importance import Importance
 from journey.model import families
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.tokenizer.formats import EOS, PAD, Tokenizer
 from journey.tokenizer.split import name_of, steps_of
 
-FACTS = "quantize.json"  # beside the files of a quantize node: {"types": {type: {"file", "bytes", "bits_per_weight"}}}
+# Beside the files of a quantize node: {"types": {type: {"file", "bytes", "bits_per_weight"}}, …}.
+FACTS = "quantize.json"
 TAG = "text-generation"  # by which the Hub finds a model of our kind
-# How the matrices are stored, and what llama.cpp calls such a file.
-TYPES = {
-    "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
-    "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
-    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
-    "q5_0": (GGMLQuantizationType.Q5_0, LlamaFileType.MOSTLY_Q5_0),
-    "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
-}
 # How text is cut (`split.name_of`) -> llama.cpp's name. It has many more, for tokenizers that ours cannot be, and knows
 # no normalizer beside byte-level BPE. Qwen's own tokenizers bring text to NFC, where nearly all text is already: what
 # is not, llama.cpp reads as other ids, and whoever writes such a file says so.
@@ -60,6 +54,7 @@ def write(
     path: Path,
     type: str,
     *,
+    importance: Importance | None = None,
     template: str = "",
     name: str = "",
     base_model: str = "",
@@ -68,12 +63,12 @@ def write(
 ) -> float:
     """Write the model as one GGUF file; the bits that a weight takes in it, on average.
 
-    Beside the model, memory holds one tensor at a time. Raises JourneyError for a type that `check` refuses, a
-    tokenizer of another vocabulary or one whose ids llama.cpp would not give (`proof`), and weights that are no numbers
-    in this type.
+    `importance` weighs the errors of rounding where the type takes it (`weighed`). Beside the model, memory holds one
+    tensor at a time. Raises JourneyError for a type that `check` refuses, a tokenizer of another vocabulary or one
+    whose ids llama.cpp would not give (`proof`), and weights that are no numbers in this type.
     """
     check(model, [type])
-    matrices, file_type = TYPES[type]
+    weighs = importance if weighed(model, type) else None
     family = families.get(model.config.family)
     writer = GGUFWriter(path, family.gguf)
     writer.add_type(GGUFType.MODEL)
@@ -84,7 +79,7 @@ def write(
     if base_model:
         writer.add_base_model_count(1)
         writer.add_base_model_name(0, base_model)
-    writer.add_file_type(file_type)
+    writer.add_file_type(TYPES[type][1])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     for key, value in family.gguf_shape(model.config).items():
         if isinstance(value, str):
@@ -93,12 +88,16 @@ def write(
             writer.add_float32(f"{family.gguf}.{key}", value)
         else:
             writer.add_uint32(f"{family.gguf}.{key}", value)
+    if weighs:
+        writer.add_string("quantize.imatrix.dataset", weighs.text)
+        writer.add_uint32("quantize.imatrix.entries_count", len(weighs.squares))
+        writer.add_uint32("quantize.imatrix.chunks_count", weighs.rows)
     pre = _pre_tokenizer(tokenizer)
     _add_tokenizer(writer, model.config, tokenizer, pre, template)
 
     sizes = []
     for tensor_name, tensor in tensors(model):
-        stored = stored_as(tensor_name, tensor, matrices, model.config)
+        stored = stored_as(tensor_name, tensor.shape, type, model.config, weighs is not None)
         block, block_bytes = GGML_QUANT_SIZES[stored]
         sizes.append(tensor.numel() // block * block_bytes)
         writer.add_tensor_info(tensor_name, tensor.shape, np.dtype(np.float32), sizes[-1], raw_dtype=stored)
@@ -107,8 +106,9 @@ def write(
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for tensor_name, tensor in tensors(model):
-        stored = stored_as(tensor_name, tensor, matrices, model.config)
-        writer.write_tensor_data(_packed(tensor_name, tensor.cpu().numpy(), stored))
+        stored = stored_as(tensor_name, tensor.shape, type, model.config, weighs is not None)
+        squares = weighs.squares.get(tensor_name) if weighs else None
+        writer.write_tensor_data(_packed(tensor_name, tensor.cpu().numpy(), stored, squares))
     writer.close()
     try:
         proof.prove(path, tokenizer, pre, normalizes(tokenizer))
@@ -122,14 +122,39 @@ def check(model: GPT, types: Iterable[str]) -> None:
     """Raises JourneyError for an unknown type, and for one that the rows of a matrix do not allow."""
     for type in types:
         if type not in TYPES:
-            raise JourneyError(f'unknown GGUF type "{type}"{nearest(type, TYPES)} (there are: {", ".join(TYPES)})')
-        for name, tensor in tensors(model):
-            block = GGML_QUANT_SIZES[stored_as(name, tensor, TYPES[type][0], model.config)][0]
-            if tensor.size(-1) % block:
-                shape = " x ".join(map(str, tensor.shape))
-                raise JourneyError(
-                    f"{type} packs rows in blocks of {block}, but {name} is {shape}: possible here are f32 and f16"
-                )
+            near = nearest(type.lower(), TYPES)
+            raise JourneyError(f'unknown GGUF type "{type}"{near} (there are: {", ".join(TYPES)})')
+        if misfit := _misfit(model, type):
+            *others, last = (other for other in TYPES if not _misfit(model, other))
+            raise JourneyError(f"{type} {misfit}: possible here are {', '.join(others)} and {last}")
+
+
+def _misfit(model: GPT, type: str) -> str:
+    """Why a matrix cannot be stored in a file of this type; empty where all can."""
+    for name, tensor in tensors(model):
+        stored = stored_as(name, tensor.shape, type, model.config)
+        if not fits(tensor.size(-1), stored):
+            shape = " x ".join(map(str, tensor.shape))
+            return f"packs rows in blocks of {GGML_QUANT_SIZES[stored][0]}, but {name} is {shape}"
+    return ""
+
+
+def weighed(model: GPT, type: str) -> bool:
+    """Whether importance counts in the rounding of any of the blocks' matrices in a file of this type."""
+    return any(
+        name.startswith("blk.") and stored_as(name, tensor.shape, type, model.config) not in UNWEIGHED
+        for name, tensor in tensors(model)
+    )
+
+
+def fallen_back(model: GPT, type: str) -> dict[str, GGMLQuantizationType]:
+    """The tensors whose rows do not fit the blocks that a type has for them, with what they are stored as."""
+    found = {}
+    for name, tensor in tensors(model):
+        stored = stored_as(name, tensor.shape, type, model.config)
+        if stored != wanted(name, tensor.shape, type, model.config):
+            found[name] = stored
+    return found
 
 
 def tensors(model: GPT) -> Iterator[tuple[str, Tensor]]:
@@ -138,24 +163,12 @@ def tensors(model: GPT) -> Iterator[tuple[str, Tensor]]:
     yield from families.get(model.config.family).to_gguf(model.config, ours)
 
 
-def stored_as(name: str, tensor: Tensor, matrices: GGMLQuantizationType, config: GPTConfig) -> GGMLQuantizationType:
-    """The type of one tensor, by llama.cpp's own rules: norms, biases and positions stay f32; with fewer than 8 bits
-    the matrix that makes the logits (a tied embedding is it) gets 8. (llama.cpp gives it Q6_K where its rows are
-    multiples of 256, and Q8_0 elsewhere; the gguf package writes no Q6_K.)"""
-    if tensor.dim() == 1 or name == "position_embd.weight":
-        return GGMLQuantizationType.F32
-    makes_logits = name == ("token_embd.weight" if config.tied else "output.weight")
-    if makes_logits and matrices in (GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q5_0):
-        return GGMLQuantizationType.Q8_0
-    return matrices
-
-
-def _packed(name: str, weights: np.ndarray, stored: GGMLQuantizationType) -> np.ndarray:
+def _packed(name: str, weights: np.ndarray, stored: GGMLQuantizationType, importance: np.ndarray | None) -> np.ndarray:
     # The scale of a block is an f16, too: a weight that f16 cannot hold spoils 32.
     limit = np.finfo(np.float32 if stored == GGMLQuantizationType.F32 else np.float16).max
     if not np.abs(weights).max() <= limit:
         raise JourneyError(f"{name} holds weights that are no numbers, or too large for {stored.name.lower()}")
-    return quants.quantize(weights, stored)
+    return quants.quantize(weights, stored) if stored in PLAIN else ggml.pack(weights, stored, importance)
 
 
 def normalizes(tokenizer: Tokenizer) -> bool:

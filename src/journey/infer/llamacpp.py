@@ -9,7 +9,20 @@ import importlib.metadata
 import importlib.util
 import weakref
 from collections.abc import Iterator, Sequence
-from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint8, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_float,
+    c_int8,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_void_p,
+)
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +107,7 @@ class _ContextParams(Structure):
 
 
 class _Batch(Structure):
-    """`llama_batch` of llama.h; without positions and sequences it goes on with sequence 0."""
+    """`llama_batch` of llama.h."""
 
     _fields_ = (
         ("n_tokens", c_int32),
@@ -141,6 +154,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "llama_memory_clear": (None, [c_void_p, c_bool]),
     "llama_decode": (c_int32, [c_void_p, _Batch]),
     "llama_get_logits": (POINTER(c_float), [c_void_p]),
+    "ggml_quantize_chunk": (c_size_t, [c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
+    "ggml_validate_row_data": (c_bool, [c_int32, c_void_p, c_size_t]),
     "llama_model_meta_count": (c_int32, [c_void_p]),
     "llama_model_meta_key_by_index": (c_int32, [c_void_p, c_int32, c_char_p, c_size_t]),
     "llama_model_meta_val_str_by_index": (c_int32, [c_void_p, c_int32, c_char_p, c_size_t]),
@@ -258,11 +273,7 @@ class LlamaCpp:
         JourneyError for no ids, for more than n_ctx, and for one that is not in the vocabulary.
         """
         self._begin(ids)
-        parts = []
-        for start in range(0, len(ids), _BATCH):
-            part = ids[start : start + _BATCH]
-            parts.append(self._decode(part, min(max(0, first - start), len(part))))
-        return np.concatenate(parts)
+        return self._read([(0, i, token) for i, token in enumerate(ids)], [i >= first for i in range(len(ids))])
 
     def greedy(self, prompt: Sequence[int]) -> Iterator[int]:
         """The likeliest next id, again and again, until the context is full."""
@@ -277,9 +288,7 @@ class LlamaCpp:
         read = [(row, i, token) for row, prompt in enumerate(prompts) for i, token in enumerate(prompt)]
         wanted = [i == len(prompts[row]) - 1 for row, i, _ in read]
         for written in range(self.n_ctx - max(map(len, prompts))):
-            parts = [slice(start, start + _BATCH) for start in range(0, len(read), _BATCH)]
-            logits = np.concatenate([self._decode_of(read[part], wanted[part]) for part in parts])
-            yield (tokens := logits.argmax(-1).tolist())
+            yield (tokens := self._read(read, wanted).argmax(-1).tolist())
             read = [(row, len(prompts[row]) + written, token) for row, token in enumerate(tokens)]
             wanted = [True] * len(tokens)
 
@@ -300,28 +309,20 @@ class LlamaCpp:
             raise JourneyError(f"a sequence of {len(ids)} tokens does not fit: the context takes 1 to {self.n_ctx}")
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), False)
 
-    def _decode(self, ids: Sequence[int], first: int) -> np.ndarray:
-        """Go on with these ids; the logits of those from `first` on, (n - first, V)."""
-        n = len(ids)
-        wanted = [i >= first for i in range(n)]
-        return self._run(_Batch(n_tokens=n, token=(c_int32 * n)(*ids), logits=(c_int8 * n)(*wanted)), n - first)
+    def _read(self, tokens: Sequence[tuple[int, int, int]], wanted: Sequence[bool]) -> np.ndarray:
+        """Go on with tokens (each its sequence, position and id); the logits of the wanted ones, (wanted, V)."""
+        parts = [slice(start, start + _BATCH) for start in range(0, len(tokens), _BATCH)]
+        return np.concatenate([self._decode(tokens[part], wanted[part]) for part in parts])
 
-    def _decode_of(self, read: Sequence[tuple[int, int, int]], wanted: Sequence[bool]) -> np.ndarray:
-        """Go on with several sequences: of each token its sequence, its position and its id; the logits of the wanted
-        ones, (wanted, V)."""
-        n = len(read)
-        sequences, positions, tokens = ((c_int32 * n)(*each) for each in zip(*read, strict=True))
-        first, size = ctypes.addressof(sequences), ctypes.sizeof(c_int32)
-        each = (POINTER(c_int32) * n)(*(ctypes.cast(first + size * i, POINTER(c_int32)) for i in range(n)))
-        batch = _Batch(n_tokens=n, token=tokens, pos=positions, n_seq_id=(c_int32 * n)(*[1] * n), seq_id=each)
-        batch.logits = (c_int8 * n)(*wanted)
-        return self._run(batch, sum(wanted))
-
-    def _run(self, batch: _Batch, n_wanted: int) -> np.ndarray:
+    def _decode(self, tokens: Sequence[tuple[int, int, int]], wanted: Sequence[bool]) -> np.ndarray:
+        n, n_wanted = len(tokens), sum(wanted)
+        rows, positions, ids = zip(*tokens, strict=True)
+        each = (POINTER(c_int32) * n)(*((c_int32 * 1)(row) for row in rows))  # type: ignore[misc]
+        of_one, at = (c_int32 * n)(*[1] * n), (c_int32 * n)(*positions)
         _errors.clear()
-        code = self._lib.llama_decode(self._context, batch)
-        if code:
-            raise JourneyError(f"llama.cpp could not read {batch.n_tokens} tokens (code {code}: {_cause()})")
+        batch = _Batch(n, (c_int32 * n)(*ids), None, at, of_one, each, (c_int8 * n)(*wanted))
+        if code := self._lib.llama_decode(self._context, batch):
+            raise JourneyError(f"llama.cpp could not read {n} tokens (code {code}: {_cause()})")
         if not n_wanted:
             return np.zeros((0, self.vocab_size), np.float32)
         return np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), (n_wanted, self.vocab_size)).copy()

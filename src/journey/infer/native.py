@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from journey.infer import build
 from journey.infer.blocks import BLOCK
+from journey.infer.precision import HalfLinear
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.model.layers import GELU, Attention, Block, RMSNorm, SwiGLU
+from journey.model.quantized import QuantizedLinear
 
 if TYPE_CHECKING:
     from journey.infer.runner import Step
@@ -60,7 +62,20 @@ class _Batch(Structure):
     )
 
 
-_KNOWN = (GPT, nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, RMSNorm, Block, Attention, GELU, SwiGLU)
+_KNOWN = (
+    GPT,
+    nn.ModuleList,
+    nn.Embedding,
+    nn.Linear,
+    nn.LayerNorm,
+    RMSNorm,
+    Block,
+    Attention,
+    GELU,
+    SwiGLU,
+    HalfLinear,
+    QuantizedLinear,
+)
 
 
 def computes(model: GPT) -> bool:
@@ -130,10 +145,15 @@ def scratch(floats: int) -> int:
 def _matrix(layer: nn.Module | None) -> _Matrix:
     if layer is None:
         return _Matrix()
-    weight, bias = layer.weight, layer.bias
+    bias = layer.bias
+    at_bias = bias.data_ptr() if isinstance(bias, Tensor) else None
+    if isinstance(layer, QuantizedLinear):
+        kind, shape = INT8 if layer.bits == 8 else INT4, (layer.out_features, layer.in_features)
+        return _Matrix(layer.q.data_ptr(), layer.scale.data_ptr(), at_bias, kind, *shape, layer.group)
+    weight = layer.weight
     assert isinstance(weight, Tensor)
-    at_bias = None if bias is None else bias.data_ptr()  # type: ignore[operator]
-    return _Matrix(weight.data_ptr(), None, at_bias, F32, *weight.shape, 0)
+    kind = F16 if weight.dtype == torch.float16 else F32
+    return _Matrix(weight.data_ptr(), None, at_bias, kind, *weight.shape, 0)
 
 
 def _norm(layer: nn.Module | None) -> _Norm:

@@ -25,7 +25,7 @@ class Step:
 
     @staticmethod
     def of(chunks: list[Chunk]) -> "Step":
-        """Lay the chunks out. Of one whose ids have all been read, the last id and its guesses are asked for."""
+        """Lay the chunks out."""
         ids: list[int] = []
         positions: list[int] = []
         rows: list[int] = []
@@ -34,8 +34,7 @@ class Step:
         tables = []
         for row, chunk in enumerate(chunks):
             sequence, end = chunk.sequence, chunk.start + chunk.n
-            if chunk.last:
-                read.extend(range(len(ids) + len(sequence.ids) - 1 - chunk.start, len(ids) + chunk.n))
+            read.extend(range(len(ids) + chunk.n - chunk.asked, len(ids) + chunk.n))
             ids.extend(sequence.ids[chunk.start : end])
             ids.extend(sequence.draft[: end - len(sequence.ids)] if end > len(sequence.ids) else ())
             positions.extend(range(chunk.start, end))

@@ -17,11 +17,7 @@ class Chunk:
     sequence: Sequence
     start: int
     n: int
-
-    @property
-    def last(self) -> bool:
-        """Whether all of its ids have been read then, so that the next can be drawn."""
-        return self.start + self.n >= len(self.sequence.ids)
+    asked: int  # of the last of them: what comes after each is to be known; 0 in the middle of a prompt
 
 
 class Scheduler:
@@ -102,7 +98,7 @@ class Scheduler:
         sequence.keys = names(sequence.ids[: min(end, len(sequence.ids))], sequence.keys)
         for i in range(sequence.computed // BLOCK, len(sequence.keys)):
             self.blocks.name(sequence.blocks[i], sequence.keys[i])
-        return Chunk(sequence, sequence.computed, n)
+        return Chunk(sequence, sequence.computed, n, max(0, end - len(sequence.ids) + 1))
 
     def _send_back(self, sequence: Sequence) -> None:
         """Preempt: what it has written stays, what the cache has of it may go."""

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from journey.errors import JourneyError
 from journey.infer.sampling import GREEDY, Sampling
+from journey.infer.text import StopStrings
 
 if TYPE_CHECKING:
     from journey.infer.grammar import Grammar
 
-Finish = Literal["stop", "string", "length", "context", "halted"]
-"""Why a text ends: a stop id, a stop string, max_new_tokens, the end of n_ctx, or its reader wanted no more."""
+Finish = Literal["stop", "string", "grammar", "length", "context", "halted", "error"]
+"""Why a text ends: a stop id, a stop string, its form is complete, max_new_tokens, the end of n_ctx, its reader wanted
+no more, or its form cannot be followed further."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,9 @@ class Sequence:
     preempted: int = 0  # how often it had to begin again
     finish: Finish | None = None
     logprobs: list[tuple[float, dict[int, float]]] = field(default_factory=list)
+    text: StopStrings | None = None  # what is certain of the text, where the engine has a tokenizer
+    shown: str = ""
+    error: JourneyError | None = None
 
     def __post_init__(self) -> None:
         self.ids = list(self.request.prompt)
@@ -72,10 +78,14 @@ class Completion:
     ids: list[int]
     ended: bool
     finish: Finish | None = field(default=None, compare=False)
+    text: str = field(default="", compare=False)  # up to a stop string, where the engine has a tokenizer
     logprobs: list[tuple[float, dict[int, float]]] = field(default_factory=list, compare=False)
     """Of each id, where they were asked for: its log-probability, and the likeliest with theirs."""
 
     @staticmethod
     def of(sequence: Sequence) -> "Completion":
-        """What a finished sequence has written."""
-        return Completion(sequence.written, sequence.finish == "stop", sequence.finish, sequence.logprobs)
+        """What a finished sequence has written. Raises the JourneyError that ended it, if one did."""
+        if sequence.error:
+            raise sequence.error
+        ended = sequence.finish == "stop"
+        return Completion(sequence.written, ended, sequence.finish, sequence.shown, sequence.logprobs)

@@ -74,11 +74,13 @@ def moved(model: GPT, T: int, S: int) -> int:
     Each weight once, but of a table that is only looked up (positions; an embedding that is not also the head) T rows;
     the cache written for T tokens and read for S. Activations are not counted.
     """
-    tables = [model.positions, None if model.config.tied else model.embed]
+    shared = model.head._parameters.get("weight") is model.embed.weight  # a quantized head is a matrix of its own
+    tables = [model.positions, None if shared else model.embed]
     looked_up = sum(
         (t.weight.numel() - T * t.weight.size(1)) * t.weight.element_size() for t in tables if t is not None
     )
-    weights = sum(p.numel() * p.element_size() for p in model.parameters()) - looked_up
+    rounded = [kept for name, kept in model.named_buffers() if name != "rope"]
+    weights = sum(kept.nbytes for kept in (*model.parameters(), *rounded)) - looked_up
     return weights + (T + S) * cache_bytes_per_token(model)
 
 

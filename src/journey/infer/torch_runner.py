@@ -1,6 +1,7 @@
 """A step by torch: on a GPU, and on a CPU for which there is no kernel. Blocks of keys and values are gathered into one
 tensor a layer, rows padded on the right, where no query looks."""
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,23 +55,32 @@ class TorchRunner:
     name = "torch"
 
     def __init__(self, model: GPT, n_blocks: int) -> None:
-        self.model, self.device = model, model.embed.weight.device
-        self.dtype = torch.float32
-        self.cache = PagedCache(model.config, n_blocks, self.device, self.dtype)
+        self.device = model.embed.weight.device
+        self.gpu = self.device.type == "cuda"
+        self.model = _in_bf16(model) if self.gpu else model
+        dtype = torch.bfloat16 if self.gpu else torch.float32
+        model._prepare_rope(min(model.config.n_ctx, n_blocks * BLOCK))
+        self.cache = PagedCache(model.config, n_blocks, self.device, dtype)
+        self.graphs: dict[tuple[int, int], _Graph] = {}
 
     @torch.inference_mode()
     def __call__(self, step: "Step") -> Tensor:
         """Logits (n_read, V) of a step."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.gpu):
+            return self._logits(step)
+
+    def _logits(self, step: "Step") -> Tensor:
         lengths = np.bincount(step.rows)  # (chunks,)
         first = np.concatenate([[0], np.cumsum(lengths)])  # where each chunk begins
-        hidden = torch.empty(len(step.ids), self.model.config.n_embd, device=self.device)
+        hidden = torch.empty(
+            len(step.ids), self.model.config.n_embd, device=self.device, dtype=self.cache.kept[0].dtype
+        )
         reading = lengths > 1
         for group in (np.flatnonzero(~reading), np.flatnonzero(reading)):
             if len(group):
                 at = np.concatenate([np.arange(first[row], first[row + 1]) for row in group])
-                hidden[torch.from_numpy(at).to(self.device)] = self._pass(step, group, first, lengths)
-        read = torch.from_numpy(step.read.astype(np.int64)).to(self.device)
-        return self.model.head(hidden[read]).float()
+                hidden[torch.from_numpy(at).to(self.device)] = self._pass(step, group, first, lengths).to(hidden.dtype)
+        return self.model.head(hidden[torch.from_numpy(step.read.astype(np.int64)).to(self.device)]).float()
 
     def _pass(self, step: "Step", group: np.ndarray, first: np.ndarray, lengths: np.ndarray) -> Tensor:
         """What the head reads (n, C) of all tokens of these chunks, in their order."""
@@ -81,8 +91,66 @@ class TorchRunner:
         starts = step.positions[first[group]].astype(np.int64)
         width = -(-int((starts + n).max()) // BLOCK)
         tables = step.tables[group, :width].astype(np.int64)
+        if self.gpu and T == 1:
+            return self._replay(ids, tables, starts)
         moved = [torch.from_numpy(each).to(self.device) for each in (tables, starts, n.astype(np.int64))]
         self.cache.look(*moved)
         x = self.model.hidden(torch.from_numpy(ids).to(self.device), cache=self.cache)  # (B, T, C)
         inside = torch.arange(T, device=self.device) < moved[2][:, None]
         return x[inside]
+
+    def _replay(self, ids: np.ndarray, tables: np.ndarray, starts: np.ndarray) -> Tensor:
+        """A token of each row by a recorded graph: launching its hundred kernels one by one takes longer than they do.
+        There is one for each power of two of rows and of blocks."""
+        B, width = tables.shape
+        size = (_power(B), min(_power(width), -(-self.model.config.n_ctx // BLOCK)))
+        if size not in self.graphs:
+            self.graphs[size] = _Graph(self.model, self.cache, *size)
+        return self.graphs[size](ids, tables, starts)
+
+
+class _Graph:
+    """A decode step of B rows, of which each sees at most `width` blocks, recorded once."""
+
+    def __init__(self, model: GPT, cache: PagedCache, B: int, width: int) -> None:
+        device = model.embed.weight.device
+        self.ids, self.starts, self.lengths = (torch.zeros(B, dtype=torch.int64, device=device) for _ in range(3))
+        self.tables = torch.zeros(B, width, dtype=torch.int64, device=device)
+
+        def step() -> Tensor:
+            cache.look(self.tables, self.starts, self.lengths)
+            return model.hidden(self.ids[:, None], cache=cache)[:, 0]
+
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries take what memory they need before anything is recorded
+            for _ in range(2):
+                step()
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.x = step()
+
+    def __call__(self, ids: np.ndarray, tables: np.ndarray, starts: np.ndarray) -> Tensor:
+        """What the head reads, (rows, C). Rows that nobody has are padding: they write to the place for that."""
+        n, width = tables.shape
+        self.lengths.zero_()
+        self.lengths[:n] = 1
+        self.ids[:n] = torch.from_numpy(ids[:, 0])
+        self.starts.zero_()
+        self.starts[:n] = torch.from_numpy(starts)
+        self.tables[:n, :width] = torch.from_numpy(tables)
+        self.graph.replay()
+        return self.x[:n]
+
+
+def _in_bf16(model: GPT) -> GPT:
+    """A copy for computing; rotary angles stay fp32, in which far positions can be told apart."""
+    rope, model.rope = model.rope, None
+    made = copy.deepcopy(model).bfloat16()
+    model.rope = made.rope = rope
+    return made
+
+
+def _power(n: int) -> int:
+    return 1 << (n - 1).bit_length()

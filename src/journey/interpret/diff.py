@@ -12,6 +12,7 @@ from torch import Tensor
 
 from journey.data.sources import Document
 from journey.evaluate.perplexity import MAX_BYTES, batches, chunk, encode, windows
+from journey.model import quantized
 from journey.model.gpt import GPT
 from journey.model.layers import Trace
 from journey.tokenizer.formats import Tokenizer
@@ -28,12 +29,11 @@ def obstacle(parent: GPT, child: GPT, parent_tokenizer: Tokenizer, child_tokeniz
 
 def weights(parent: GPT, child: GPT) -> list[dict[str, Any]]:
     """How far each matrix moved, ‖child - parent‖ / ‖parent‖ (Frobenius): {"layer" (None outside the blocks), "matrix",
-    "change"}. A tied head is the embedding and stands once."""
-    moved = dict(child.named_parameters())
-    result = []
-    for name, before in parent.named_parameters():
+    "change"}. A tied head is the embedding and stands once; quantized weights are what they are computed with."""
+    moved, result = quantized.weights(child), []
+    for name, before in quantized.weights(parent).items():
         if before.dim() > 1 and name in moved:
-            change = (moved[name].detach() - before.detach()).norm() / before.detach().norm()
+            change = (moved[name] - before).norm() / before.norm()
             matrix = name.removesuffix(".weight")
             inside = re.fullmatch(r"blocks\.(\d+)\.(.+)", matrix)
             layer, matrix = (int(inside[1]), inside[2]) if inside else (None, matrix)

@@ -31,6 +31,7 @@ MEASURES = {  # in the order in which they are taken and shown -> what each one 
     "greedy": "its own answers: whether they end, how long they are, what words they share",
     "samples": "the same prompts, continued by every model",
     "against_parent": "how far it moved: weights, predictions, inner states",
+    "rounding": "quantized weights: flipped predictions, and the error of each block",
     "preferences": "held-out preferences told apart, and how far that moved it",
     "quantized": "GGUF files in llama.cpp against the weights they were made of",
     "retrieval": "what an index finds, and what finding it does to the answer",

@@ -14,6 +14,7 @@ from journey.scores import JSON, Against, Items, Score, Taken, comparisons, esti
 
 Q8_COST = 0.5  # percent more bits per byte: the mark for q8_0
 FP32 = "fp32"
+KINDS = ("f32", "f16", "q8_0", "q6_k", "q5_k_m", "q5_0", "q4_k_m", "q4_0")  # gguf_types.TYPES, whose import takes torch
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Quantized:
     why="The same held-out documents, scored by llama.cpp with each file and by our own code with the weights that the "
     "files were made of. A file is good when its bits per byte stay where they were.",
     keys=(
-        *(f"bits_per_byte.{kind}" for kind in ("fp32", "f32", "f16", "q8_0", "q5_0", "q4_0")),
+        *(f"bits_per_byte.{kind}" for kind in (FP32, *KINDS)),
         "same_ids.prompts",
         "same_ids.texts",
     ),

@@ -11,7 +11,7 @@ from journey.train.tail import Tail
 PARTS = 4
 # key -> what it is called, its unit, how it is counted, which is better
 _SCORES = {
-    "trained_parameters": ("parameters trained", "", "those that the optimizer moves", "lower"),
+    "trained_parameters": ("parameters trained", "parameters", "those that the optimizer moves", "lower"),
     "tokens_per_second": ("training speed", "tokens/s", "mean of its steps, without evaluating and saving", "higher"),
     "peak_memory": ("peak memory", "MB", "of the whole process, its libraries among it", "lower"),
     "checkpoint": ("checkpoint", "MB", "the weights that the node holds; of an adapter, that alone", "lower"),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from journey.errors import JourneyError
 from journey.files import write_json
-from journey.model import adapter, families, lora
+from journey.model import adapter, compressed, families, lora, quantized
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.model.opening import read_config
@@ -20,9 +20,9 @@ from journey.model.weights import CONSTANTS, HEAD, check_tensor, load_tensors, p
 
 
 def tensors(model: GPT) -> dict[str, Tensor]:
-    """The model's weights under Hugging Face's names and in its shapes (to read: some share our memory)."""
-    ours = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    return families.get(model.config.family).to_huggingface(model.config, ours)
+    """The model's weights under Hugging Face's names and in its shapes (to read: some share our memory); quantized ones
+    as what they are computed with."""
+    return families.get(model.config.family).to_huggingface(model.config, quantized.weights(model))
 
 
 def shapes(config: GPTConfig) -> dict[str, torch.Size]:
@@ -50,18 +50,36 @@ def config_json(config: GPTConfig, bos: int | None, eos: int | None, pad: int | 
 def save(model: GPT, folder: Path, *, bos: int | None = None, eos: int | None = None, pad: int | None = None) -> None:
     """Write config.json and model.safetensors for AutoModelForCausalLM to open; the ids are the tokenizer's."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config_json(model.config, bos, eos, pad))
-    weights = {name: tensor.contiguous().cpu() for name, tensor in tensors(model).items()}
+    _write(model, config_json(model.config, bos, eos, pad), folder)
+
+
+def save_like(model: GPT, like: Path, folder: Path) -> None:
+    """Write a model that was made of the one in another folder, which may be an adapter, with that one's tokenizer and
+    all else that its files say."""
+    said = read_config(adapter.holding(like, "config.json"))
+    said.pop("torch_dtype", None)  # as older files have it
+    _write(model, said | {"dtype": "float32", "tie_word_embeddings": model.config.tied}, folder)
+    adapter.copy(like, (*adapter.TOKENIZER_FILES, "added_tokens.json", "generation_config.json"), folder)
+
+
+def _write(model: GPT, said: dict[str, Any], folder: Path) -> None:
+    made = tensors
+    if quantized.is_quantized(model):
+        said, made = said | {compressed.KEY: compressed.settings(model)}, compressed.tensors
+    write_json(folder / "config.json", said)
+    weights = {name: tensor.contiguous().cpu() for name, tensor in made(model).items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def load(folder: Path) -> GPT:
-    """The GPT in a Hugging Face folder, in fp32 on the CPU.
+    """The GPT in a Hugging Face folder, in fp32 on the CPU; what is quantized there, stays so.
 
     Raises JourneyError for a model that we would compute differently, and for weights that are missing, cut off or
     of another shape than config.json says.
     """
-    config, saved = read(folder)
+    config, saved = read(folder, as_quantized=True)
+    said = read_config(adapter.holding(folder, "config.json")).get(compressed.KEY)
+    packed = compressed.take(config, saved, said, str(folder)) if said else {}
     saved = fit(config, saved, str(folder))
     model = _empty(config)
     ours = families.get(config.family).from_huggingface(config, saved, dict(model.named_parameters()))
@@ -74,13 +92,15 @@ def load(folder: Path) -> GPT:
     model.load_state_dict(state, assign=True)
     if config.tied:  # assigning has made two parameters of one
         model.head.weight = model.embed.weight
+    compressed.fill(model, packed)
     return model
 
 
-def read(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
-    """Shape and tensors of a Hugging Face folder, by their full names; of an adapter, its base's with it merged in."""
+def read(folder: Path, as_quantized: bool = False) -> tuple[GPTConfig, dict[str, Tensor]]:
+    """Shape and tensors of a Hugging Face folder, by their full names; of an adapter, its base's with it merged in.
+    Quantized ones, which no adapter is merged into, only for who takes them as they are."""
     whole, *adapters = reversed(adapter.chain(folder))
-    config, saved = named(load_config(whole), load_tensors(whole), str(whole))
+    config, saved = named(load_config(whole, as_quantized and not adapters), load_tensors(whole), str(whole))
     for each in adapters:
         config, saved = lora.merge(each, config, saved)
     return config, saved
@@ -88,18 +108,21 @@ def read(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
 
 @quiet()
 def in_transformers(folder: Path) -> Any:
-    """The model of a folder as transformers computes it, in fp32; an adapter is merged in, as `read` has it.
+    """The model of a folder as transformers computes it, in fp32; an adapter is merged in, as `read` has it, and
+    quantized weights are what we compute with (of LLM.int8() the inputs are not rounded, too).
 
     transformers opens an adapter's folder too, but takes whatever weights are at its base's path now, and (5.23) begins
-    DoRA's magnitudes anew without an error.
+    DoRA's magnitudes anew without an error. Quantized ones it opens where compressed-tensors or bitsandbytes is there.
     """
     import transformers
 
     as_ours: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
-    if not adapter.is_adapter(folder):
+    if not adapter.is_adapter(folder) and not is_quantized(folder):
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **as_ours)
     merged, shaped = load(folder), adapter.holding(folder, "config.json")
     config = transformers.AutoConfig.from_pretrained(shaped)
+    if hasattr(config, compressed.KEY):
+        delattr(config, compressed.KEY)
     config.tie_word_embeddings = merged.config.tied
     kind = getattr(transformers, families.get(merged.config.family).architecture)
     made = kind.from_pretrained(None, config=config, state_dict=tensors(merged), **as_ours)
@@ -166,8 +189,14 @@ def architectures() -> str:
     return ", ".join(family.architecture for family in families.table().values())
 
 
-def load_config(folder: Path) -> GPTConfig:
-    """The shape that a folder's config.json describes; what we do not compute is refused by name."""
+def is_quantized(folder: Path) -> bool:
+    """Whether the weights in a folder are quantized."""
+    return bool(read_config(adapter.holding(folder, "config.json")).get(compressed.KEY))
+
+
+def load_config(folder: Path, as_quantized: bool = False) -> GPTConfig:
+    """The shape that a folder's config.json describes; what we do not compute is refused by name, and quantized weights
+    where the caller cannot do with them."""
     folder = adapter.holding(folder, "config.json")
     path, saved = folder / "config.json", read_config(folder)
     family = families.find(model_type := saved.get("model_type"))
@@ -180,12 +209,14 @@ def load_config(folder: Path) -> GPTConfig:
         raise JourneyError(
             f"{path}: unknown architecture {listed[0]!s:.60}, model_type {model_type!s:.60}; known: {known}"
         )
-    if saved.get("quantization_config"):
-        raise JourneyError(f"{path}: quantization_config says that its weights are quantized: dequantize them first")
+    if (how := saved.get(compressed.KEY)) and not as_quantized:
+        raise JourneyError(f"{path}: its weights are quantized: this wants the model that they were made of")
     for key, allowed in family.computed.items():
         if key in saved and saved[key] not in allowed:
             raise JourneyError(f"{path}: {key} is {saved[key]!r:.60}, we compute {allowed[0]!r} alone")
     try:
+        if how:
+            compressed.check(how)
         return family.read_config(saved)
     except KeyError as error:
         raise JourneyError(f"{path}: the key {error} is missing") from error

@@ -8,7 +8,17 @@ from journey.evaluate.statistics import Estimate
 
 # Characters that HTML forbids even when escaped: C0 (but tab, newline), DEL and C1, surrogates, non-characters.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]|[\U0001fffe\U0001ffff]")
-_DECIMALS = {"bits/byte": 3, "nats/token": 3, "%": 1, "points": 1, "tokens": 1, "bytes/token": 2, "tokens/s": 0}
+_DECIMALS = {
+    "bits/byte": 3,
+    "nats/token": 3,
+    "%": 1,
+    "points": 1,
+    "tokens": 1,
+    "tokens/s": 0,
+    "bytes/token": 2,
+    "parameters": 0,
+    "MB": 0,
+}
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MISSING = "–"
 

@@ -23,6 +23,7 @@ STAGES = {
     "pairs": "sample answers and rank them into pairs",
     "dpo": "teach a model to prefer, by TRL",
     "merge": "make a whole model of an adapter",
+    "ptq": "round a model's weights to 8 or 4 bits",
     "quantize": "write GGUF files for llama.cpp",
     "index": "make a text searchable, to answer from it",
     "translations": "make or read pairs of texts that mean the same",

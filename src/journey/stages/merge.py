@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from journey.checkpoint import Node, open_tokenizer
 from journey.errors import JourneyError
-from journey.files import read_json, write_json
 from journey.metrics import metric
 from journey.model import adapter
 from journey.model.quiet import quiet
@@ -46,7 +45,6 @@ class Merge:
 def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
     """Write an adapter and its base as one whole model, in fp32, and check that it predicts what they do by PEFT."""
     import torch
-    from safetensors.torch import save_file
 
     from journey.model import huggingface
 
@@ -68,12 +66,7 @@ def merge(parent: Node, config: Merge, run: Run) -> dict[str, Any]:
             f"{allowed:.2g}): please report this, with {parent.path / adapter.CONFIG}"
         )
     run.say(f"logits checked: merged and by PEFT they differ by {difference:.1e} at most")
-    weights = {name: tensor.contiguous() for name, tensor in huggingface.tensors(model).items()}
-    save_file(weights, run.folder / "model.safetensors", metadata={"format": "pt"})
-    said = read_json(adapter.holding(parent.path, "config.json") / "config.json")
-    said.pop("torch_dtype", None)  # as older files have it
-    write_json(run.folder / "config.json", said | {"dtype": "float32", "tie_word_embeddings": model.config.tied})
-    adapter.copy(parent.path, (*adapter.TOKENIZER_FILES, "added_tokens.json", "generation_config.json"), run.folder)
+    huggingface.save_like(model, parent.path, run.folder)
     return {
         "metrics": {
             "parameters": metric(model.config.n_params),

@@ -21,6 +21,7 @@ from journey.files import publish, read_json, write_json, write_text
 from journey.lineage import file_hashes, node_id, peak_memory, reset_peak_memory, source_version, surroundings
 from journey.model.adapter import WEIGHTS as ADAPTER
 from journey.model.adapter import is_adapter
+from journey.model.opening import read_config
 from journey.stages import a, goes_on_from, kind_of
 from journey.stages.inputs import inputs_of, named, resolve
 
@@ -244,7 +245,9 @@ class Stage:
         }
         adapts = is_adapter(run.folder)
         if adapts or (run.folder / "config.json").exists():
-            write_text(run.folder / "README.md", _card(lineage, parent, self.makes, adapts))
+            quantized = not adapts and bool(read_config(run.folder).get("quantization_config"))
+            relation = "adapter" if adapts else "quantized" if quantized else "finetune"
+            write_text(run.folder / "README.md", _card(lineage, parent, self.makes, relation))
         return run._finish(lineage)
 
 
@@ -323,11 +326,10 @@ def _tokenizer_hash(folder: Path) -> str | None:
     return Tokenizer.load(folder).hash
 
 
-def _card(lineage: dict[str, Any], parent: Node | None, kind: str, adapts: bool) -> str:
+def _card(lineage: dict[str, Any], parent: Node | None, kind: str, relation: str) -> str:
     """The model card: its metadata names task and base model as the Hub's format wants it."""
     task = "translation" if kind == "seq2seq" else "text-generation"
-    head = ["---", f"library_name: {'peft' if adapts else 'transformers'}", f"pipeline_tag: {task}"]
-    relation = "adapter" if adapts else "finetune"
+    head = ["---", f"library_name: {'peft' if relation == 'adapter' else 'transformers'}", f"pipeline_tag: {task}"]
     if parent is not None and parent.is_model:
         head += [f"base_model: {parent.name}", f"base_model_relation: {relation}"]
     head += ["tags:", "- journey", f"- {lineage['stage']}", "---", ""]

@@ -29,6 +29,8 @@ def trails(sweep: Sweep) -> Iterator[Block]:
     """The curves that sweep.json holds; nothing where it holds none."""
     held = [metric for metric in sweep.trails if metric.better]
     rate = [metric for metric in sweep.trails if not metric.better]
+    if not sweep.trails:
+        return
     panels = _panels(sweep)
     if not panels:
         yield from (

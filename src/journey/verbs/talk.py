@@ -1,7 +1,10 @@
 """What a node says: continue or translate a text, chat, answer from an index."""
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+import dataclasses
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import Positional
@@ -9,9 +12,14 @@ from tyro.conf import Positional
 from journey import runner
 from journey.checkpoint import Node
 from journey.errors import JourneyError
-from journey.fields import Amount, Count, NonNegative, Seed, Within
+from journey.fields import Amount, Count, NonNegative, Positive, Seed, Share, Within
+from journey.lineage import surroundings
 from journey.pair import open_seq2seq
 from journey.verbs.common import Result, Workspace, find_model, home, open_model, translates
+
+if TYPE_CHECKING:
+    from journey.infer.sequence import Completion, Request
+    from journey.xray.record import Run
 
 TopP = Annotated[float, Within(above=0, most=1)]
 
@@ -24,22 +32,43 @@ def generate(
     temperature: Annotated[NonNegative, tyro.conf.arg(help="0 takes the likeliest token each time")] = 0.8,
     top_k: Annotated[Amount, tyro.conf.arg(help="only among the k likeliest (0: all)")] = 0,
     top_p: Annotated[TopP, tyro.conf.arg(help="only among the likeliest that make up this share")] = 1.0,
+    min_p: Annotated[Share, tyro.conf.arg(help="only among those this times as likely as the likeliest")] = 0.0,
+    repetition_penalty: Annotated[Positive, tyro.conf.arg(help="above 1: less of what is there already")] = 1.0,
+    stop: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="TEXT", help="end before any of these (\\n is a line's end)")
+    ] = (),
+    json_schema: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.json", help="write JSON that this schema allows")
+    ] = None,
+    regex: Annotated[str | None, tyro.conf.arg(help="write what this matches as a whole (Rust's syntax)")] = None,
+    samples: Annotated[Count, tyro.conf.arg(help="so many texts, written together")] = 1,
+    guess: Annotated[bool, tyro.conf.arg(help="try what followed last time, several tokens a pass: same text")] = False,
     beams: Annotated[Count, tyro.conf.arg(help="of an encoder–decoder: search with so many (1: greedily)")] = 1,
     seed: Seed = 0,
+    xray: Annotated[bool, tyro.conf.arg(help="show how it was written, pass by pass: OUT/xray.html")] = False,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="where xray.html and xray.json go")] = Path(),
     workspace: Workspace = None,
 ) -> Result:
     """Continue a text with a node, token by token; an encoder–decoder translates it, and draws nothing at random.
 
     journey generate base "numpy.mean(a, axis=None)"
     journey generate base "import " --temperature 0
+    journey generate base "The function returns" --samples 4 --xray      what ran in parallel, and what could not
+    journey generate base "Parameters: " --json-schema names.json --stop "\\n\\n"
     journey generate translator "four hundred and twelve" --beams 4
     """
-    from journey.infer.engine import stream
     from journey.infer.sampling import Sampling
+    from journey.infer.sequence import Request
+    from journey.xray.record import warm
 
     if translates(model_node := find_model(node, workspace)):
-        if temperature not in (0, 0.8) or top_k or top_p != 1:
-            raise JourneyError("an encoder–decoder draws nothing at random: leave temperature, top_k and top_p out")
+        if temperature not in (0, 0.8) or top_k or top_p != 1 or min_p or repetition_penalty != 1:
+            raise JourneyError(
+                "an encoder–decoder draws nothing at random: leave temperature, top_k, top_p, min_p and "
+                "repetition_penalty out"
+            )
+        if samples > 1 or guess or xray or stop or json_schema or regex:
+            raise JourneyError("an encoder–decoder writes one whole text: leave out what stops, forms or multiplies it")
         return _translate(model_node, prompt, max_new_tokens, beams)
     if beams > 1:
         raise JourneyError(f"{node} is a GPT, beams are for an encoder–decoder: leave --beams out")
@@ -50,12 +79,92 @@ def generate(
         raise JourneyError(
             f"the prompt has {len(ids)} tokens, the context is {model.config.n_ctx}: shorten it by {1 - room}"
         )
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    limit = min(max_new_tokens, room)
-    print(prompt, end="", flush=True)
-    written = stream(model, ids, max_new_tokens=limit, stop=tokenizer.stop, sampling=sampling)
-    text, n = _print_as_written(written, tokenizer)
-    return Result(found.id, more={"prompt": prompt, "text": text, "tokens": n})
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )
+    request = Request(
+        prompt=ids,
+        max_new_tokens=min(max_new_tokens, room),
+        stop=frozenset(tokenizer.stop),
+        sampling=sampling,
+        stop_strings=tuple(text.replace("\\n", "\n") for text in stop),
+        grammar=_grammar(tokenizer, json_schema, regex),
+    )
+    if xray:
+        warm(model, ids)
+    done, run = _write(model, tokenizer, prompt, request, samples, guess)
+    texts = [completion.text for completion in done]
+    n = sum(len(completion.ids) for completion in done)
+    more = {"prompt": prompt, "text": texts[0], "tokens": n, "finish": done[0].finish}
+    more |= {"texts": texts} if samples > 1 else {}
+    path = _xray(found, run, tokenizer, ids, [completion.ids for completion in done], out) if xray else None
+    return Result(found.id, path, more=more)
+
+
+def _grammar(tokenizer: Any, json_schema: Path | None, regex: str | None) -> Any:
+    """What a text has to be like, or None."""
+    from journey.infer.grammar import Grammar
+
+    if json_schema and regex is not None:
+        raise JourneyError("--json-schema and --regex: give one of the two")
+    if json_schema:
+        return Grammar.json_schema_file(tokenizer, json_schema)
+    return None if regex is None else Grammar.regex(tokenizer, regex)
+
+
+def _write(
+    model: Any, tokenizer: Any, prompt: str, request: "Request", samples: int, guess: bool
+) -> tuple[list["Completion"], "Run"]:
+    """Write the texts and print them, the first as it is made; what they are, and the run's passes."""
+    from journey.infer.engine import Engine, enough
+    from journey.infer.speculate import repeat
+    from journey.xray.record import Run
+
+    run = Run(model)
+    n_blocks = enough(model, len(request.prompt) + request.max_new_tokens, samples)
+    engine = Engine(model, tokenizer, n_blocks=n_blocks, sequences=samples, guess=repeat if guess else None, watch=run)
+    sequences = [engine.add(dataclasses.replace(request, number=i)) for i in range(samples)]
+    print(f"--- 1\n{prompt}" if samples > 1 else prompt, end="", flush=True)
+    while engine.busy:
+        for one in engine.step():
+            if one.sequence is sequences[0]:
+                print(one.text, end="", flush=True)
+    print()
+    done = [engine.done(sequence) for sequence in sequences]
+    for i, completion in enumerate(done[1:], 2):
+        print(f"--- {i}\n{prompt}{completion.text}")
+    return done, run
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _xray(node: Node, run: "Run", tokenizer: Any, ids: list[int], texts: list[list[int]], out: Path) -> Path:
+    """Compare and measure, and write the page and its numbers."""
+    from journey.doctor import speed
+    from journey.files import write_json, write_text
+    from journey.xray import page, record
+
+    saved = record.compare(run.model, ids, texts[0], _say)
+    _say("xray: what the machine can do")
+    found = {"matmul": speed.matmul(), "reading": speed.reading()}
+    roof = {name: one.metrics[name]["value"] for name, one in found.items()}
+    machine = {name: one.found.partition("(")[2].rstrip(")") for name, one in found.items()} | {
+        "cpu": surroundings()["machine"]["cpu"]
+    }
+    html = page.page(
+        run, saved, tokenizer, ids, texts, name=node.name, roof=(roof["matmul"], roof["reading"]), machine=machine
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "xray.html", html)
+    write_json(out / "xray.json", {"passes": page.facts(run), "saved": vars(saved), "roof": roof, "machine": machine})
+    return out / "xray.html"
 
 
 def _translate(node: Node, text: str, max_new_tokens: int, beams: int) -> Result:
@@ -71,9 +180,9 @@ def _translate(node: Node, text: str, max_new_tokens: int, beams: int) -> Result
     return Result(node.id, more={"prompt": text, "text": said, "tokens": len(found.ids)})
 
 
-def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None) -> tuple[str, int]:
-    """Print each id's text as soon as its characters are whole; the whole text, and how many ids there were."""
-    from journey.conversation import TextStream
+def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None) -> str:
+    """Print each id's text as soon as its characters are whole; the whole text."""
+    from journey.infer.text import TextStream
 
     decoder, new = TextStream(tokenizer), list[int]()
     for token in ids:
@@ -81,7 +190,7 @@ def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, 
         if token not in tokenizer.stop:
             print(decoder.feed(token).translate(translated or {}), end="", flush=True)
     print(decoder.end())
-    return tokenizer.decode([i for i in new if i not in tokenizer.stop]), len(new)
+    return tokenizer.decode([i for i in new if i not in tokenizer.stop])
 
 
 def chat(
@@ -102,12 +211,21 @@ def chat(
     import readline  # noqa: F401  (gives `input` cursor keys and history)
 
     from journey.conversation import Conversation, chat_loop
+    from journey.infer.engine import Engine, enough
     from journey.infer.sampling import Sampling
+    from journey.infer.sequence import Request
 
     found, model, tokenizer = open_model(node, workspace)
     talk = Conversation(tokenizer, model.config.n_ctx, max_new_tokens, system)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    chat_loop(model, tokenizer, talk, sampling, input, lambda text: print(text, end="", flush=True))
+    # One engine for the whole talk: of a prompt it has all that came before this question in its cache.
+    engine = Engine(model, n_blocks=enough(model, model.config.n_ctx, 2), sequences=1)
+
+    def answer(prompt: list[int], limit: int, sampling: Sampling) -> Iterator[int]:
+        stop = frozenset(tokenizer.stop)
+        return engine.stream(Request(prompt=prompt, max_new_tokens=limit, stop=stop, sampling=sampling))
+
+    chat_loop(answer, tokenizer, talk, sampling, input, lambda text: print(text, end="", flush=True))
     return Result(found.id)
 
 
@@ -155,6 +273,6 @@ def ask(
         seen=seen or None,
     )
     written = reply.stream(model, tokenizer, max_new_tokens, Sampling(temperature=temperature, seed=seed))
-    answer, _ = _print_as_written(written, tokenizer, VISIBLE)
+    answer = _print_as_written(written, tokenizer, VISIBLE)
     print(f"\n{reply.text().translate(VISIBLE)}")
     return Result(who.id, more=reply.json() | {"answer": answer})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -9,11 +10,14 @@ from torch import Tensor
 from journey.benching.runtimes import Prompts, Task
 from journey.infer import build
 from journey.infer.engine import Engine, enough
-from journey.infer.precision import convert
+from journey.infer.precision import Precision, convert
 from journey.infer.sequence import Request
+from journey.infer.timeline import moved
 from journey.model import huggingface
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
+
+EXACT = "fp32"  # the model as it is
 
 build.available()
 huggingface.shapes(GPTConfig.make("gpt2", 8, 8, 1, 8, 2))  # a first model without memory: torch imports much for it
@@ -25,11 +29,11 @@ class Opened:
     def __init__(self, task: Task) -> None:
         model = huggingface.load(Path(task.path)).eval()
         model.n_tokens = task.n_tokens
-        self.model = convert(model, task.precision)
+        self.model = model if task.precision == EXACT else convert(model, cast(Precision, task.precision))
         self.sequences = task.sequences
         self.engine = Engine(self.model, n_blocks=1, sequences=self.sequences)
         self.by = f"our engine, by {self.engine.run.name}"
-        self.weights, self.read = weights(self.model)
+        self.weights, self.read = weights(self.model), moved(self.model, 0, 0)
 
     def ready(self, sequences: int, longest: int) -> None:
         """See Runtime. An engine with room enough is kept."""
@@ -51,12 +55,7 @@ class Opened:
         return self.model(torch.tensor([[*ids]]))[0, first:]
 
 
-def weights(model: GPT) -> tuple[int, int]:
-    """Bytes of a model's weights in memory, quantized ones as they are kept, and of those that each token reads."""
-    kept: dict[int, Tensor] = {}
-    for module in model.modules():
-        if module is not model:  # whose own is no weight: the rotary positions
-            kept |= {t.data_ptr(): t for t in (*module.parameters(recurse=False), *module.buffers(recurse=False))}
-    looked_up = [model.positions, None if model.config.tied else model.embed]
-    every = sum(each.nbytes for each in kept.values())
-    return every, every - sum(table.weight.nbytes for table in looked_up if table is not None)
+def weights(model: GPT) -> int:
+    """Bytes of a model's weights in memory, rounded ones as they are kept."""
+    rounded = [kept for name, kept in model.named_buffers() if name != "rope"]
+    return sum(kept.nbytes for kept in (*model.parameters(), *rounded))
