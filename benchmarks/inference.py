@@ -36,6 +36,7 @@ from journey.infer.sampling import Sampling
 from journey.infer.sequence import Request
 from journey.lineage import surroundings
 from journey.pair import open_pair
+from journey.xray.record import Run
 
 POCKET, GPT2 = "random-pocket-1m", "random-gpt2-124m"
 SUBJECTS = ("ours", "llama.cpp:f16", "llama.cpp:q8_0", "llama.cpp:q4_0", "transformers")
@@ -96,16 +97,10 @@ def shared_beginning(folder: Path, count: int) -> Estimate:
 
 
 def watching(folder: Path, count: int, tokens: int) -> Estimate:
-    """Time of decoding with each step noted down, over the time without; one text at once."""
+    """Time of decoding with the X-ray on, over the time without; one text at once."""
     model, _ = open_pair(folder)
-    seen: list[object] = []
-
-    def watch(chunks: list, written: list) -> None:
-        read = [(chunk.sequence.arrival, chunk.start, chunk.n) for chunk in chunks]
-        seen.append((time.perf_counter(), read, [(one.sequence.arrival, one.token) for one in written]))
-
     random = np.random.default_rng(0)
-    on, off = Engine(model, watch=watch), Engine(model)
+    on, off = Engine(model, watch=Run(model)), Engine(model)
     times: dict[Engine, list[float]] = {on: [], off: []}
     for i in range(count + 1):
         prompt = random.integers(model.n_tokens, size=OWN).tolist()
@@ -173,8 +168,8 @@ def main() -> None:
                 found |= {f"{named}: {ratio}": value for ratio, value in ratios(of)}
         if "engine" in wanted:
             found[f"{GPT2}: first token, {PREFIX} of its tokens shared / not"] = shared_beginning(gpt2, args.rounds)
-            found["pocket: decode watched / not, seconds"] = watching(pocket, args.rounds, 4 * args.tokens)
-            found[f"{GPT2}: decode watched / not, seconds"] = watching(gpt2, args.rounds, args.tokens)
+            found["pocket: decode watched / not, seconds"] = watching(pocket, 5 * args.rounds, 4 * args.tokens)
+            found[f"{GPT2}: decode watched / not, seconds"] = watching(gpt2, 5 * args.rounds, args.tokens)
         if "sampling" in wanted:
             each, found["pocket: answers a second, ours / transformers"] = sampling(pocket, args.rounds)
             print("answers a second:", ", ".join(f"{name} {rate:,.0f}" for name, rate in each.items()))

@@ -116,7 +116,7 @@ def benched(journey, life, tmp_path_factory):
     said = journey(
         *("bench", "preferred", "--workspace", life.workspace, "--out", out, "--json", "--batch", 1, 3),
         *("--prompt", 100, "--tokens", 5, "--rounds", 2, "--documents", 4),
-        *("--with", "ours:fp32", "llama.cpp:f32", "llama.cpp:q8_0", "transformers", "vllm:fp32"),
+        *("--with", "ours:fp32", "ours:int8", "ours:int4", "llama.cpp:f32", "llama.cpp:q8_0", "transformers", "vllm"),
     )
     assert said.code == 0, said.err
     return said, out
@@ -125,7 +125,7 @@ def benched(journey, life, tmp_path_factory):
 def test_all_write_the_same_and_every_number_is_there(benched, life):
     said, out = benched
     found = said.json
-    subjects = ("ours:fp32", "llama.cpp:f32", "llama.cpp:q8_0", "transformers:fp32")
+    subjects = ("ours:fp32", "ours:int8", "llama.cpp:f32", "llama.cpp:q8_0", "transformers:fp32")
     keys = {f"preferred.{s}.{key}" for s in subjects for key in numbers.MEANINGS if key not in ("decode", "worse")}
     keys |= {f"preferred.{s}.decode.{batch}" for s in subjects for batch in (1, 3)}
     keys |= {f"preferred.{s}.worse" for s in subjects[1:]}
@@ -134,7 +134,11 @@ def test_all_write_the_same_and_every_number_is_there(benched, life):
     for name, each in found["metrics"].items():
         assert each.keys() == METRIC and math.isfinite(each["value"]) and each["convention"], name
         assert each["value"] > 0 or name.endswith(".worse"), name
-    assert found["left_out"] == {"preferred": {"vllm:fp32": "the package vllm is not installed"}}
+    left_out = found["left_out"]["preferred"]
+    assert (
+        left_out.keys() == {"ours:int4", "vllm:fp32"} and left_out["vllm:fp32"] == "the package vllm is not installed"
+    )
+    assert "no multiple of a group" in left_out["ours:int4"]
 
     (kept,) = json.loads((out / "bench.json").read_text())["models"]
     of, config = kept["subjects"], open_pair(life.node("preferred").path)[0].config
@@ -146,7 +150,10 @@ def test_all_write_the_same_and_every_number_is_there(benched, life):
         assert of[name]["memory"]["opening"] >= of[name]["memory"]["imports"] > 10_000_000
     for name in ("ours:fp32", "llama.cpp:f32", "transformers:fp32"):
         assert of[name]["weights"] == of[name]["read"] == 4 * config.n_params
-    assert of["llama.cpp:q8_0"]["weights"] < 0.3 * of["ours:fp32"]["weights"]
+    whole = of["ours:fp32"]
+    assert of["llama.cpp:q8_0"]["weights"] < 0.3 * whole["weights"]
+    assert of["ours:int8"]["read"] < 0.35 * whole["read"] < of["ours:int8"]["weights"]  # its embedding stays in fp32
+    assert whole["nats"] != of["ours:int8"]["nats"] == pytest.approx(whole["nats"], rel=0.05)
 
 
 def test_bits_per_byte_are_those_of_the_measure(benched, life):

@@ -121,7 +121,7 @@ def _open(found: Found, subjects: Sequence[Subject], console: Console, stack: Ex
     threads = torch.get_num_threads()
     processes = {}
     for subject in subjects:
-        if subject.name in model.files:
+        if subject.name in model.files and not console.stopping:
             console.begin(model.name, f"opening {subject.name}")
             process = Process(subject, threads)
             stack.callback(process.close)
