@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -146,3 +147,27 @@ def test_logits_that_are_no_numbers_end_their_own_request(model, tokenizer):
 def test_stop_strings_need_a_tokenizer(model, asked):
     with pytest.raises(ValueError, match="needs a tokenizer"):
         Engine(model).add(asked[1])
+
+
+def test_engines_in_two_threads_do_not_meet(model, asked):
+    """C runs without Python's lock: each engine computes in memory of its own."""
+    expected = Engine(model).generate([asked[0]] * 4)
+
+    def write(_):
+        return [Engine(model).generate([asked[0]] * 4) for _ in range(8)]
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(found == expected for some in pool.map(write, range(3)) for found in some)
+
+
+def test_weights_that_are_replaced_do_not_pull_the_ground_away(tokenizer):
+    torch.manual_seed(2)
+    model = GPT(GPTConfig.make("gpt2", tokenizer.n_ids, 64, 1, 32, 2))
+    engine = Engine(model)
+    request = Request(prompt=[5], max_new_tokens=20)
+    before = engine.generate([request])
+    for parameter in model.parameters():
+        parameter.data = torch.full_like(parameter, float("nan"))
+    assert Engine(model, n_blocks=4).add(request).finish is None
+    if engine.run.name == "kernel":  # it goes on with what it was made of
+        assert engine.generate([request]) == before

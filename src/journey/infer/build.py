@@ -14,6 +14,7 @@ import tempfile
 from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("kernel.c")
@@ -61,12 +62,10 @@ def usable(logits: Tensor) -> bool:
 
 def draw(logits: Tensor, temperature: float, uniform: list[float]) -> list[int]:
     """One id a row of (B, V): the first at which the probabilities, added up, reach that share of their sum."""
-    from journey.infer.native import scratch
-
-    room, V = scratch(logits.size(-1) + 64), logits.size(-1)
-    first, step = logits.data_ptr(), 4 * logits.stride(0)
-    one = library().draw
-    return [one(first + row * step, V, temperature, share, room) for row, share in enumerate(uniform)]
+    V = logits.size(-1)
+    room = torch.empty(V + 64)  # whole vectors
+    first, step, one = logits.data_ptr(), 4 * logits.stride(0), library().draw
+    return [one(first + row * step, V, temperature, share, room.data_ptr()) for row, share in enumerate(uniform)]
 
 
 def _folder() -> Path:

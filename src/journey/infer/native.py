@@ -105,6 +105,9 @@ class Native:
         self.keys = torch.zeros(c.n_layer, n_blocks, c.n_kv_head, c.head_dim, BLOCK)
         self.values = torch.zeros(c.n_layer, n_blocks, c.n_kv_head, BLOCK, wide)
         model._prepare_rope(min(c.n_ctx, n_blocks * BLOCK))
+        # Kept alive here, whoever puts others in their place meanwhile.
+        self.tensors = [each.detach() for each in (*model.parameters(), *model.buffers())]
+        self.scratch = torch.empty(0)
         self.layers = (_Layer * c.n_layer)(*(_layer(block) for block in model.blocks))
         self.shape = _model(model, self.layers)
 
@@ -121,7 +124,7 @@ class Native:
             self.values.data_ptr(),
             *(each.ctypes.data for each in (step.ids, step.positions, step.rows, step.tables, step.read)),
             logits.data_ptr(),
-            scratch(self.library.scratch_floats(byref(self.shape), N, longest)),
+            self._room(self.library.scratch_floats(byref(self.shape), N, longest)),
             N,
             n_read,
             self.n_blocks,
@@ -130,16 +133,11 @@ class Native:
         self.library.step(byref(self.shape), byref(batch))
         return logits
 
-
-_scratch = torch.empty(0)
-
-
-def scratch(floats: int) -> int:
-    """The address of so much memory to compute in, the same each time."""
-    global _scratch
-    if _scratch.numel() < floats:
-        _scratch = torch.empty(floats)
-    return _scratch.data_ptr()
+    def _room(self, floats: int) -> int:
+        """The address of so much memory to compute in; this model's own, for Python runs other threads meanwhile."""
+        if self.scratch.numel() < floats:
+            self.scratch = torch.empty(floats)
+        return self.scratch.data_ptr()
 
 
 def _matrix(layer: nn.Module | None) -> _Matrix:
