@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
+from ctypes import c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 import torch
@@ -61,11 +61,14 @@ def usable(logits: Tensor) -> bool:
 
 
 def draw(logits: Tensor, temperature: float, uniform: list[float]) -> list[int]:
-    """One id a row of (B, V): the first at which the probabilities, added up, reach that share of their sum."""
-    V = logits.size(-1)
-    room = torch.empty(V + 64)  # whole vectors
-    first, step, one = logits.data_ptr(), 4 * logits.stride(0), library().draw
-    return [one(first + row * step, V, temperature, share, room.data_ptr()) for row, share in enumerate(uniform)]
+    """One id a row of (B, V): the first at which the probabilities, added up, reach that share of their sum; -1 for a
+    row whose logits are no numbers."""
+    B, V = logits.shape
+    shares, room = torch.tensor(uniform, dtype=torch.float64), torch.empty(V + 64)  # whole vectors
+    found = torch.empty(B, dtype=torch.int32)
+    of = (logits.data_ptr(), logits.stride(0), B, V, temperature)
+    library().draw_rows(*of, shares.data_ptr(), room.data_ptr(), found.data_ptr())
+    return found.tolist()
 
 
 def _folder() -> Path:
@@ -123,6 +126,6 @@ def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     library.vector_floats.restype = c_int32
     library.scratch_floats.restype, library.scratch_floats.argtypes = c_int64, [c_void_p, c_int32, c_int32]
     library.step.restype, library.step.argtypes = None, [c_void_p, c_void_p]
-    library.draw.restype = c_int32
-    library.draw.argtypes = [c_void_p, c_int32, c_float, c_double, c_void_p]
+    library.draw_rows.restype = None
+    library.draw_rows.argtypes = [c_void_p, c_int64, c_int32, c_int32, c_float, c_void_p, c_void_p, c_void_p]
     return library

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
 CACHE_BYTES = 1 << 30  # of keys and values at most, where nobody says otherwise
+NO_NUMBERS = "the model's logits are no numbers: its weights are damaged, or something overflowed"
 SEQUENCES, TOKENS = 64, 512  # at once, and a step
 
 
@@ -123,14 +124,11 @@ class Engine:
         alike: dict[Sampling, list[tuple[Sequence, int]]] = {}
         for sequence, row, n in drawing:
             if n == 1 and not (sequence.constraint or sequence.request.sampling.penalizes):
-                alike.setdefault(_but_seed(sequence.request.sampling), []).append((sequence, row))
+                alike.setdefault(sequence.alike, []).append((sequence, row))
         for sampling, group in alike.items():
             rows = [row for _, row in group]
             some = logits if len(rows) == len(logits) else logits[rows]
-            try:
-                found = sample(some, sampling, [sequence.generator for sequence, _ in group])
-            except JourneyError:  # of some of them: one by one below
-                continue
+            found = sample(some, sampling, [sequence.generator for sequence, _ in group])
             tokens.update(zip(rows, found, strict=True))
         written = []
         for sequence, row, n in drawing:
@@ -139,6 +137,8 @@ class Engine:
                 token = tokens.get(row + i)
                 try:
                     token = self._one(sequence, logits[row + i]) if token is None else token
+                    if token < 0:
+                        raise JourneyError(NO_NUMBERS)
                     text = self._take(sequence, token, logits[row + i])
                 except JourneyError as error:  # of this request: the others go on
                     sequence.error = error
@@ -259,16 +259,6 @@ def enough(model: GPT, longest: int, sequences: int) -> int:
 def block_bytes(model: GPT) -> int:
     """Of the keys and values of a block's tokens, in fp32."""
     return blocks.BLOCK * model.config.n_cached * torch.float32.itemsize
-
-
-def _but_seed(sampling: Sampling) -> Sampling:
-    return (
-        GREEDY
-        if sampling.temperature == 0
-        else Sampling(
-            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p
-        )
-    )
 
 
 def _logprobs(logits: Tensor, token: int, n: int) -> tuple[float, dict[int, float]]:

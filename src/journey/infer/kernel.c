@@ -90,6 +90,25 @@ INLINE float sum(vf v) {
     return part[0];
 }
 
+/* The sums of four vectors, in one order for each: a tile's last step, which of short rows is much of the work. */
+INLINE void sums(vf a, vf b, vf c, vf d, float *y) {
+#if defined __AVX512F__
+    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps((__m512)a, (__m512)b), _mm512_unpackhi_ps((__m512)a, (__m512)b));
+    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps((__m512)c, (__m512)d), _mm512_unpackhi_ps((__m512)c, (__m512)d));
+    const __m512 each = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(each),
+                                      _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(each), 1)));
+    _mm_storeu_ps(y, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#elif defined __AVX2__
+    const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps((__m256)a, (__m256)b), _mm256_unpackhi_ps((__m256)a, (__m256)b));
+    const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps((__m256)c, (__m256)d), _mm256_unpackhi_ps((__m256)c, (__m256)d));
+    const __m256 each = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+    _mm_storeu_ps(y, _mm_add_ps(_mm256_castps256_ps128(each), _mm256_extractf128_ps(each, 1)));
+#else
+    y[0] = sum(a), y[1] = sum(b), y[2] = sum(c), y[3] = sum(d);
+#endif
+}
+
 /* e^x to 2 units in the last place: 2^n and a polynomial of what is left (Cephes). */
 INLINE vf exponential(vf x) {
     x = choose(x > 88.0f, all(88.0f), choose(x < -87.0f, all(-87.0f), x));
@@ -206,14 +225,21 @@ INLINE void tile(const Matrix *m, const int kind, const int rows, const int toke
             }
         }
     }
-    for (int r = 0; r < rows; r++)
-        for (int t = 0; t < tokens; t++) {
-            float total = sum(acc[r][t]);
+    for (int t = 0; t < tokens; t++) {
+        const vf zero = {};
+        float part[4], *to = y + (int64_t)t * ldy + r0;
+        const int done = rows == ROWS && kind != INT8 && whole == C;
+        sums(acc[0][t], rows > 1 ? acc[1][t] : zero, rows > 1 ? acc[2][t] : zero, rows > 1 ? acc[3][t] : zero,
+             done ? to : part);
+        if (done) continue;
+        for (int r = 0; r < rows; r++) {
+            float total = part[r];
             if (kind != INT4)
                 for (int c = whole; c < C; c++) total += weight(kind, row[r], c) * x[(int64_t)t * ldx + c];
             if (kind == INT8) total *= m->scale[r0 + r];
-            y[(int64_t)t * ldy + r0 + r] = total;
+            to[r] = total;
         }
+    }
 }
 
 #define CASE(kind, rows, tokens) \
@@ -478,24 +504,49 @@ void step(const Model *m, const Batch *b) {
 
 /* ---- drawing ---- */
 
+int32_t draw(const float *logits, int32_t n, float temperature, double uniform, float *scratch);
+
+/* A draw from each of n_rows rows that lie `stride` floats apart. */
+void draw_rows(const float *logits, int64_t stride, int32_t n_rows, int32_t n, float temperature, const double *uniform,
+               float *scratch, int32_t *found) {
+    for (int r = 0; r < n_rows; r++) found[r] = draw(logits + r * stride, n, temperature, uniform[r], scratch);
+}
+
 /* The first token at which the probabilities of softmax(logits / temperature), added up in order, reach `uniform` of
- * their sum; `scratch` holds n floats, rounded up. */
+ * their sum: first which vector of them, then which in it. -1 where the logits are no numbers.
+ * `scratch` holds n floats, rounded up to whole vectors. */
 int32_t draw(const float *logits, int32_t n, float temperature, double uniform, float *scratch) {
-    float most = -INFINITY;
-    double total = 0, so_far = 0;
-    for (int i = 0; i < n; i++) most = logits[i] > most ? logits[i] : most;
+    const int whole = n - n % L;
+    const vf none = all(-INFINITY);
+    vf highest = none;
+    float last[L], most = -INFINITY;
+    for (int i = 0; i < L; i++) last[i] = whole + i < n ? logits[whole + i] : -INFINITY;
     for (int i = 0; i < n; i += L) {
-        float part[L];
-        for (int j = 0; j < L; j++) part[j] = i + j < n ? (logits[i + j] - most) / temperature : -INFINITY;
-        store(scratch + i, exponential(load(part)));
+        const vf x = load(i < whole ? logits + i : last);
+        highest = choose(x > highest, x, highest);
     }
-    for (int i = 0; i < n; i++) {
-        if (logits[i] == -INFINITY) scratch[i] = 0;
-        total += scratch[i];
+    for (int i = 0; i < L; i++) most = highest[i] > most ? highest[i] : most;
+    if (!(most > -INFINITY && most < INFINITY)) return -1;
+    double total = 0, so_far = 0;
+    for (int i = 0; i < n; i += L) {
+        const vf x = load(i < whole ? logits + i : last);
+        const vf e = choose(x == none, (vf){}, exponential((x - most) / temperature));
+        store(scratch + i, e);
+        total += sum(e);
     }
-    for (int i = 0; i < n; i++) {
-        so_far += scratch[i];
-        if (so_far >= uniform * total) return i;
+    if (!(total < INFINITY)) return -1;   /* one of them was no number */
+    int found = 0;
+    for (int i = 0; i < n; i += L) {
+        const double here = sum(load(scratch + i));
+        if (so_far + here >= uniform * total || i + L >= n) {
+            for (int j = i; j < i + L && j < n; j++) {
+                if (scratch[j] > 0) found = j;
+                so_far += scratch[j];
+                if (so_far >= uniform * total && scratch[j] > 0) break;
+            }
+            return found;
+        }
+        so_far += here;
     }
-    return n - 1;
+    return found;
 }

@@ -96,23 +96,16 @@ def _top_p(logits: Tensor, top_p: float) -> Tensor:
 
 
 def sample(logits: Tensor, sampling: Sampling, generators: Sequence[np.random.Generator]) -> list[int]:
-    """One token id a row, from fp32 logits (B, V); each row draws one number from its own generator.
-
-    Raises JourneyError where the logits are no numbers.
-    """
-    most, likeliest = logits.max(-1)
-    if not most.isfinite().all():
-        raise JourneyError("the model's logits are no numbers: its weights are damaged, or something overflowed")
+    """One token id a row, from fp32 logits (B, V), -1 for a row that holds NaN or nothing below infinity; above
+    temperature 0 each row draws one number from its own generator."""
     if sampling.temperature == 0:
-        return likeliest.tolist()
+        most, likeliest = logits.max(-1)
+        return likeliest.where(most.isfinite(), -1).tolist()
     # In (0, 1], so that the first token to reach it has a probability above 0: an excluded one is never drawn.
     uniform = [1 - generator.random() for generator in generators]
-    if sampling.restricts:
-        logits = restrict(logits, sampling)
-    elif build.usable(logits):
+    if not sampling.restricts and build.usable(logits):
         return build.draw(logits, sampling.temperature, uniform)
-    else:
-        logits = logits / sampling.temperature
-    cumulative = logits.double().softmax(-1).cumsum(-1)  # (B, V)
+    cumulative = restrict(logits, sampling).double().softmax(-1).cumsum(-1)  # (B, V)
     reached = torch.tensor(uniform).to(cumulative)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, reached).squeeze(1).tolist()
+    found = torch.searchsorted(cumulative, reached).squeeze(1)
+    return found.where(cumulative[:, -1].isfinite() & logits.amax(-1).isfinite(), -1).tolist()

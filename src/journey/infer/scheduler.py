@@ -95,9 +95,11 @@ class Scheduler:
         end = sequence.computed + n
         while len(sequence.blocks) < count(end):
             sequence.blocks.append(self.blocks.take())
-        sequence.keys = names(sequence.ids[: min(end, len(sequence.ids))], sequence.keys)
-        for i in range(sequence.computed // BLOCK, len(sequence.keys)):
-            self.blocks.name(sequence.blocks[i], sequence.keys[i])
+        known = min(end, len(sequence.ids)) // BLOCK  # whole blocks
+        if known > sequence.computed // BLOCK:
+            sequence.keys = names(sequence.ids[: known * BLOCK], sequence.keys)
+            for i in range(sequence.computed // BLOCK, known):
+                self.blocks.name(sequence.blocks[i], sequence.keys[i])
         return Chunk(sequence, sequence.computed, n, max(0, end - len(sequence.ids) + 1))
 
     def _send_back(self, sequence: Sequence) -> None:

@@ -1,6 +1,6 @@
 """A request, and how far it has come."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -57,6 +57,9 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.ids = list(self.request.prompt)
+        sampling = self.request.sampling
+        # Rows of one such are drawn from at once: a seed changes nothing of how.
+        self.alike = GREEDY if sampling.temperature == 0 else replace(sampling, seed=0)
         self.generator = np.random.default_rng((self.request.sampling.seed, self.request.number))
         self.constraint = self.request.grammar.start() if self.request.grammar else None
 
