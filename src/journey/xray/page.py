@@ -142,7 +142,7 @@ def _text(run: Run, tokenizer: "Tokenizer", request: int, text: list[int], n: in
     """What was written, each token with the time of its pass."""
     times = [each.seconds for each in run.passes for who, _ in each.wrote if who == request]
     caption = (
-        f"Text {request + 1}" if n > 1 else "The text: below each token the milliseconds of the pass that wrote it"
+        f"Text {request + 1}" if n > 1 else "The text: beside each token the milliseconds of the pass that wrote it"
     )
     shown = text[:_PIECES]
     notes = [number(1000 * seconds, decimals=1) for seconds in times[: len(shown)]]
