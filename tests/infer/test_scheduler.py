@@ -186,5 +186,6 @@ def test_blocks_are_forgotten_the_longest_unused_first():
     some.release(taken[:2])  # a text's end goes before its beginning
     some.release(taken[2:])
     assert some.take() == taken[1] and some.find([b"a", b"b"]) == [taken[0]] and some.find([b"c"]) == [taken[2]]
+    assert some.find([b"b", b"c"]) == []  # what comes after a gap is of no use
     some.share(taken[0])
     assert some.free == 1 and some.take() == taken[2] and some.find([b"a"]) == [taken[0]]
