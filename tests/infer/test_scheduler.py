@@ -39,6 +39,7 @@ class Stand:
 
     def __call__(self, step):
         texts = []
+        assert step.positions.max() < N_CTX, "beyond the context"
         for id, position, row in zip(step.ids.tolist(), step.positions.tolist(), step.rows.tolist(), strict=True):
             table = step.tables[row].tolist()
             place = lambda p, table=table: (table[p // BLOCK], p % BLOCK)  # noqa: E731
@@ -153,6 +154,14 @@ def test_who_writes_does_not_wait_for_who_reads(monkeypatch):
     for _ in range(3):
         some.step()
     assert read == [[1], [1, 9], [1, 9], [1, 7]]
+
+
+def test_guesses_end_where_the_text_must(monkeypatch):
+    """At the last places of the context a pass reads no further than that, whatever is guessed."""
+    for n in (200, 30):
+        some = by_stand(monkeypatch, n_blocks=8, guess=lambda ids, most: expected(ids, most, ()) if most > 0 else [])
+        (found,) = some.generate([Request(prompt=[1, 2], max_new_tokens=n)])
+        assert found.ids == expected([1, 2], n, ())
 
 
 def test_what_can_never_fit_is_refused_and_who_leaves_lets_go(monkeypatch):

@@ -179,7 +179,7 @@ class Engine:
         elif len(sequence.ids) == sequence.limit:
             full = len(sequence.ids) == self.config.n_ctx < len(request.prompt) + request.max_new_tokens
             self._end(sequence, "context" if full else "length")
-        if text and sequence.finish and text.stopped is None:
+        if text and sequence.finish:
             new += text.end()
         sequence.shown += new
         return new
