@@ -1,6 +1,7 @@
 """Requests of every kind in one batch: each ends by its own rule, and what ends one leaves the others alone."""
 
 import argparse
+import dataclasses
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,14 @@ import pytest
 import torch
 
 from journey.errors import JourneyError
-from journey.infer import build
+from journey.infer import build, runner
 from journey.infer.engine import Engine
 from journey.infer.grammar import Grammar
+from journey.infer.native import Native
 from journey.infer.sampling import Sampling
 from journey.infer.sequence import Request
 from journey.infer.speculate import repeat
+from journey.infer.torch_runner import TorchRunner
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.tokenizer import bpe
@@ -127,15 +130,19 @@ def test_a_grammar_that_gives_up_ends_its_request_alone(model, tokenizer, asked)
         engine.done(lost)
 
 
-def test_logits_that_are_no_numbers_end_their_own_request(model, tokenizer):
+@pytest.mark.parametrize("by", [Native, TorchRunner], ids=lambda by: by.name)
+def test_logits_that_are_no_numbers_end_their_own_request(model, tokenizer, by, monkeypatch):
     """An embedding of which one row is damaged: who does not meet it goes on."""
     damaged = GPT(model.config)
     damaged.load_state_dict(model.state_dict())
     with torch.no_grad():
         damaged.embed.weight[-1] = float("nan")  # a padding row, which the head has too: never drawn
         damaged.n_tokens = model.config.vocab_size - 1
-    engine = Engine(damaged, tokenizer)
-    bad = engine.add(Request(prompt=[5, model.config.vocab_size - 1], max_new_tokens=9, sampling=WARM))
+    if by is Native and not build.available():
+        pytest.skip("there is no C compiler")
+    monkeypatch.setattr(runner, "make", by)
+    engine = Engine(damaged, tokenizer, n_blocks=16)
+    bad = engine.add(Request(prompt=[5] * 11 + [model.config.vocab_size - 1], max_new_tokens=9, sampling=WARM))
     request = Request(prompt=[5, 6], max_new_tokens=9, sampling=WARM)
     good = engine.add(request)
     while engine.busy:
@@ -143,6 +150,9 @@ def test_logits_that_are_no_numbers_end_their_own_request(model, tokenizer):
     assert bad.finish == "error" and engine.done(good) == Engine(damaged, tokenizer).generate([request])[0]
     with pytest.raises(JourneyError, match="the model's logits are no numbers"):
         engine.done(bad)
+    # Nor does it leave anything behind for who gets its blocks.
+    again = [dataclasses.replace(request, number=i, max_new_tokens=200) for i in range(2)]
+    assert [len(c.ids) for c in engine.generate(again)] == [200, 200]
 
 
 def test_stop_strings_need_a_tokenizer(model, asked):

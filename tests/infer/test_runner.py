@@ -142,6 +142,18 @@ def test_few_bits_are_computed_as_they_say(shape, bits, group, cuts, seed):
 
 
 @kernel
+def test_what_another_text_left_is_not_looked_at():
+    """Not even multiplied by nothing: it may be no number."""
+    model = MODELS["qwen3"]
+    ids = np.arange(64, dtype=np.int32)[None]
+    run, step = Native(model, 4), step_of(ids, [0], [37], np.arange(4)[None])
+    expected = run(step)
+    run.keys.fill_(float("nan"))
+    run.values.fill_(float("nan"))
+    assert torch.equal(run(step), expected)
+
+
+@kernel
 def test_inputs_in_8_bits_are_not_the_kernel_s():
     model = built(SHAPES["gpt2"])
     quantize(model, 8, kind=OutlierLinear)

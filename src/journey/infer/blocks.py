@@ -30,10 +30,7 @@ class Blocks:
     def take(self) -> int:
         """A block that nobody holds, its contents forgotten."""
         block, _ = self.unheld.popitem(last=False)
-        name = self.names[block]
-        if name is not None:
-            del self.by_name[name]
-            self.names[block] = None
+        self.forget(block)
         self.holders[block] = 1
         return block
 
@@ -56,6 +53,12 @@ class Blocks:
         """Say what a block holds. Of two with the same contents the first goes by the name."""
         if self.names[block] is None and name not in self.by_name:
             self.names[block], self.by_name[name] = name, block
+
+    def forget(self, block: int) -> None:
+        """Nobody is to share what this block holds."""
+        if (name := self.names[block]) is not None:
+            del self.by_name[name]
+            self.names[block] = None
 
     def release(self, blocks: Sequence[int]) -> None:
         """Hold these no longer. A text's end is forgotten before its beginning, which others are likelier to share."""

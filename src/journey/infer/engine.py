@@ -138,6 +138,7 @@ class Engine:
                 try:
                     token = self._one(sequence, logits[row + i]) if token is None else token
                     if token < 0:
+                        self._clear(sequence)
                         raise JourneyError(NO_NUMBERS)
                     text = self._take(sequence, token, logits[row + i])
                 except JourneyError as error:  # of this request: the others go on
@@ -183,6 +184,13 @@ class Engine:
             new += text.end()
         sequence.shown += new
         return new
+
+    def _clear(self, sequence: Sequence) -> None:
+        """Leave nothing of a text that became no numbers in the cache, for whoever has its blocks next."""
+        own = [block for block in sequence.blocks if self.blocks.holders[block] == 1]
+        self.run.clear(own)
+        for block in own:
+            self.blocks.forget(block)
 
     def _end(self, sequence: Sequence, why: Finish) -> None:
         sequence.finish = why

@@ -133,6 +133,11 @@ class Native:
         self.library.step(byref(self.shape), byref(batch))
         return logits
 
+    def clear(self, blocks: list[int]) -> None:
+        """Put zeros in these blocks."""
+        self.keys[:, blocks] = 0
+        self.values[:, blocks] = 0
+
     def _room(self, floats: int) -> int:
         """The address of so much memory to compute in; this model's own, for Python runs other threads meanwhile."""
         if self.scratch.numel() < floats:

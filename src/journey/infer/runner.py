@@ -51,6 +51,9 @@ class Runner(Protocol):
     def __call__(self, step: Step) -> Tensor:
         """Logits (n_read, V), fp32; keys and values of all the step's tokens are in the cache then."""
 
+    def clear(self, blocks: list[int]) -> None:
+        """Put zeros in these blocks: nothing times a number that is none is none, even where it is not looked at."""
+
 
 def make(model: GPT, n_blocks: int) -> Runner:
     """The fastest that can compute this model where it is."""

@@ -69,6 +69,13 @@ class TorchRunner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.gpu):
             return self._logits(step)
 
+    @torch.inference_mode()
+    def clear(self, blocks: list[int]) -> None:
+        """Put zeros in these blocks."""
+        for kept in self.cache.kept:
+            for block in blocks:
+                kept[:, block * BLOCK : (block + 1) * BLOCK] = 0
+
     def _logits(self, step: "Step") -> Tensor:
         lengths = np.bincount(step.rows)  # (chunks,)
         first = np.concatenate([[0], np.cumsum(lengths)])  # where each chunk begins
