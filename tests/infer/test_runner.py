@@ -204,23 +204,30 @@ def test_what_computes_otherwise_is_not_kept(monkeypatch, tmp_path):
     wrong.write_text(right.replace("0.044715f", "0.144715f"))
     monkeypatch.setattr(build, "SOURCE", wrong)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    build.library.cache_clear()
+    build._found.cache_clear()
     try:
         with pytest.raises(build.NotBuiltError, match="computes other logits than torch"):
             build.library()
+        tried = []
+        monkeypatch.setattr(build, "_build", lambda *_: tried.append(1))
+        assert not build.available() and tried == []  # it is not tried again
+        monkeypatch.undo()
+        monkeypatch.setattr(build, "SOURCE", wrong)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         wrong.write_text("this is no C")
+        build._found.cache_clear()
         with pytest.raises(build.NotBuiltError, match="could not build the kernel"):
             build.library()
         assert [path.name for path in (tmp_path / "journey").iterdir()] == []
     finally:
         monkeypatch.undo()
-        build.library.cache_clear()
+        build._found.cache_clear()
     assert check(build.library()) < 1e-5
 
 
 @pytest.mark.parametrize("how", ["switched off", "no compiler"])
 def test_without_a_kernel_it_is_torch(monkeypatch, how):
-    build.library.cache_clear()
+    build._found.cache_clear()
     if how == "no compiler":
         monkeypatch.setenv("PATH", "")
     else:
@@ -230,4 +237,4 @@ def test_without_a_kernel_it_is_torch(monkeypatch, how):
         assert make(MODELS["gpt2"], 1).name == "torch"
     finally:
         monkeypatch.undo()
-        build.library.cache_clear()
+        build._found.cache_clear()

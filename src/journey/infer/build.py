@@ -29,9 +29,27 @@ class NotBuiltError(Exception):
     """Why there is no kernel."""
 
 
-@functools.cache
 def library() -> ctypes.CDLL:
     """The kernel. Raises NotBuiltError where it cannot be had."""
+    if isinstance(found := _found(), NotBuiltError):
+        raise found
+    return found
+
+
+def available() -> bool:
+    """Whether there is a kernel."""
+    return not isinstance(_found(), NotBuiltError)
+
+
+@functools.cache  # a failure, too: trying takes seconds
+def _found() -> "ctypes.CDLL | NotBuiltError":
+    try:
+        return _load()
+    except NotBuiltError as error:
+        return error
+
+
+def _load() -> ctypes.CDLL:
     if os.environ.get(SWITCH) == "off":
         raise NotBuiltError(f"{SWITCH} is off")
     compiler = next((path for name in COMPILERS if (path := shutil.which(name))), None)
@@ -44,15 +62,6 @@ def library() -> ctypes.CDLL:
         return _typed(ctypes.CDLL(str(kept)))
     except OSError as error:
         raise NotBuiltError(f"{kept} cannot be loaded ({error}): delete it") from error
-
-
-def available() -> bool:
-    """Whether there is a kernel."""
-    try:
-        library()
-    except NotBuiltError:
-        return False
-    return True
 
 
 def usable(logits: Tensor) -> bool:
