@@ -13,7 +13,7 @@ import torch
 
 from journey import doctor
 from journey.doctor import installation, selfcheck, speed
-from journey.infer import runner
+from journey.infer import build, runner
 from journey.model import huggingface, layers
 from journey.tokenizer import bpe
 from journey.tokenizer.codec import Codec
@@ -188,3 +188,15 @@ def test_small_models_leave_nothing_idle():
         trace = {}
         logits = selfcheck.small_model(family)(torch.arange(64)[None], trace=trace)
         assert logits.std() > 1 and trace["pattern", 0][0, :, -1].max() > 4 / 64
+
+
+def test_a_machine_without_a_compiler_is_told_what_it_lacks(monkeypatch):
+    build._found.cache_clear()
+    monkeypatch.setenv("PATH", "")
+    try:
+        found = installation.kernel()
+    finally:
+        monkeypatch.undo()
+        build._found.cache_clear()
+    assert found.ok is None and "there is no C compiler" in found.found and "apt install gcc" in found.advice
+    assert installation.kernel().ok is (True if build.available() else None)

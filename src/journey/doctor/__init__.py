@@ -15,6 +15,7 @@ CHECKS: dict[str, dict[str, Callable[[], Finding]]] = {
         "memory": installation.memory,
         "disk": installation.disk,
         "gpu": installation.gpu,
+        "kernel": installation.kernel,
     },
     "Packages": {
         "installed": installation.packages,

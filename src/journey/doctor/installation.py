@@ -142,6 +142,17 @@ def gpu() -> Finding:
     return Finding(True, "none: the CPU does the work, in fp32")
 
 
+def kernel() -> Finding:
+    """Whether generation on a CPU is done by our C kernel; this builds it, where it has not been built."""
+    from journey.infer import build
+
+    try:
+        build.library()
+    except build.NotBuiltError as error:
+        return Finding(None, f"generation by torch: {error}", "on Debian or Ubuntu: apt install gcc libc6-dev")
+    return Finding(True, "generation by our C kernel, built here")
+
+
 def packages() -> Finding:
     """What the package needs: each there or not, with its version."""
     versions = {name: _version(name) for name in NEEDED}
