@@ -54,6 +54,7 @@ READS = {
     "ask": ["ask", "what?", "--index", "BAD"],
     "eval": ["eval", "BAD", "--out", "OUT"],
     "eval's text": ["eval", "BASE", "--text", "BAD", "--out", "OUT"],
+    "bench": ["bench", "BAD", "--out", "OUT"],
     "diff": ["diff", "BAD", "BASE", "--workspace", "LIFE"],
     "verify": ["verify", "BAD"],
     "tree": ["tree", "--workspace", "BAD"],

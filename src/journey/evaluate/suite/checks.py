@@ -108,13 +108,13 @@ class Json:
     def __post_init__(self) -> None:
         from jsonschema.exceptions import SchemaError
 
+        if _is_deep(self.schema):
+            raise JourneyError("a JSON schema that is nested too deeply to be read")
         try:
             self._validator().check_schema(self.schema)
             outside = [ref for ref in _references(self.schema) if not ref.startswith("#")]
         except SchemaError as error:
             raise JourneyError(f"no JSON schema: {one_line(error.message)}") from None
-        except RecursionError:
-            raise JourneyError("a JSON schema that is nested too deeply to be read") from None
         if outside:
             raise JourneyError(f'"$ref": {_quoted(outside[0])} lies outside of this schema, and nothing is fetched')
 
@@ -281,6 +281,17 @@ def _decimal(written: str) -> Decimal | None:
     except DecimalException:  # an exponent beyond all
         return None
     return number if number.is_finite() else None
+
+
+def _is_deep(schema: Any, most: int = 100) -> bool:
+    """Whether more is nested than the library's recursion is sure to reach."""
+    level = [schema]
+    for _ in range(most):
+        inside = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [each for some in inside for each in some]
+        if not level:
+            return False
+    return True
 
 
 def _references(schema: Any) -> list[str]:
