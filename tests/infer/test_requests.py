@@ -160,6 +160,20 @@ def test_stop_strings_need_a_tokenizer(model, asked):
         Engine(model).add(asked[1])
 
 
+@pytest.mark.parametrize("id", [-1, 10**6])
+def test_an_id_of_another_vocabulary_is_refused(model, id):
+    """C would read what lies beside the embedding."""
+    with pytest.raises(JourneyError, match="an id that the model lacks: it has 0 to"):
+        Engine(model).add(Request(prompt=[5, id], max_new_tokens=1))
+
+
+def test_a_stream_ends_with_what_ended_it(model):
+    tokens = Engine(model).stream(Request(prompt=[5], max_new_tokens=9, grammar=Lost()))
+    assert len([next(tokens) for _ in range(3)]) == 3
+    with pytest.raises(JourneyError, match="it is too large"):
+        next(tokens)
+
+
 def test_engines_in_two_threads_do_not_meet(model, asked):
     """C runs without Python's lock: each engine computes in memory of its own."""
     expected = Engine(model).generate([asked[0]] * 4)

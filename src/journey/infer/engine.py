@@ -64,13 +64,15 @@ class Engine:
         self.arrivals = 0
 
     def add(self, request: Request) -> Sequence:
-        """Take a request. Raises JourneyError for a prompt that is empty or leaves no room in the context, and for a
-        text that the cache could never hold."""
+        """Take a request. Raises JourneyError for a prompt that is empty, leaves no room in the context or has ids of
+        another vocabulary, and for a text that the cache could never hold."""
         n, n_ctx = len(request.prompt), self.config.n_ctx
         if not n:
             raise JourneyError("the prompt is empty: begin with the bos token")
         if n >= n_ctx:
             raise JourneyError(f"the prompt has {n} tokens, the context {n_ctx}: shorten the prompt")
+        if not 0 <= min(request.prompt) <= max(request.prompt) < self.config.vocab_size:
+            raise JourneyError(f"the prompt has an id that the model lacks: it has 0 to {self.config.vocab_size - 1}")
         sequence = Sequence(request, min(n_ctx, n + max(0, request.max_new_tokens)), self.arrivals)
         self.arrivals += 1
         if self.tokenizer:
@@ -220,6 +222,8 @@ class Engine:
                 for one in self.step():
                     if one.sequence is sequence:
                         yield one.token
+            if sequence.error:
+                raise sequence.error
         finally:
             self.halt(sequence)
 
