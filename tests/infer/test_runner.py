@@ -1,5 +1,6 @@
 """The kernel and torch's own runner against the full forward pass: any rows, in any pieces, in any blocks."""
 
+import platform
 from dataclasses import replace
 from itertools import pairwise
 
@@ -223,6 +224,28 @@ def test_what_computes_otherwise_is_not_kept(monkeypatch, tmp_path):
         monkeypatch.undo()
         build._found.cache_clear()
     assert check(build.library()) < 1e-5
+
+
+@kernel
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="of another kind of processor")
+@pytest.mark.parametrize(("kind", "lanes"), [("x86-64", 8), ("x86-64-v3", 8)])
+@torch.inference_mode()
+def test_older_processors_compute_the_same(monkeypatch, tmp_path, kind, lanes):
+    """Without AVX-512, and without AVX2: other ways through the C, which this machine would not go."""
+    monkeypatch.setattr(build, "FLAGS", tuple(flag.replace("native", kind) for flag in build.FLAGS))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library = build._load()  # checked against torch
+    assert library.vector_floats() == lanes
+    ids, table = np.arange(64, dtype=np.int32)[None], np.arange(4)[None]
+    for bits in (4, 8):
+        model = built(replace(GPTConfig.make("llama", 97, 64, 1, 64, 4, 2), n_inner=96))
+        quantize(model, bits, 32)
+        whole = Native(model, 4, library)(step_of(ids, [0], [64], table))
+        assert (whole - model(torch.from_numpy(ids).long())[0]).abs().max() < 1e-4 * whole.abs().max()
+        run = Native(model, 4, library)
+        parts = [run(step_of(ids, [a], [b - a], table)) for a, b in ((0, 1), (1, 6), (6, 40), (40, 64))]
+        assert torch.equal(torch.cat(parts), whole)
 
 
 @pytest.mark.parametrize("how", ["switched off", "no compiler"])
