@@ -195,6 +195,9 @@ def test_the_kernel_takes_only_what_it_computes():
     model.blocks[0].mlp.up = nn.Sequential(model.blocks[0].mlp.up)
     assert not computes(model)
     assert not computes(built(SHAPES["gpt2"]).bfloat16())
+    model = built(SHAPES["gpt2"])
+    model.norm = nn.LayerNorm(36, bias=False)  # to the kernel a norm without bias is RMSNorm
+    assert not computes(model)
 
 
 @kernel

@@ -84,7 +84,8 @@ def computes(model: GPT) -> bool:
 
     def as_ours(part: nn.Module) -> bool:
         hooked = part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
-        return type(part) in _KNOWN and not hooked
+        as_known = type(part) in _KNOWN and not (isinstance(part, nn.LayerNorm) and part.bias is None)
+        return as_known and not hooked
 
     def as_kept(weight: Tensor) -> bool:
         return weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.is_contiguous()
