@@ -65,4 +65,4 @@ def shares(per_step: float, replay: float, limit: int) -> tuple[int, int]:
     those of its rows (`per_step`) and these, about `replay` are text."""
     text = per_step * replay / (1 - replay)
     rows = max(1, -(-int(text) // limit))
-    return rows, max(1, round(text / rows))
+    return rows, min(limit, max(1, round(text / rows)))
