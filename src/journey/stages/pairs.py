@@ -85,7 +85,7 @@ class Prompted:
         "learns to be long: so that is counted."
     ),
     example="journey pairs --parent chat --data questions.jsonl --out pairs",
-    version=3,
+    version=4,
 )
 def pairs(parent: Node, config: Pairs, run: Run) -> dict[str, Any]:
     """Sample answers of the parent, rank them and write pairs-{train,dev,test}.jsonl."""
