@@ -192,6 +192,7 @@ def test_small_models_leave_nothing_idle():
 
 def test_a_machine_without_a_compiler_is_told_what_it_lacks(monkeypatch):
     build._found.cache_clear()
+    monkeypatch.delenv(build.SWITCH, raising=False)
     monkeypatch.setenv("PATH", "")
     try:
         found = installation.kernel()
