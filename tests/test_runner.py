@@ -432,3 +432,13 @@ def test_the_last_stage_of_a_kind(life, tmp_path):
         runner.last("import", life.workspace)
     with pytest.raises(JourneyError, match="no journey in"):
         runner.last("index", tmp_path)
+
+
+def test_half_a_file_of_a_run_that_was_killed_is_cleared_away(tmp_path):
+    kept = tmp_path / "measurements" / "node" / "samples.json"
+    halves = [kept.with_name(".samples.json.36870aa6.tmp"), tmp_path / ".plan.json.0123abcd.tmp"]
+    kept.parent.mkdir(parents=True)
+    for path in (kept, *halves):
+        path.write_text("{")
+    with runner.alone(tmp_path):
+        assert not any(path.exists() for path in halves) and kept.exists()

@@ -261,6 +261,8 @@ def alone(workspace: Path) -> Iterator[None]:
         command = " ".join(["journey", *sys.argv[1:]])
         json.dump({"pid": os.getpid(), "command": command, "since": time.strftime("%Y-%m-%d %H:%M:%S")}, lock)
         lock.flush()
+        for left in (*workspace.glob(".*.tmp"), *workspace.glob("measurements/*/.*.tmp")):
+            left.unlink(missing_ok=True)  # half a file of a run that was killed while it wrote: nobody else writes now
         yield
 
 
