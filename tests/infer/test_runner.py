@@ -1,6 +1,8 @@
 """The kernel and torch's own runner against the full forward pass: any rows, in any pieces, in any blocks."""
 
+import os
 import platform
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 
@@ -198,6 +200,12 @@ def test_the_kernel_takes_only_what_it_computes():
     model = built(SHAPES["gpt2"])
     model.norm = nn.LayerNorm(36, bias=False)  # to the kernel a norm without bias is RMSNorm
     assert not computes(model)
+
+
+def test_where_there_is_a_compiler_there_is_a_kernel():
+    """One that fails its own check is not kept, and every test of it would be skipped without a word."""
+    if any(map(shutil.which, build.COMPILERS)) and os.environ.get(build.SWITCH) != "off":
+        assert build.library().vector_floats() in (8, 16)
 
 
 @kernel

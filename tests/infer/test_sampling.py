@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import (
     LogitsProcessorList,
@@ -40,6 +40,7 @@ def generators(n: int, seed: int = 0) -> list[np.random.Generator]:
 
 
 @settings_
+@example(logits=torch.tensor([[1.0, 3.0, 3.0, -2.0] * 2]), sampling=Sampling(min_p=1.0))
 @given(logits=logits_, sampling=sampling_)
 def test_restriction_equals_hugging_faces_warpers(logits, sampling):
     warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
