@@ -371,6 +371,27 @@ static void attend(const float *q, int D, int Dp, const float *keys, const float
 
 /* ---- a step ---- */
 
+typedef struct { int first, last; } Range;
+
+/* A thread's share of n things, in multiples of `of`. */
+static Range share(int n, int of, int thread, int threads) {
+    const int64_t parts = (n + of - 1) / of;
+    const int first = (int)(parts * thread / threads) * of, last = (int)(parts * (thread + 1) / threads) * of;
+    return (Range){first < n ? first : n, last < n ? last : n};
+}
+
+/* y[t] = x[t] normed, of these tokens. */
+static void norms(const Norm *by, float eps, const float *x, int C, Range tokens, float *y) {
+    for (int t = tokens.first; t < tokens.last; t++) norm(by, eps, x + (int64_t)t * C, C, y + (int64_t)t * C);
+}
+
+/* x[t] += W y[t] + bias, of these rows: what a layer adds to the residual stream. `room` is as large as x. */
+static void add(const Matrix *m, Range rows, const float *y, int n, float *room, float *x) {
+    product(m, rows.first, rows.last, y, m->columns, n, room, m->rows);
+    for (int t = 0; t < n; t++)
+        for (int r = rows.first; r < rows.last; r++) x[(int64_t)t * m->rows + r] += room[(int64_t)t * m->rows + r];
+}
+
 /* All threads have come here. OpenMP's own barrier sends who waits to sleep after some microseconds, and beside another
  * busy process the waking takes milliseconds, a hundred times a token; who yields is there at once. */
 typedef struct { int here, turn; } Barrier;
@@ -384,15 +405,6 @@ static void meet(Barrier *at, int threads) {
     }
     for (int spins = 0; __atomic_load_n(&at->turn, __ATOMIC_ACQUIRE) == turn; spins++)
         if (spins > 2000) sched_yield();
-}
-
-typedef struct { int first, last; } Range;
-
-/* A thread's share of n things, in multiples of `of`. */
-static Range share(int n, int of, int thread, int threads) {
-    const int64_t parts = (n + of - 1) / of;
-    const int first = (int)(parts * thread / threads) * of, last = (int)(parts * (thread + 1) / threads) * of;
-    return (Range){first < n ? first : n, last < n ? last : n};
 }
 
 static int wide(int n) { return (n + L - 1) / L * L; }
@@ -437,8 +449,7 @@ void step(const Model *m, const Batch *b) {
         for (int layer = 0; layer < m->n_layer; layer++) {
             const Layer *l = m->layers + layer;
             float *keys = b->keys + layer * b->n_blocks * stride_k, *values = b->values + layer * b->n_blocks * stride_v;
-            for (int t = tokens.first; t < tokens.last; t++)
-                norm(&l->attention_norm, m->eps, x + (int64_t)t * C, C, normed + (int64_t)t * C);
+            norms(&l->attention_norm, m->eps, x, C, tokens, normed);
             meet(&barrier, threads);
             Range rows = share(HD, ROWS, thread, threads);
             product(&l->q, rows.first, rows.last, normed, C, N, q, HD);
@@ -446,7 +457,8 @@ void step(const Model *m, const Batch *b) {
             product(&l->k, rows.first, rows.last, normed, C, N, k, KD);
             product(&l->v, rows.first, rows.last, normed, C, N, v, KD);
             meet(&barrier, threads);
-            for (int i = share(N * K, 1, thread, threads).first; i < share(N * K, 1, thread, threads).last; i++) {
+            const Range heads = share(N * K, 1, thread, threads);
+            for (int i = heads.first; i < heads.last; i++) {
                 const int t = i / K, h = i % K, p = b->positions[t];
                 const int64_t block = b->tables[(int64_t)b->rows[t] * b->table_width + p / BLOCK];
                 float *kh = k + (int64_t)t * KD + h * D, *vh = v + (int64_t)t * KD + h * D;
@@ -471,13 +483,9 @@ void step(const Model *m, const Batch *b) {
                        mixed + (int64_t)t * HD + h * D);
             }
             meet(&barrier, threads);
-            rows = share(C, ROWS, thread, threads);
-            product(&l->o, rows.first, rows.last, mixed, HD, N, normed, C);
-            for (int t = 0; t < N; t++)
-                for (int r = rows.first; r < rows.last; r++) x[(int64_t)t * C + r] += normed[(int64_t)t * C + r];
+            add(&l->o, share(C, ROWS, thread, threads), mixed, N, normed, x);
             meet(&barrier, threads);
-            for (int t = tokens.first; t < tokens.last; t++)
-                norm(&l->mlp_norm, m->eps, x + (int64_t)t * C, C, normed + (int64_t)t * C);
+            norms(&l->mlp_norm, m->eps, x, C, tokens, normed);
             meet(&barrier, threads);
             rows = share(I, ROWS, thread, threads);
             product(&l->up, rows.first, rows.last, normed, C, N, up, I);
@@ -487,10 +495,7 @@ void step(const Model *m, const Batch *b) {
                 activate(l->gate.weight ? gate + at : 0, up + at, rows.last - rows.first);
             }
             meet(&barrier, threads);
-            rows = share(C, ROWS, thread, threads);
-            product(&l->down, rows.first, rows.last, up, I, N, normed, C);
-            for (int t = 0; t < N; t++)
-                for (int r = rows.first; r < rows.last; r++) x[(int64_t)t * C + r] += normed[(int64_t)t * C + r];
+            add(&l->down, share(C, ROWS, thread, threads), up, N, normed, x);
             meet(&barrier, threads);
         }
         const Range asked = share(b->n_read, 1, thread, threads);
@@ -504,18 +509,10 @@ void step(const Model *m, const Batch *b) {
 
 /* ---- drawing ---- */
 
-int32_t draw(const float *logits, int32_t n, float temperature, double uniform, float *scratch);
-
-/* A draw from each of n_rows rows that lie `stride` floats apart. */
-void draw_rows(const float *logits, int64_t stride, int32_t n_rows, int32_t n, float temperature, const double *uniform,
-               float *scratch, int32_t *found) {
-    for (int r = 0; r < n_rows; r++) found[r] = draw(logits + r * stride, n, temperature, uniform[r], scratch);
-}
-
 /* The first token at which the probabilities of softmax(logits / temperature), added up in order, reach `uniform` of
  * their sum: first which vector of them, then which in it. -1 where the logits are no numbers.
  * `scratch` holds n floats, rounded up to whole vectors. */
-int32_t draw(const float *logits, int32_t n, float temperature, double uniform, float *scratch) {
+static int32_t draw(const float *logits, int32_t n, float temperature, double uniform, float *scratch) {
     const int whole = n - n % L;
     const vf none = all(-INFINITY);
     vf highest = none;
@@ -549,4 +546,10 @@ int32_t draw(const float *logits, int32_t n, float temperature, double uniform, 
         so_far += here;
     }
     return found;
+}
+
+/* A draw from each of n_rows rows that lie `stride` floats apart. */
+void draw_rows(const float *logits, int64_t stride, int32_t n_rows, int32_t n, float temperature, const double *uniform,
+               float *scratch, int32_t *found) {
+    for (int r = 0; r < n_rows; r++) found[r] = draw(logits + r * stride, n, temperature, uniform[r], scratch);
 }
