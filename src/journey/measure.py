@@ -21,7 +21,7 @@ from journey.data.drawing import draw
 from journey.fields import Several
 from journey.machine import device, gpus
 from journey.pair import open_pair
-from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Row, Table
+from journey.report.blocks import Block, Cell, Dot, Dots, Mark, Row, Table, Text
 from journey.scores import Taken, estimate
 
 if TYPE_CHECKING:
@@ -233,6 +233,20 @@ def measure(
 def by_default(seen: Seen) -> list[Block]:
     """The dots of each score over all models, beside its marks, and a table."""
     return [Row([dots(seen, key) for key in score_keys(seen)]), table(seen)]
+
+
+def thinned(documents: "Sequence[Document]", n: int) -> "Sequence[Document]":
+    """About n of them, from all over."""
+    return documents[:: max(1, len(documents) // n)]
+
+
+def skipped(seen: Seen, named: Callable[[Subject], str] = lambda subject: subject.name) -> list[Block]:
+    """A line for each model that was not compared with its parent, with the reason."""
+    return [
+        Text(f"{named(subject)}: not compared, {taken.facts['skipped']}.", "nothing")
+        for subject, taken in seen.items()
+        if taken.facts.get("skipped")
+    ]
 
 
 def score_keys(seen: Seen) -> list[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from journey.fields import Several
-from journey.measure import Bench, Seen, Subject, dots, measure, score_keys
+from journey.measure import Bench, Seen, Subject, dots, measure, score_keys, skipped, thinned
 from journey.report.blocks import Block, Cell, Curves, Fold, Heading, Line, Mark, Prose, Row, Table, Text
 from journey.report.format import number
 from journey.scores import JSON, Items, Score, Taken
@@ -48,7 +48,7 @@ def against_parent(bench: Bench, config: AgainstParent) -> Taken:
     before, its_tokenizer = bench.before
     if reason := diff.obstacle(before, bench.model, its_tokenizer, bench.tokenizer):
         return Taken(facts={"skipped": reason})
-    some = {name: held_out[:: max(1, len(held_out) // config.documents)] for name, held_out in bench.documents.items()}
+    some = {name: thinned(held_out, config.documents) for name, held_out in bench.documents.items()}
     parent, items, scores = bench.parent.name, {}, []
     for name, held_out in some.items():
         found = diff.kl(before, bench.model, bench.tokenizer, held_out)  # nats per token of each document
@@ -88,18 +88,13 @@ def draw(seen: Seen) -> list[Block]:
         layers = sorted({x for line in lines for x, _ in line.points})  # type: ignore[misc]
         low = min(0.9, *(y for line in lines for _, y in line.points))  # type: ignore[misc]
         made.append(Curves("CKA by layer", "layer", "CKA", lines, caption=CKA, values=layers, y_range=(low, 1.0)))
-    skipped: list[Block] = [
-        Text(f"{title(subject)}: not compared, {taken.facts['skipped']}.", "nothing")
-        for subject, taken in seen.items()
-        if taken.facts.get("skipped")
-    ]
     tables = [
         Fold(f"The weights, {title(subject)}", [_weights(title(subject), taken.facts["weights"])])  # type: ignore[arg-type]
         for subject, taken in seen.items()
         if taken.facts.get("weights")
     ]
     return [
-        *skipped,
+        *skipped(seen, title),
         Heading("Predictions and inner states"),
         Text(Prose(KL)),
         Row(made),

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 from journey.evaluate.conventions import WILSON
 from journey.fields import Several
-from journey.measure import Bench, Seen, dots, measure, score_keys
-from journey.report.blocks import Block, Curves, Line, Mark, Place, Row, Text
+from journey.measure import Bench, Seen, dots, measure, score_keys, skipped, thinned
+from journey.report.blocks import Block, Curves, Line, Mark, Place, Row
 from journey.scores import Items, Score, Taken, estimate
 
-_TOKENS = "at every token of held-out text; bootstrap over documents, 2,000 resamples"
+_RESAMPLED = "bootstrap over documents, 2,000 resamples"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def rounding(bench: Bench, config: Rounding) -> Taken:
         return Taken(facts={"skipped": reason})
     parent, items, scores = bench.parent.name, {}, []
     for name, held_out in bench.documents.items():
-        some = held_out[:: max(1, len(held_out) // config.documents)]
+        some = thinned(held_out, config.documents)
         items[name] = Items.of(between.predictions(before, bench.model, bench.tokenizer, some))
         scores += [
             Score(
@@ -55,7 +55,7 @@ def rounding(bench: Bench, config: Rounding) -> Taken:
                 stated=f"0: the same guess as {parent}'s everywhere",
                 question=f"How many of its guesses in {name} are others than {parent}'s?",
                 item="documents",
-                convention=f"the likeliest next token, {_TOKENS}",
+                convention=f"the likeliest next token, at every token of held-out text; {_RESAMPLED}",
                 brief=True,
             ),
             Score(
@@ -68,7 +68,7 @@ def rounding(bench: Bench, config: Rounding) -> Taken:
                 question=f"How far are the inner states that it predicts {name} from off {parent}'s?",
                 item="documents",
                 convention=f"length of the difference over that of {parent}'s residual stream, of each document, mean; "
-                "without the document mark; bootstrap over documents, 2,000 resamples",
+                f"without the document mark; {_RESAMPLED}",
             ),
         ]
     if bench.choices:
@@ -93,13 +93,8 @@ def rounding(bench: Bench, config: Rounding) -> Taken:
 def draw(seen: Seen) -> list[Block]:
     """The flips of every model, and the error by block."""
     flips = [key for key in score_keys(seen) if key.startswith("flipped")]
-    skipped: list[Block] = [
-        Text(f"{subject.name}: not compared, {taken.facts['skipped']}.", "nothing")
-        for subject, taken in seen.items()
-        if taken.facts.get("skipped")
-    ]
     made: list[Block] = [dots(seen, key, marks=[Mark(0.0, "no change")]) for key in flips]
-    return [*skipped, Row([*made, *_by_block(seen)])]
+    return [*skipped(seen), Row([*made, *_by_block(seen)])]
 
 
 def _by_block(seen: Seen) -> list[Block]:
