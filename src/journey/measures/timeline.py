@@ -85,7 +85,7 @@ def sentences(made: Mapping[str, JSON]) -> list[str]:
     n = prefill["tokens"]
     said = [
         f"**Prefill** read all {n:,} tokens of the prompt at once: {si(prefill['flops'], 'FLOP')} in "
-        f"{_ms(prefill['ms'])}, which is {_rate(prefill['flops'], prefill, 'FLOP/s')}, or {_ms(prefill['ms'] / n)} a "
+        f"{ms(prefill['ms'])}, which is {_rate(prefill['flops'], prefill, 'FLOP/s')}, or {ms(prefill['ms'] / n)} a "
         "token."
     ]
     if not steps:
@@ -96,7 +96,7 @@ def sentences(made: Mapping[str, JSON]) -> list[str]:
     times = f"{ratio:.0f} times" if ratio >= 9.5 else f"{ratio:.1f} times"
     said.append(
         f"**Decoding** took {len(steps):,} step{'s' if len(steps) > 1 else ''}, one token each, because each token "
-        f"needs the one before: in the median {_ms(typical)} a token, {times} what a token of the prompt took. Each "
+        f"needs the one before: in the median {ms(typical)} a token, {times} what a token of the prompt took. Each "
         f"has all weights to read, as prefill has, but for one token: {bytes_(middle['bytes'])} for "
         f"{si(middle['flops'], 'FLOP')}, at {_rate(middle['bytes'], middle, 'B/s')} and "
         f"{_rate(middle['flops'], middle, 'FLOP/s')}."
@@ -118,20 +118,16 @@ def _passes(made: Mapping[str, JSON]) -> list[Pass]:
 def _drawing(made: Mapping[str, JSON]) -> Lanes:
     """The passes one after the other: what ran, FLOPs and bytes each as rates, and the size of the cache."""
     passes, search = _passes(made), cast(float, made["search_ms"])
-    boxes = [Box("search", search, {}, SEARCH, f"search: {_ms(search)}")] if search else []
+    boxes = [Box("search", search, {}, SEARCH, f"search: {ms(search)}")] if search else []
     for i, p in enumerate(passes):
-        said = f"{_ms(p['ms'])}, {si(p['flops'], 'FLOP')}, {bytes_(p['bytes'])}, cache {bytes_(p['cache_bytes'])}"
-        heights = {
-            ARITHMETIC: 1e-6 * p["flops"] / p["ms"],
-            MEMORY: 1e-6 * p["bytes"] / p["ms"],
-            CACHE: 1e-3 * p["cache_bytes"],
-        }
-        boxes.append(Box(_name(i), p["ms"], heights, DECODE if i else PREFILL, f"{_name(i)}: {said}"))
+        said = f"{ms(p['ms'])}, {si(p['flops'], 'FLOP')}, {bytes_(p['bytes'])}, cache {bytes_(p['cache_bytes'])}"
+        numbers = p["ms"], p["flops"], p["bytes"], p["cache_bytes"]
+        boxes.append(box(_name(i), *numbers, DECODE if i else PREFILL, f"{_name(i)}: {said}"))
     prefill, *steps = passes
-    legend = [(SEARCH, f"search, {_ms(search)}")] if search else []
-    legend.append((PREFILL, f"prefill, {prefill['tokens']:,} tokens, {_ms(prefill['ms'])}"))
+    legend = [(SEARCH, f"search, {ms(search)}")] if search else []
+    legend.append((PREFILL, f"prefill, {prefill['tokens']:,} tokens, {ms(prefill['ms'])}"))
     if steps:
-        legend.append((DECODE, f"{len(steps):,} decode steps, {_ms(sum(s['ms'] for s in steps))}"))
+        legend.append((DECODE, f"{len(steps):,} decode steps, {ms(sum(s['ms'] for s in steps))}"))
     caption = (
         "A box is as wide as its pass took time. The second and third lane show rates: a box's area is the work "
         f"itself. The last shows how the cache grows. Measured on {made['machine']}."
@@ -171,7 +167,15 @@ def _name(i: int) -> str:
     return f"step {i}" if i else "prefill"
 
 
-def _ms(value: float) -> str:
+def box(label: str, time: float, flops: float, moved: float, cache: float, colour: int, said: str) -> Box:
+    """A pass as wide as its milliseconds: in the lanes what it computed and moved, as rates, and what the cache holds
+    after it."""
+    heights = {ARITHMETIC: 1e-6 * flops / time, MEMORY: 1e-6 * moved / time, CACHE: 1e-3 * cache}
+    return Box(label, time, heights, colour, said)
+
+
+def ms(value: float) -> str:
+    """Milliseconds, in decimals that tell passes apart."""
     return number(value, "ms", decimals=1 if value >= 10 else 2 if value >= 0.1 else 3)
 
 

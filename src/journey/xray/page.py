@@ -5,9 +5,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from journey.infer.blocks import BLOCK
+from journey.measures.timeline import ARITHMETIC, CACHE, DECODE, MEMORY, PREFILL, box, ms
 from journey.report.blocks import (
     Block,
-    Box,
     Cell,
     Curves,
     Fold,
@@ -31,8 +31,7 @@ from journey.xray.record import Pass, Run, Saved
 if TYPE_CHECKING:
     from journey.tokenizer.formats import Tokenizer
 
-PREFILL, DECODE, ROOF = 0, 1, 4  # colours
-ARITHMETIC, MEMORY, CACHE = "arithmetic, GFLOP/s", "memory, GB/s", "key/value cache after each pass, kB"
+ROOF = 4  # a colour
 _PIECES = 400  # tokens shown one by one
 
 
@@ -110,12 +109,8 @@ def _ran(run: Run, tokenizer: "Tokenizer", prompt: list[int], texts: Sequence[li
     boxes = []
     for i, (each, cache) in enumerate(zip(passes, held, strict=True), 1):
         said = f"{_what(each)}: {_ms(each.seconds)}, {si(each.flops(model), 'FLOP')}, {bytes_(each.bytes(model))}"
-        heights = {
-            ARITHMETIC: 1e-9 * each.flops(model) / each.seconds,
-            MEMORY: 1e-9 * each.bytes(model) / each.seconds,
-            CACHE: 1e-3 * cache,
-        }
-        boxes.append(Box(f"pass {i}", 1000 * each.seconds, heights, PREFILL if each.prefill else DECODE, said))
+        numbers = 1000 * each.seconds, each.flops(model), each.bytes(model), cache
+        boxes.append(box(f"pass {i}", *numbers, PREFILL if each.prefill else DECODE, said))
     sums = [sum(e.seconds for e in passes if e.prefill == kind) for kind in (True, False)]
     legend = [(PREFILL, f"prefill, {_ms(sums[0])}"), (DECODE, f"decode, {_ms(sums[1])}")]
     drawing = Lanes(
@@ -320,5 +315,4 @@ def _token(tokenizer: "Tokenizer", id: int) -> str:
 
 
 def _ms(seconds: float) -> str:
-    ms = 1000 * seconds
-    return number(ms, "ms", decimals=1 if ms >= 10 else 2 if ms >= 0.1 else 3)
+    return ms(1000 * seconds)
