@@ -63,6 +63,24 @@ def readings(draw):
     return n, [piece for piece in pieces if any(piece)]
 
 
+def laid_out(n, model, seed):
+    """Ids of n rows of the whole context, and the blocks of each, wherever."""
+    random, width = np.random.default_rng(seed), 64 // BLOCK
+    ids = random.integers(0, model.config.vocab_size, (n, 64)).astype(np.int32)
+    return ids, random.permutation(n * width).reshape(n, width)
+
+
+def steps_of(ids, tables, pieces):
+    """A step for each piece, as far as the context goes, and what it reads: (row, its positions) of each."""
+    starts = np.zeros(len(ids), dtype=int)
+    for piece in pieces:
+        lengths = np.minimum(piece, 64 - starts)
+        if len(going := np.flatnonzero(lengths)):
+            step = step_of(ids[going], starts[going], lengths[going], tables[going])
+            yield step, [(row, slice(starts[row], starts[row] + lengths[row])) for row in going]
+        starts = starts + lengths
+
+
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("shape", SHAPES)
 @settings(deadline=None, max_examples=10)
@@ -70,21 +88,11 @@ def readings(draw):
 @torch.inference_mode()
 def test_rows_in_pieces_equal_the_full_pass(runner, shape, reading, seed):
     n, pieces = reading
-    model, width = MODELS[shape], 64 // BLOCK
-    random = np.random.default_rng(seed)
-    ids = random.integers(0, model.config.vocab_size, (n, 64)).astype(np.int32)
-    full = model(torch.from_numpy(ids).long())
-    tables = random.permutation(n * width).reshape(n, width)
-    run, starts = runner(model, n * width), np.zeros(n, dtype=int)
-    for piece in pieces:
-        lengths = np.minimum(piece, 64 - starts)
-        going = np.flatnonzero(lengths)
-        if not len(going):
-            continue
-        logits = run(step_of(ids[going], starts[going], lengths[going], tables[going]))
-        expected = [full[row, starts[row] : starts[row] + lengths[row]] for row in going]
-        assert (logits - torch.cat(expected)).abs().max() < 1e-4
-        starts = starts + lengths
+    model = MODELS[shape]
+    ids, tables = laid_out(n, model, seed)
+    full, run = model(torch.from_numpy(ids).long()), runner(model, tables.size)
+    for step, read in steps_of(ids, tables, pieces):
+        assert (run(step) - torch.cat([full[part] for part in read])).abs().max() < 1e-4
 
 
 @kernel
@@ -94,21 +102,12 @@ def test_rows_in_pieces_equal_the_full_pass(runner, shape, reading, seed):
 def test_the_kernel_s_bits_do_not_depend_on_what_is_beside(shape, reading, seed):
     """Alone and whole, or in pieces beside others, by one thread or two: not a bit differs."""
     n, pieces = reading
-    model, width = MODELS[shape], 64 // BLOCK
-    random = np.random.default_rng(seed)
-    ids = random.integers(0, model.config.vocab_size, (n, 64)).astype(np.int32)
-    tables = random.permutation(n * width).reshape(n, width)
-    together, starts = Native(model, n * width), np.zeros(n, dtype=int)
+    model = MODELS[shape]
+    ids, tables = laid_out(n, model, seed)
+    together, width = Native(model, tables.size), tables.shape[1]
     alone = [Native(model, width)(step_of(ids[[i]], [0], [64], np.arange(width)[None])) for i in range(n)]
-    for piece in pieces:
-        lengths = np.minimum(piece, 64 - starts)
-        going = np.flatnonzero(lengths)
-        if not len(going):
-            continue
-        logits = together(step_of(ids[going], starts[going], lengths[going], tables[going]))
-        expected = [alone[row][starts[row] : starts[row] + lengths[row]] for row in going]
-        assert torch.equal(logits, torch.cat(expected))
-        starts = starts + lengths
+    for step, read in steps_of(ids, tables, pieces):
+        assert torch.equal(together(step), torch.cat([alone[row][part] for row, part in read]))
 
 
 @kernel

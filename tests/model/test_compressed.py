@@ -17,6 +17,7 @@ from journey.model import compressed, huggingface, quantized
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.model.quiet import quiet
+from tests.altered import altered
 
 IDS = torch.arange(40).view(2, 20) * 7 % 90
 FAMILIES = ("gpt2", "llama", "qwen2", "qwen3")
@@ -148,23 +149,17 @@ NAME = "model.layers.0.self_attn.q_proj"
     ],
 )  # fmt: skip
 def test_a_damaged_folder_is_named(saved, change, message, tmp_path):
-    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
-    tensors = load_file(tmp_path / "model.safetensors") | change
-    save_file({name: t for name, t in tensors.items() if t is not None}, tmp_path / "model.safetensors")
     with pytest.raises(JourneyError, match=message) as caught:
-        huggingface.load(tmp_path)
+        huggingface.load(altered(saved, tmp_path, change))
     assert "\n" not in str(caught.value)
 
 
 def test_an_embedding_is_not_taken_for_a_layer(saved, tmp_path):
-    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
-    tensors = load_file(tmp_path / "model.safetensors")
-    table = tensors.pop("model.embed_tokens.weight")
-    values, scale = quantized.rounded(table, 8, 32, "table")
-    tensors |= compressed._packed("model.embed_tokens", 8, values, scale, False)
-    save_file(tensors, tmp_path / "model.safetensors")
+    table = "model.embed_tokens"
+    values, scale = quantized.rounded(load_file(saved / "model.safetensors")[f"{table}.weight"], 8, 32, "table")
+    packed = compressed._packed(table, 8, values, scale, False)
     with pytest.raises(JourneyError, match="embed_tokens is quantized: of quantized weights we compute with those of"):
-        huggingface.load(tmp_path)
+        huggingface.load(altered(saved, tmp_path, {f"{table}.weight": None, **packed}))
 
 
 GROUP = {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "symmetric": True, "group_size": 32}}
