@@ -1,6 +1,7 @@
 """What a node says: continue or translate a text, chat, answer from an index."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -59,7 +60,8 @@ def generate(
     """
     from journey.infer.sampling import Sampling
     from journey.infer.sequence import Request
-    from journey.xray.record import warm
+    from journey.infer.speculate import repeat
+    from journey.xray.record import Run, warm
 
     if translates(model_node := find_model(node, workspace)):
         if temperature not in (0, 0.8) or top_k or top_p != 1 or min_p or repetition_penalty != 1:
@@ -97,7 +99,8 @@ def generate(
     )
     if xray:
         warm(model, ids)
-    done, run = _write(model, tokenizer, prompt, request, samples, guess)
+    run = Run(model)
+    done = _write(model, tokenizer, prompt, request, samples, repeat if guess else None, run if xray else None)
     texts = [completion.text for completion in done]
     n = sum(len(completion.ids) for completion in done)
     more = {"prompt": prompt, "text": texts[0], "tokens": n, "finish": done[0].finish}
@@ -118,16 +121,14 @@ def _grammar(tokenizer: Any, json_schema: Path | None, regex: str | None) -> Any
 
 
 def _write(
-    model: Any, tokenizer: Any, prompt: str, request: "Request", samples: int, guess: bool
-) -> tuple[list["Completion"], "Run"]:
-    """Write the texts and print them, the first as it is made; what they are, and the run's passes."""
+    model: Any, tokenizer: Any, prompt: str, request: "Request", samples: int, guess: Any, watch: "Run | None"
+) -> list["Completion"]:
+    """Write the texts and print them, the first as it is made."""
     from journey.infer.engine import Engine, enough
-    from journey.infer.speculate import repeat
-    from journey.xray.record import Run
+    from journey.infer.sequence import Completion
 
-    run = Run(model)
     n_blocks = enough(model, len(request.prompt) + request.max_new_tokens, samples)
-    engine = Engine(model, tokenizer, n_blocks=n_blocks, sequences=samples, guess=repeat if guess else None, watch=run)
+    engine = Engine(model, tokenizer, n_blocks=n_blocks, sequences=samples, guess=guess, watch=watch)
     sequences = [engine.add(dataclasses.replace(request, number=i)) for i in range(samples)]
     print(f"--- 1\n{prompt}" if samples > 1 else prompt, end="", flush=True)
     while engine.busy:
@@ -135,14 +136,10 @@ def _write(
             if one.sequence is sequences[0]:
                 print(one.text, end="", flush=True)
     print()
-    done = [engine.done(sequence) for sequence in sequences]
+    done = [Completion.of(sequence) for sequence in sequences]
     for i, completion in enumerate(done[1:], 2):
         print(f"--- {i}\n{prompt}{completion.text}")
-    return done, run
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    return done
 
 
 def _xray(node: Node, run: "Run", tokenizer: Any, ids: list[int], texts: list[list[int]], out: Path) -> Path:
@@ -151,8 +148,9 @@ def _xray(node: Node, run: "Run", tokenizer: Any, ids: list[int], texts: list[li
     from journey.files import write_json, write_text
     from journey.xray import page, record
 
-    saved = record.compare(run.model, ids, texts[0], _say)
-    _say("xray: what the machine can do")
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    saved = record.compare(run.model, ids, texts[0], say)
+    say("xray: what the machine can do")
     found = {"matmul": speed.matmul(), "reading": speed.reading()}
     roof = {name: one.metrics[name]["value"] for name, one in found.items()}
     machine = {name: one.found.partition("(")[2].rstrip(")") for name, one in found.items()} | {
@@ -180,15 +178,17 @@ def _translate(node: Node, text: str, max_new_tokens: int, beams: int) -> Result
     return Result(node.id, more={"prompt": text, "text": said, "tokens": len(found.ids)})
 
 
-def _print_as_written(ids: Iterable[int], tokenizer: Any, translated: dict[int, int] | None = None) -> str:
-    """Print each id's text as soon as its characters are whole; the whole text."""
+def _print_as_written(ids: Iterable[int], tokenizer: Any) -> str:
+    """Print each id's text as soon as its characters are whole, what a terminal would obey made visible; the whole
+    text."""
+    from journey.conversation import VISIBLE
     from journey.infer.text import TextStream
 
     decoder, new = TextStream(tokenizer), list[int]()
     for token in ids:
         new.append(token)
         if token not in tokenizer.stop:
-            print(decoder.feed(token).translate(translated or {}), end="", flush=True)
+            print(decoder.feed(token).translate(VISIBLE), end="", flush=True)
     print(decoder.end())
     return tokenizer.decode([i for i in new if i not in tokenizer.stop])
 
@@ -273,6 +273,6 @@ def ask(
         seen=seen or None,
     )
     written = reply.stream(model, tokenizer, max_new_tokens, Sampling(temperature=temperature, seed=seed))
-    answer = _print_as_written(written, tokenizer, VISIBLE)
+    answer = _print_as_written(written, tokenizer)
     print(f"\n{reply.text().translate(VISIBLE)}")
     return Result(who.id, more=reply.json() | {"answer": answer})
