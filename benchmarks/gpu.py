@@ -258,9 +258,8 @@ def inference(dry: bool) -> dict[str, Any]:
     against what reading weights, keys and values takes at the measured bandwidth."""
     from transformers import AutoModelForCausalLM
 
-    from journey.infer.engine import Engine, enough
+    from journey.infer.engine import Engine, cache_bytes_per_token, enough
     from journey.infer.sequence import Request
-    from journey.infer.timeline import cache_bytes_per_token
     from journey.model import huggingface
 
     shape, new, many = ((2, 64, 2), 8, 4) if dry else ((12, 768, 12), 128, 256)

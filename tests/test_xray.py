@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from journey.infer import build
-from journey.infer.engine import Engine
+from journey.infer.engine import Engine, cache_bytes_per_token
 from journey.infer.precision import convert
 from journey.infer.sampling import Sampling
 from journey.infer.sequence import Request
 from journey.infer.speculate import repeat
-from journey.infer.timeline import cache_bytes_per_token, flops, moved
+from journey.infer.timeline import flops, moved
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.xray import page

@@ -15,7 +15,7 @@ from journey.infer.engine import Engine
 from journey.infer.grammar import Grammar
 from journey.infer.native import Native
 from journey.infer.sampling import Sampling
-from journey.infer.sequence import Request
+from journey.infer.sequence import Completion, Request
 from journey.infer.speculate import repeat
 from journey.infer.torch_runner import TorchRunner
 from journey.model.config import GPTConfig
@@ -96,7 +96,7 @@ def test_what_is_streamed_adds_up_to_the_text(model, tokenizer, asked):
     while engine.busy:
         for one in engine.step():
             pieces[one.sequence.arrival] = pieces.get(one.sequence.arrival, "") + one.text
-    assert [pieces[s.arrival] for s in sequences] == [engine.done(s).text for s in sequences]
+    assert [pieces[s.arrival] for s in sequences] == [Completion.of(s).text for s in sequences]
 
 
 class Lost:
@@ -125,9 +125,9 @@ def test_a_grammar_that_gives_up_ends_its_request_alone(model, tokenizer, asked)
     while engine.busy:
         engine.step()
     assert lost.finish == "error" and len(lost.written) == 3 and engine.blocks.free == engine.blocks.n
-    assert len(engine.done(other).ids) == 60
+    assert len(Completion.of(other).ids) == 60
     with pytest.raises(JourneyError, match="it is too large"):
-        engine.done(lost)
+        Completion.of(lost)
 
 
 @pytest.mark.parametrize("by", [Native, TorchRunner], ids=lambda by: by.name)
@@ -147,9 +147,9 @@ def test_logits_that_are_no_numbers_end_their_own_request(model, tokenizer, by, 
     good = engine.add(request)
     while engine.busy:
         engine.step()
-    assert bad.finish == "error" and engine.done(good) == Engine(damaged, tokenizer).generate([request])[0]
+    assert bad.finish == "error" and Completion.of(good) == Engine(damaged, tokenizer).generate([request])[0]
     with pytest.raises(JourneyError, match="the model's logits are no numbers"):
-        engine.done(bad)
+        Completion.of(bad)
     # Nor does it leave anything behind for who gets its blocks.
     again = [dataclasses.replace(request, number=i, max_new_tokens=200) for i in range(2)]
     assert [len(c.ids) for c in engine.generate(again)] == [200, 200]

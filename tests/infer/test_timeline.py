@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from journey.errors import JourneyError
-from journey.infer.engine import generate
-from journey.infer.timeline import cache_bytes_per_token, flops, moved, timeline
+from journey.infer.engine import cache_bytes_per_token, generate
+from journey.infer.timeline import flops, moved, timeline
 from journey.infer.torch_runner import PagedCache
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT

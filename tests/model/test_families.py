@@ -13,7 +13,7 @@ import journey
 from journey.errors import JourneyError
 from journey.infer import gguf
 from journey.infer.blocks import BLOCK
-from journey.infer.timeline import cache_bytes_per_token
+from journey.infer.engine import cache_bytes_per_token
 from journey.infer.torch_runner import PagedCache
 from journey.model import families, huggingface
 from journey.model.config import GPTConfig

@@ -57,7 +57,7 @@ def parse(names: Sequence[str]) -> list[Subject]:
 def precisions(runtime: str) -> Sequence[str]:
     """All that a runtime may be asked for."""
     if runtime == "llama.cpp":
-        from journey.infer.gguf import TYPES
+        from journey.infer.gguf_types import TYPES
 
         return tuple(TYPES)
     return USUAL[runtime] if runtime == "ours" else _TORCH

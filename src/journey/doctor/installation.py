@@ -46,16 +46,8 @@ EXTRAS = {
     "test": (
         "`./journey test`, which installs it",
         [
-            *(
-                "bitsandbytes",
-                "compressed-tensors",
-                "hypothesis",
-                "import-linter",
-                "llguidance",
-                "mistral-common",
-                "mypy",
-            ),
-            *("pytest", "pytest-xdist", "ruff", "sentencepiece"),
+            *("bitsandbytes", "compressed-tensors", "hypothesis", "import-linter", "llguidance", "mistral-common"),
+            *("mypy", "pytest", "pytest-xdist", "ruff", "sentencepiece"),
         ],
     ),
     "compare": (

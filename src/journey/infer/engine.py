@@ -55,8 +55,7 @@ class Engine:
         pass, and the text is the same. `watch` is shown what each step read and wrote, and its seconds."""
         self.model, self.config, self.tokenizer = model, model.config, tokenizer
         if n_blocks is None:
-            most = max(blocks.count(self.config.n_ctx), CACHE_BYTES // block_bytes(model))
-            n_blocks = min(sequences * blocks.count(self.config.n_ctx), most)
+            n_blocks = enough(model, self.config.n_ctx, sequences)
         self.blocks = Blocks(n_blocks)
         self.scheduler = Scheduler(self.blocks, max(tokens, sequences), sequences)
         self.run = runner.make(model, n_blocks)
@@ -207,12 +206,7 @@ class Engine:
             for one in self.step():
                 if until and one.sequence.finish is None and until(one.sequence.written):
                     self.halt(one.sequence)
-        return [self.done(sequence) for sequence in sequences]
-
-    @staticmethod
-    def done(sequence: Sequence) -> Completion:
-        """What a finished sequence has written. Raises the JourneyError that ended it, if one did."""
-        return Completion.of(sequence)
+        return [Completion.of(sequence) for sequence in sequences]
 
     def stream(self, request: Request) -> Iterator[int]:
         """The ids of one request, each as soon as it is known. Who stops listening lets go of the cache."""
@@ -270,7 +264,12 @@ def enough(model: GPT, longest: int, sequences: int) -> int:
 
 def block_bytes(model: GPT) -> int:
     """Of the keys and values of a block's tokens, in fp32."""
-    return blocks.BLOCK * model.config.n_cached * torch.float32.itemsize
+    return blocks.BLOCK * cache_bytes_per_token(model)
+
+
+def cache_bytes_per_token(model: GPT) -> int:
+    """What all layers keep of a token (mostly a key and a value for each key head), in fp32, as the cache is."""
+    return model.config.n_cached * torch.float32.itemsize
 
 
 def _logprobs(logits: Tensor, token: int, n: int) -> tuple[float, dict[int, float]]:

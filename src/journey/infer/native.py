@@ -105,7 +105,7 @@ class Native:
         wide = -(-c.head_dim // (lanes := self.library.vector_floats())) * lanes
         self.keys = torch.zeros(c.n_layer, n_blocks, c.n_kv_head, c.head_dim, BLOCK)
         self.values = torch.zeros(c.n_layer, n_blocks, c.n_kv_head, BLOCK, wide)
-        model._prepare_rope(min(c.n_ctx, n_blocks * BLOCK))
+        model.prepare_rope(min(c.n_ctx, n_blocks * BLOCK))
         # Kept alive here, whoever puts others in their place meanwhile.
         self.tensors = [each.detach() for each in (*model.parameters(), *model.buffers())]
         self.scratch = torch.empty(0)

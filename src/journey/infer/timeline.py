@@ -4,10 +4,8 @@ import time
 from statistics import median
 from typing import Any
 
-import torch
-
 from journey.errors import JourneyError
-from journey.infer.engine import stream
+from journey.infer.engine import cache_bytes_per_token, stream
 from journey.model.config import GPTConfig
 from journey.model.gpt import GPT
 from journey.tokenizer.formats import Tokenizer
@@ -79,14 +77,13 @@ def moved(model: GPT, T: int, S: int) -> int:
     looked_up = sum(
         (t.weight.numel() - T * t.weight.size(1)) * t.weight.element_size() for t in tables if t is not None
     )
+    return weight_bytes(model) - looked_up + (T + S) * cache_bytes_per_token(model)
+
+
+def weight_bytes(model: GPT) -> int:
+    """Of all weights, rounded ones as they are kept."""
     rounded = [kept for name, kept in model.named_buffers() if name != "rope"]
-    weights = sum(kept.nbytes for kept in (*model.parameters(), *rounded)) - looked_up
-    return weights + (T + S) * cache_bytes_per_token(model)
-
-
-def cache_bytes_per_token(model: GPT) -> int:
-    """What all layers keep of a token (mostly a key and a value for each key head), in fp32, as the cache is."""
-    return model.config.n_cached * torch.float32.itemsize
+    return sum(kept.nbytes for kept in (*model.parameters(), *rounded))
 
 
 def _timed(model: GPT, prompt_ids: list[int], max_new_tokens: int, stop: set[int]) -> tuple[list[int], list[float]]:

@@ -59,7 +59,7 @@ class TorchRunner:
         self.gpu = self.device.type == "cuda"
         self.model = _in_bf16(model) if self.gpu else model
         dtype = torch.bfloat16 if self.gpu else torch.float32
-        model._prepare_rope(min(model.config.n_ctx, n_blocks * BLOCK))
+        model.prepare_rope(min(model.config.n_ctx, n_blocks * BLOCK))
         self.cache = PagedCache(model.config, n_blocks, self.device, dtype)
         self.graphs: dict[tuple[int, int], _Graph] = {}
 

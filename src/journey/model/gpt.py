@@ -107,7 +107,7 @@ class GPT(nn.Module):
         rope = None
         if self.rope is not None:
             n = T if cache is None or mask is None else mask.shape[-1]
-            self._prepare_rope(min(n, self.config.n_ctx))
+            self.prepare_rope(min(n, self.config.n_ctx))
             rope = self.rope[:, positions].unsqueeze(-2)  # (2, [B,] T, 1, width turned)
         if trace is not None:
             trace["resid", 0] = x
@@ -121,7 +121,7 @@ class GPT(nn.Module):
                 trace["resid", layer + 1] = x
         return self.norm(x)
 
-    def _prepare_rope(self, n: int) -> None:
+    def prepare_rope(self, n: int) -> None:
         """Know the rotary angles of n positions at least: of a context of a million they would fill a gigabyte."""
         if self.rope is not None and self.rope.size(1) < n:
             longer = min(self.config.n_ctx, max(n, 2 * self.rope.size(1)))

@@ -8,12 +8,12 @@ from statistics import median
 
 from journey.errors import JourneyError
 from journey.infer import blocks
-from journey.infer.engine import Engine, Written, enough
+from journey.infer.engine import Engine, Written, cache_bytes_per_token, enough
 from journey.infer.precision import PRECISIONS, convert
 from journey.infer.scheduler import Chunk
 from journey.infer.sequence import Request
 from journey.infer.speculate import repeat
-from journey.infer.timeline import cache_bytes_per_token, flops, moved
+from journey.infer.timeline import flops, moved
 from journey.model.gpt import GPT
 
 TOGETHER = (1, 2, 4, 8, 16, 32)  # texts at once

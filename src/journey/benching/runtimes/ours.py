@@ -12,10 +12,9 @@ from journey.infer import build
 from journey.infer.engine import Engine, enough
 from journey.infer.precision import Precision, convert
 from journey.infer.sequence import Request
-from journey.infer.timeline import moved
+from journey.infer.timeline import moved, weight_bytes
 from journey.model import huggingface
 from journey.model.config import GPTConfig
-from journey.model.gpt import GPT
 
 EXACT = "fp32"  # the model as it is
 
@@ -33,7 +32,7 @@ class Opened:
         self.sequences = task.sequences
         self.engine = Engine(self.model, n_blocks=1, sequences=self.sequences)
         self.by = f"our engine, by {self.engine.run.name}"
-        self.weights, self.read = weights(self.model), moved(self.model, 0, 0)
+        self.weights, self.read = weight_bytes(self.model), moved(self.model, 0, 0)
 
     def ready(self, sequences: int, longest: int) -> None:
         """See Runtime. An engine with room enough is kept."""
@@ -53,9 +52,3 @@ class Opened:
     def logits(self, ids: Sequence[int], first: int) -> Tensor:
         """See Runtime."""
         return self.model(torch.tensor([[*ids]]))[0, first:]
-
-
-def weights(model: GPT) -> int:
-    """Bytes of a model's weights in memory, rounded ones as they are kept."""
-    rounded = [kept for name, kept in model.named_buffers() if name != "rope"]
-    return sum(kept.nbytes for kept in (*model.parameters(), *rounded))
