@@ -55,11 +55,11 @@ class TorchRunner:
     name = "torch"
 
     def __init__(self, model: GPT, n_blocks: int) -> None:
+        model.prepare_rope(min(model.config.n_ctx, n_blocks * BLOCK))  # before it is copied, or a graph recorded
         self.device = model.embed.weight.device
         self.gpu = self.device.type == "cuda"
         self.model = _in_bf16(model) if self.gpu else model
         dtype = torch.bfloat16 if self.gpu else torch.float32
-        model.prepare_rope(min(model.config.n_ctx, n_blocks * BLOCK))
         self.cache = PagedCache(model.config, n_blocks, self.device, dtype)
         self.graphs: dict[tuple[int, int], _Graph] = {}
 
