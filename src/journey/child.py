@@ -1,4 +1,4 @@
-"""A module of ours at work in a process of its own, with a pipe either way."""
+"""A module of ours at work in a process of its own, and a pipe either way."""
 
 import contextlib
 import os
@@ -9,17 +9,25 @@ from collections.abc import Iterator
 from typing import IO, TextIO
 
 
-def start(module: str, threads: int, errors: IO[bytes], **surroundings: str) -> "subprocess.Popen[bytes]":
+def command(module: str, *arguments: str) -> list[str]:
+    """`python -m module`, by this Python; not from the folder that it happens to be in."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def surroundings(**more: str) -> dict[str, str]:
+    """This process's environment, from which the same modules are found, and more."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | more
+
+
+def start(module: str, threads: int, errors: IO[bytes], **more: str) -> "subprocess.Popen[bytes]":
     """Run `python -m module` with so many threads, unless OMP_NUM_THREADS is set already; what it writes to stderr goes
     into `errors`. Its stdin is to be left open: the end of it tells the process that its parent has ended, however.
 
     Ctrl-C does not reach it: that is for the parent, which ends its children in its own way.
     """
-    here = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | surroundings
+    here, pipe = surroundings(**more), subprocess.PIPE
     here.setdefault("OMP_NUM_THREADS", str(threads))
-    command = [sys.executable, "-P", "-m", module]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=here, process_group=0)
+    return subprocess.Popen(command(module), stdin=pipe, stdout=pipe, stderr=errors, env=here, process_group=0)
 
 
 def why(process: "subprocess.Popen[bytes]", errors: IO[bytes], less: str) -> str:

@@ -4,11 +4,12 @@ llguidance bounds most of what it does, but not all: numbers that are multiples 
 gigabytes. It cannot be interrupted, and this process may have a model and other people's requests in it.
 """
 
-import os
 import resource
 import subprocess
 import sys
 from functools import lru_cache
+
+from journey import child
 
 SECONDS, MEMORY = 2, 2**30  # of one core; bytes of addresses, of which Python and llguidance take a quarter
 
@@ -17,12 +18,9 @@ SECONDS, MEMORY = 2, 2**30  # of one core; bytes of addresses, of which Python a
 def compiles(grammar: str) -> bool:
     """Whether llguidance is done with a grammar, and with the first byte of its text, within `SECONDS` and `MEMORY`;
     what it finds to be wrong with it does not matter here. Takes a twentieth of a second, once for each grammar."""
-    command = [sys.executable, "-P", "-m", __name__]
-    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command, here = child.command(__name__), child.surroundings()
     try:
-        tried = subprocess.run(
-            command, input=grammar.encode(), env=surroundings, capture_output=True, timeout=10 * SECONDS
-        )
+        tried = subprocess.run(command, input=grammar.encode(), env=here, capture_output=True, timeout=10 * SECONDS)
     except subprocess.TimeoutExpired:  # it was not given a core
         return False
     return tried.returncode == 0

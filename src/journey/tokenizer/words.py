@@ -23,6 +23,7 @@ from typing import IO, Any, Protocol, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from journey import child
 from journey.errors import JourneyError
 from journey.files import read_json, write_text
 from journey.tokenizer.codec import check, splitter
@@ -184,13 +185,11 @@ class _Process:
 
     def __init__(self, pattern: str) -> None:
         splitter(pattern)
-        command = [sys.executable, "-P", "-m", __name__, pattern]
-        surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
-            command,
+            child.command(__name__, pattern),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=surroundings,
+            env=child.surroundings(),
             process_group=0,  # Ctrl-C is for the parent
         )
 
