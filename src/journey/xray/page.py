@@ -188,7 +188,7 @@ def _together(run: Run, texts: int) -> Heat:
         "pass",
         "text",
         [str(i) if i == 1 or i % 10 == 0 else "" for i in range(1, len(passes) + 1)],
-        [str(i) for i in range(1, texts + 1)],
+        [f"text {i}" for i in range(1, texts + 1)],
         values,
         "Dark: tokens of its prompt were read. Pale: a token of its own was read and the next written.",
     )
